@@ -1,0 +1,48 @@
+"""The exception tree: every error names the thing, the value and the way out.
+
+    SteerclearError
+    ├── InputError          a prompt, seed, step count, file or folder that cannot be used
+    │   ├── ModelError      a model folder or id that is no usable pipeline
+    │   └── ImageError      an image that cannot be read
+    ├── LibraryError        a protected library that is missing, damaged, foreign or of another encoder
+    ├── EncoderError        an encoder that is missing, or whose output cannot be used
+    ├── UnsupportedError    a scheduler, pipeline family or combination that is refused by name
+    ├── PipelineBusyError   a pipeline that is already being steered by another caller
+    └── ConfigError         options that contradict one another
+"""
+
+
+class SteerclearError(Exception):
+    """Base of every error that steerclear raises on purpose."""
+
+
+class InputError(SteerclearError, ValueError):
+    """A prompt, seed, step count, file or folder that cannot be used as given."""
+
+
+class ModelError(InputError):
+    """A model folder or id that cannot be loaded as a diffusers pipeline."""
+
+
+class ImageError(InputError):
+    """An image that cannot be read or decoded."""
+
+
+class LibraryError(SteerclearError):
+    """A protected library that is missing, damaged, foreign or built with another encoder."""
+
+
+class EncoderError(SteerclearError):
+    """An encoder that is missing, or whose embedding cannot be used (not finite, wrong width)."""
+
+
+class UnsupportedError(SteerclearError, NotImplementedError):
+    """A scheduler, pipeline or combination that steerclear refuses rather than guesses."""
+
+
+class PipelineBusyError(SteerclearError, RuntimeError):
+    """A pipeline that another call is steering: a scheduler carries state, so one caller at a time."""
+
+
+class ConfigError(SteerclearError, ValueError):
+    """Options that contradict one another or leave a guard without a usable filter."""

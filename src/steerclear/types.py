@@ -1,0 +1,121 @@
+"""What travels along the way of a request: detections, attempts, reports and the guard's output."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from PIL import Image
+
+
+class Outcome(StrEnum):
+    """How a request for one image ended."""
+
+    CLEAR = "clear"
+    STEERED = "steered"
+    WITHHELD = "withheld"
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One filter's finding on one image.
+
+    score: the filter's own scale; threshold: the value it was compared with; matched: id of the protected
+    item that it resembles, if the filter knows one; error: why the filter could not judge. An error and a
+    score that is not a number both mean flagged: a filter that cannot see must not wave a picture through.
+    """
+
+    filter: str
+    flagged: bool
+    score: float
+    threshold: float
+    matched: str | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.error is not None or math.isnan(self.score)) and not self.flagged:
+            object.__setattr__(self, "flagged", True)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One rung of the ladder, tried once.
+
+    strategy: the rung's name; nfe: denoiser evaluations that it cost; before and after: the detections of
+    the image that it started from and of the image that it made; stopped: why the rung ended.
+    """
+
+    strategy: str
+    seed: int
+    nfe: float
+    seconds: float
+    before: tuple[Detection, ...]
+    after: tuple[Detection, ...]
+    stopped: str
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.after) and not any(d.flagged for d in self.after)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened to one requested image, from first look to handing out.
+
+    similarity_before and similarity_after: the nearest-neighbour score of the first image and of the image
+    handed out (the last one tried, where nothing was); nfe_plain: what the plain pipeline spends on it.
+    """
+
+    prompt: str
+    seed: int
+    outcome: Outcome
+    detections: tuple[Detection, ...]
+    attempts: tuple[Attempt, ...] = ()
+    nfe: float = 0.0
+    nfe_plain: float = 0.0
+    seconds: float = 0.0
+    reason: str | None = None
+
+    @property
+    def final_detections(self) -> tuple[Detection, ...]:
+        return self.attempts[-1].after if self.attempts else self.detections
+
+    @property
+    def matched(self) -> str | None:
+        """The protected item that the first image resembled, where a filter flagged it."""
+        return next((d.matched for d in self.detections if d.flagged and d.matched), None)
+
+    @property
+    def similarity_before(self) -> float | None:
+        return _nearest(self.detections)
+
+    @property
+    def similarity_after(self) -> float | None:
+        return _nearest(self.final_detections)
+
+    @property
+    def overhead(self) -> float:
+        """NFE spent, divided by the plain pipeline's."""
+        return self.nfe / self.nfe_plain if self.nfe_plain else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready dictionary, the derived figures included."""
+        out = asdict(self)
+        out["outcome"] = str(self.outcome)
+        out["before"], out["after"] = self.similarity_before, self.similarity_after
+        out["matched"] = self.matched
+        return out
+
+
+def _nearest(detections: tuple[Detection, ...]) -> float | None:
+    return next((d.score for d in detections if d.filter == "nearest" and math.isfinite(d.score)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOutput:
+    """What a guard hands out: `images[i]` is None exactly where `reports[i].outcome` is withheld."""
+
+    images: list[Image.Image | None]
+    reports: list[Report] = field(default_factory=list)
