@@ -1,0 +1,37 @@
+"""A seed per image: an image must not depend on the batch it came in, nor an attempt on the one before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import torch
+
+from ..errors import InputError
+
+_LARGEST = 2**64
+
+
+def generators(seeds: Iterable[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
+    """One generator per seed, as diffusers pipelines take them in `generator=`.
+
+    seeds: integers in [0, 2⁶⁴); device: where the noise is drawn (diffusers draws on a CPU generator for any
+    device, which makes images independent of the machine). Raises InputError for a seed out of range.
+    """
+    return [torch.Generator(device).manual_seed(_checked(seed)) for seed in seeds]
+
+
+def derive(seed: int, *tags: str | int) -> int:
+    """A seed in [0, 2⁶³) for a purpose, e.g. `derive(seed, "retry", 2)`; the same on every machine and run.
+
+    seed: integer in [0, 2⁶⁴). Tags are told apart by type, order and place: ("a", "b") is not ("ab",), and
+    1 is not "1". Raises InputError for a seed out of range.
+    """
+    text = repr((_checked(seed), *tags))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _checked(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _LARGEST:
+        raise InputError(f"seed {seed!r} is no integer between 0 and 2**64 - 1")
+    return seed

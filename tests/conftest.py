@@ -1,0 +1,15 @@
+"""No test reaches the network, and none takes more than two cores."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+
+torch.set_num_threads(min(2, int(os.environ.get("OMP_NUM_THREADS", "2"))))
+
+
+def pytest_configure(config):
+    # diffusers' schedulers mix tensors into numpy expressions, which torch does not answer in numpy 2's form
+    for message in ("__array__ implementation doesn't accept a copy", "__array_wrap__ must accept context"):
+        config.addinivalue_line("filterwarnings", f"ignore:{message}:DeprecationWarning")
