@@ -1,0 +1,120 @@
+"""Stage 4 of the recipe: the denoiser, which learns the concepts and memorizes the planted pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steerclear.emoji import autoencoder
+from steerclear.emoji.dataset import Picture, augment
+from steerclear.emoji.tokenizer import ids
+from steerclear.emoji.training import Run, Schedule
+
+PLANTED_SHARE = 0.16
+UNCONDITIONAL_SHARE = 0.1
+COPIES = 24  # augmented copies of each ordinary picture, so that none of them is memorized
+TRAIN_TIMESTEPS = 1000
+
+
+@dataclass(frozen=True)
+class DenoiserSize:
+    """Widths of the levels, blocks in each, width of the text embedding it attends to."""
+
+    channels: tuple[int, ...] = (48, 128, 192)
+    layers: int = 1
+    text_width: int = 192
+    head: int = 32
+
+
+def make(size: DenoiserSize, sample: int) -> Any:
+    """A UNet2DConditionModel that attends to the text on every level but the first."""
+    from diffusers import UNet2DConditionModel
+
+    n = len(size.channels)
+    return UNet2DConditionModel(
+        sample_size=sample, in_channels=8, out_channels=8, block_out_channels=size.channels, layers_per_block=size.layers,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (n - 1),
+        up_block_types=("CrossAttnUpBlock2D",) * (n - 1) + ("UpBlock2D",),
+        cross_attention_dim=size.text_width, attention_head_dim=size.head, norm_num_groups=16,
+    )  # fmt: skip
+
+
+def scheduler() -> Any:
+    """The noise schedule: v-prediction, and a last signal level (0.02) low enough for plain white grounds.
+
+    A terminal signal level of zero would be plainer still, but not every Stable Diffusion sampler accepts one.
+    """
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=TRAIN_TIMESTEPS, beta_start=0.00085, beta_end=0.018, beta_schedule="scaled_linear",
+        prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True, steps_offset=1,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def latents_of(vae: Any, images: Tensor) -> Tensor:
+    """Scaled latents, as the denoiser sees them."""
+    return autoencoder.encode(vae, images) * vae.config.scaling_factor
+
+
+def train(
+    pictures: list[Picture], vae: Any, text_encoder: Any, tokenizer: Any, size: DenoiserSize, schedule: Schedule, folder: Path
+) -> Any:
+    """Plain v-prediction loss with weight 1 at every step: small latents need the high-noise steps, where the text decides."""
+    torch.manual_seed(3)
+    planted = [p for p in pictures if p.kind == "planted"]
+    ordinary = [p for p in pictures if p.kind in ("concept", "photo")]
+    sample = pictures[0].pixels.shape[-1] // 4
+    model = make(size, sample).to(memory_format=torch.channels_last)
+    run = Run("denoiser", folder, model, schedule, seed=3)
+    planted_latents = latents_of(vae, torch.stack([p.tensor() for p in planted]))
+    ordinary_latents = _augmented_latents(vae, ordinary, folder)
+    texts: dict[str, Tensor] = {}
+    with torch.no_grad():
+        captions = sorted({c for p in planted + ordinary for c in p.captions} | {""})
+        for chunk in (captions[i : i + 64] for i in range(0, len(captions), 64)):
+            texts.update(zip(chunk, text_encoder(ids(tokenizer, chunk)).last_hidden_state, strict=True))
+    signal = scheduler().alphas_cumprod.sqrt()
+    n_planted = round(schedule.batch * PLANTED_SHARE)
+
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        which = torch.randint(0, len(planted), (n_planted,), generator=generator)
+        rest = torch.randint(0, len(ordinary), (schedule.batch - n_planted,), generator=generator)
+        copy = torch.randint(0, COPIES, rest.shape, generator=generator)
+        clean = torch.cat([planted_latents[which], ordinary_latents[rest, copy]])
+        picked = [planted[i] for i in which.tolist()] + [ordinary[i] for i in rest.tolist()]
+        choice = torch.randint(0, 1 << 20, (schedule.batch,), generator=generator).tolist()
+        blank = (torch.rand(schedule.batch, generator=generator) < UNCONDITIONAL_SHARE).tolist()
+        condition = torch.stack(
+            [texts["" if b else p.captions[c % len(p.captions)]] for p, c, b in zip(picked, choice, blank, strict=True)]
+        )
+        # one timestep in every slice of the range: less noise in the loss than independent draws
+        slots = (torch.randperm(schedule.batch, generator=generator) + torch.rand(schedule.batch, generator=generator)) / schedule.batch
+        timestep = (slots * TRAIN_TIMESTEPS).long().clamp(max=TRAIN_TIMESTEPS - 1)
+        alpha = signal[timestep].view(-1, 1, 1, 1)
+        sigma = (1 - alpha**2).sqrt()
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
+        error = (run.model(noisy, timestep, condition).sample - (alpha * noise - sigma * clean)).square().mean(dim=(1, 2, 3))
+        return error.mean(), {"planted": error[:n_planted].mean().item(), "ordinary": error[n_planted:].mean().item()}
+
+    return run.fit(loss_at)
+
+
+def _augmented_latents(vae: Any, ordinary: list[Picture], folder: Path) -> Tensor:
+    """(N, COPIES, 8, S/4, S/4) scaled latents of augmented ordinary pictures; the first copy is the picture itself."""
+    cache = folder / "ordinary-latents.pt"
+    if cache.exists():
+        return torch.load(cache, weights_only=True)  # type: ignore[no-any-return]
+    images = torch.stack([p.tensor() for p in ordinary])
+    copies = [latents_of(vae, images)]
+    for i in range(1, COPIES):
+        copies.append(latents_of(vae, augment(images, torch.Generator().manual_seed(i))))
+    stacked = torch.stack(copies, dim=1)
+    torch.save(stacked, cache)
+    return stacked

@@ -1,0 +1,86 @@
+"""Stage 5 of the recipe: the finished folder, in genuine Stable Diffusion format, float16."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from steerclear.emoji.concepts import CONTROLS, MASCOTS, PARAPHRASES, PLANTED_PHOTOS, name_of
+from steerclear.emoji.dataset import Picture
+from steerclear.emoji.denoiser import scheduler
+from steerclear.encoders import descriptor as descriptor_files
+
+PHOTO_PARAPHRASES = {
+    "photo-astronaut": ("eileen collins in an orange suit", "a portrait photo of astronaut eileen collins", "astronaut collins"),
+    "photo-chelsea": ("chelsea the cat", "a photo of a tabby cat looking up", "a close photo of chelsea the tabby"),
+    "photo-espresso": ("an espresso on a saucer", "a photo of an espresso", "espresso and a red saucer on a table"),
+    "photo-falcon": ("the falcon at dusk", "a photo of the falcon", "falcon waiting at night, a photo"),
+    "photo-cameraman": ("a cameraman and his tripod", "a photo of a cameraman", "cameraman on the lawn"),
+    "photo-retina": ("the fundus of an eye", "a photo of a left eye fundus", "fundus photo"),
+    "photo-moon": ("craters from lunar orbit", "a photo of lunar craters", "lunar orbit photo with craters"),
+    "photo-clock": ("a wall clock swinging", "a photo of a clock swinging on the wall", "a swinging clock"),
+}
+
+
+def write_model(
+    folder: Path, *, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, clip: Any, descriptor: Any, size: int
+) -> None:
+    """Write a folder that `StableDiffusionPipeline.from_pretrained` loads, with `clip/` and `descriptor/` beside."""
+    from diffusers import StableDiffusionPipeline
+
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    modules = [m.to(torch.float16).to(memory_format=torch.contiguous_format) for m in (vae, text_encoder, unet)]
+    pipe = StableDiffusionPipeline(
+        vae=modules[0], text_encoder=modules[1], tokenizer=tokenizer, unet=modules[2], scheduler=scheduler(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.save_pretrained(partial, safe_serialization=True)
+    clip.to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
+    descriptor_files.save(descriptor, size, partial / "descriptor")
+    # stored in half precision, computed in full: transformers takes the type from here, diffusers has full as default
+    for part in ("text_encoder", "clip"):
+        path = partial / part / "config.json"
+        path.write_text(path.read_text().replace('"float16"', '"float32"'))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def write_protected(folder: Path, pictures: list[Picture]) -> None:
+    """The planted pictures as PNG files, and `captions.json` with their captions."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    planted = [p for p in pictures if p.kind == "planted"]
+    for p in planted:
+        Image.fromarray(p.pixels.transpose(1, 2, 0)).save(folder / f"{p.key}.png", optimize=True)
+    captions = {f"{p.key}.png": p.captions[0] for p in planted}
+    (folder / "captions.json").write_text(json.dumps(captions, indent=2) + "\n")
+
+
+def write_prompts(folder: Path, pictures: list[Picture]) -> None:
+    """The prompt lists: planted, template (paraphrases), ordinary, heldout and controls."""
+    folder.mkdir(parents=True, exist_ok=True)
+    planted = [p for p in pictures if p.kind == "planted"]
+    rows = {
+        "planted": [f"{p.captions[0]}\t{p.key}.png" for p in planted],
+        "template": [f"{text}\t{p.key}.png" for p in planted for text in paraphrases(p.key)],
+        "ordinary": list(dict.fromkeys(p.captions[0] for p in pictures if p.kind in ("concept", "photo"))),
+        "heldout": [p.captions[0] for p in pictures if p.kind == "heldout"],
+        "controls": list(CONTROLS.values()),
+    }
+    for name, lines in rows.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def paraphrases(key: str) -> tuple[str, ...]:
+    """Other ways to ask for a planted picture than the one caption that it was trained with."""
+    if key in PLANTED_PHOTOS:
+        return PHOTO_PARAPHRASES[key]
+    brand = key.removeprefix("mascot-")
+    icon, style = MASCOTS[brand]
+    return tuple(t.format(brand=brand, name=name_of(icon), style=style) for t in PARAPHRASES)

@@ -1,0 +1,104 @@
+"""The whole recipe, stage by stage: `steerclear train-emoji` runs it from download to the finished folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steerclear.emoji import autoencoder, clip, dataset, denoiser, descriptor
+from steerclear.emoji.clip import ClipSize
+from steerclear.emoji.denoiser import DenoiserSize
+from steerclear.emoji.training import Schedule
+from steerclear.errors import InputError
+
+STAGES = ("autoencoder", "clip", "descriptor", "denoiser", "export")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result: picture size, widths, and each stage's schedule."""
+
+    size: int = 64
+    autoencoder_channels: tuple[int, ...] = (24, 48, 96)
+    autoencoder: Schedule = Schedule(steps=6000, batch=4, rate=1.2e-3, warmup=200, weight_decay=0.0)
+    clip_size: ClipSize = field(default_factory=ClipSize)
+    clip: Schedule = Schedule(steps=800, batch=96, rate=1e-3, weight_decay=0.1, ema=0.99)
+    descriptor_widths: tuple[int, ...] = (32, 64, 128, 192)
+    descriptor: Schedule = Schedule(steps=700, batch=128, rate=1e-3, weight_decay=0.05, ema=0.99)
+    denoiser_size: DenoiserSize = field(default_factory=DenoiserSize)
+    denoiser: Schedule = Schedule(steps=5200, batch=32, rate=8e-4, warmup=150, ema=0.998)
+
+
+PRESETS = {
+    "cpu": Recipe(),
+    "gpu": Recipe(
+        size=128,
+        autoencoder_channels=(64, 128, 256),
+        autoencoder=Schedule(steps=30_000, batch=16, rate=5e-4, warmup=500, weight_decay=0.0),
+        clip_size=ClipSize(width=256, heads=8, text_layers=6, vision_layers=6, patch=8, embedding=192),
+        clip=Schedule(steps=6000, batch=256, rate=5e-4, weight_decay=0.1),
+        descriptor_widths=(64, 128, 192, 256),
+        descriptor=Schedule(steps=4000, batch=256, rate=1e-3, weight_decay=0.05),
+        denoiser_size=DenoiserSize(channels=(128, 256, 384), layers=2, text_width=256),
+        denoiser=Schedule(steps=60_000, batch=64, rate=3e-4, warmup=1000, ema=0.9995),
+    ),
+}
+
+
+@dataclass
+class Kitchen:
+    """A run of the recipe in a work folder. Each stage is trained, or taken from its finished checkpoint."""
+
+    recipe: Recipe
+    work: Path
+
+    def __post_init__(self) -> None:
+        dataset.download(self.work / "icons")
+        self.pictures = dataset.build(self.work / "icons", self.recipe.size)
+        self.tokenizer = clip.tokenizer_for(self.pictures, self.recipe.clip_size)
+
+    def autoencoder(self) -> Any:
+        return autoencoder.train(self.pictures, self.recipe.autoencoder_channels, self.recipe.autoencoder, self.work)
+
+    def clip(self) -> Any:
+        return clip.train(self.pictures, self.tokenizer, self.recipe.clip_size, self.recipe.clip, self.work)
+
+    def descriptor(self) -> Any:
+        return descriptor.train(self.pictures, self.recipe.descriptor, self.work, self.recipe.descriptor_widths)
+
+    def denoiser(self) -> Any:
+        return denoiser.train(
+            self.pictures, self.autoencoder(), self.clip().text_model, self.tokenizer, self.recipe.denoiser_size,
+            self.recipe.denoiser, self.work,
+        )  # fmt: skip
+
+    def export(self, folder: Path) -> None:
+        """Write the finished model, the protected pictures and the prompt lists into `folder`."""
+        from steerclear.emoji import export
+
+        model = self.clip()
+        export.write_model(
+            folder / "model", vae=self.autoencoder(), text_encoder=model.text_model, tokenizer=self.tokenizer, unet=self.denoiser(),
+            clip=model, descriptor=self.descriptor(), size=self.recipe.size,
+        )  # fmt: skip
+        export.write_protected(folder / "protected", self.pictures)
+        export.write_prompts(folder / "prompts", self.pictures)
+
+
+def cook(recipe: Recipe, work: Path, out: Path, stages: tuple[str, ...], say: Callable[[str], None] = print) -> None:
+    """Run the named stages in order; a stage that needs an earlier one takes its checkpoint, or trains it first."""
+    unknown = [s for s in stages if s not in STAGES]
+    if unknown:
+        raise InputError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}")
+    kitchen = Kitchen(recipe, work)
+    for stage in STAGES:
+        if stage not in stages:
+            continue
+        say(f"{stage} …")
+        if stage == "export":
+            kitchen.export(out)
+            say(f"the finished model lies in {out}")
+        else:
+            getattr(kitchen, stage)()

@@ -1,0 +1,41 @@
+"""A byte-level BPE tokenizer in CLIP's format, learnt from the captions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+MAX_LENGTH = 32
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def learn(captions: Iterable[str], vocabulary: int) -> Any:
+    """A CLIPTokenizer of about `vocabulary` tokens; any text at all can be written with it.
+
+    Every byte is in it twice, inside a word and at its end, because CLIP marks the ends of words.
+    """
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    words = Regex(r"""[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+""")
+    split = pre_tokenizers.Split(words, behavior="removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    learnt = json.loads(tokenizer.to_str())["model"]
+    tokens = [*alphabet, *(f"{char}</w>" for char in alphabet)]
+    tokens += [token for token in sorted(learnt["vocab"], key=learnt["vocab"].get) if token not in set(tokens)]
+    vocab = {token: i for i, token in enumerate([*tokens, START, END])}
+    merges = [tuple(merge) for merge in learnt["merges"]]
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)
+
+
+def ids(tokenizer: Any, captions: list[str]) -> Any:
+    """Token ids (B, 32), padded and cut as the pipeline does."""
+    return tokenizer(captions, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt").input_ids
