@@ -1,0 +1,28 @@
+"""The protected pictures: store, ingestion and exact search. Cheap to import: LanceDB waits for first use."""
+
+from steerclear.library.images import read_image
+from steerclear.library.ingest import IngestReport, Progress, add
+from steerclear.library.schema import EncoderSpec, Entry, Inserted, Item, Policy, Version
+from steerclear.library.search import Index, nearest
+from steerclear.library.sources import Source
+from steerclear.library.store import Library
+from steerclear.library.verify import Problem, verify
+
+__all__ = [
+    "EncoderSpec",
+    "Entry",
+    "Index",
+    "IngestReport",
+    "Inserted",
+    "Item",
+    "Library",
+    "Policy",
+    "Problem",
+    "Progress",
+    "Source",
+    "Version",
+    "add",
+    "nearest",
+    "read_image",
+    "verify",
+]

@@ -1,0 +1,144 @@
+"""From a file's bytes to an RGB picture, its thumbnail, perceptual hash and the tensor for an encoder."""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from steerclear.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+MAX_PIXELS = 80_000_000  # below Pillow's own warning limit, so that ours speaks first
+THUMBNAIL = 64
+# only formats that Pillow decodes by itself: EPS and the like would start other programs
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+SUFFIXES = frozenset(
+    (".png", ".apng", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+)
+
+
+def read_image(
+    source: str | Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Decode a picture to RGB, upright, transparency on white; of an animation the first frame.
+
+    source: path or the bytes of a file; name: what errors call it. `info["frames"]` of the result is the
+    number of frames. Raises ImageError that names the file when it is missing, empty, broken, of a format
+    outside FORMATS, larger than `max_pixels` or of floating point pixels, whose range nobody knows.
+    """
+    name = name or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
+    try:
+        raw = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read {name!r}: {error.strerror or error}") from error
+    if not raw:
+        raise ImageError(f"cannot read {name!r}: the file is empty")
+    try:
+        with Image.open(io.BytesIO(raw), formats=FORMATS) as opened:
+            width, height = opened.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    f"{name!r} has {width} × {height} pixels, more than the limit of {max_pixels:,}"
+                )
+            frames = int(getattr(opened, "n_frames", 1)) if opened.format != "MPO" else 1
+            opened.load()
+            picture = _rgb(_upright(opened), name)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name!r} has more pixels than the limit of {max_pixels:,}") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name!r} is no image in a format that is read here ({', '.join(FORMATS)})"
+        ) from error
+    except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
+        raise ImageError(f"{name!r} is broken: {error}") from error
+    picture.info = {"frames": frames}
+    return picture
+
+
+def thumbnail(picture: Image.Image) -> bytes:
+    """PNG bytes of the picture at 64 × 64, lossless: a picture of that size keeps every pixel."""
+    if picture.size != (THUMBNAIL, THUMBNAIL):
+        picture = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+    out = io.BytesIO()
+    Image.merge("RGB", picture.split()).save(out, "PNG")  # merging leaves the source's metadata behind
+    return out.getvalue()
+
+
+def to_tensor(picture: Image.Image, size: int | None = None) -> Tensor:
+    """(3, size, size) float32 in [0, 1], or the picture's own size: the input that every encoder shares.
+
+    Bicubic with antialiasing, squeezed to a square: cropping would lose what makes the picture protected.
+    """
+    import numpy as np
+    import torch
+    from torch.nn import functional as F
+
+    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+    if size is None or tuple(pixels.shape[1:]) == (size, size):
+        return pixels.contiguous()
+    resized = F.interpolate(pixels[None], (size, size), mode="bicubic", antialias=True, align_corners=False)
+    return resized[0].clamp(0, 1)
+
+
+def phash(picture: Image.Image) -> str:
+    """64-bit perceptual hash as 16 hex digits: signs of the lowest 8 × 8 DCT terms around their median.
+
+    Small changes of size, quality or brightness flip few bits; compare with `hamming`.
+    """
+    import numpy as np
+
+    side = 32
+    grey = np.asarray(picture.convert("L").resize((side, side), Image.Resampling.BOX), dtype=np.float64)
+    basis = _dct_rows(side)
+    terms = (basis @ grey @ basis.T).flatten()
+    bits = terms > np.median(terms[1:])  # without the mean grey, which says nothing about the drawing
+    return f"{int(''.join('1' if b else '0' for b in bits), 2):016x}"
+
+
+def hamming(a: str, b: str) -> int:
+    """Bits, 0 to 64, in which two perceptual hashes differ; up to about 10 means the same picture."""
+    return (int(a, 16) ^ int(b, 16)).bit_count()
+
+
+@cache
+def _dct_rows(side: int, count: int = 8) -> np.ndarray:
+    """The first `count` rows of the type II DCT matrix."""
+    import numpy as np
+
+    k, n = np.arange(count)[:, None], np.arange(side)[None, :]
+    rows: np.ndarray = np.cos(np.pi * k * (2 * n + 1) / (2 * side))
+    return rows
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # damaged EXIF data does not make the pixels unreadable
+        return picture
+
+
+def _rgb(picture: Image.Image, name: str) -> Image.Image:
+    if picture.mode == "F":
+        raise ImageError(f"{name!r} has floating point pixels, whose range is unknown; convert it to 8 bit")
+    if picture.mode.startswith("I"):
+        import numpy as np
+
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(f"{name!r} has 32-bit pixels, whose range is unknown; convert it to 8 bit")
+        # Pillow would clip 16 bit at 255: a nearly white picture
+        return Image.fromarray((values / 257).round().astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return picture.convert("RGB")

@@ -1,0 +1,44 @@
+"""Small JSON documents that belong to a library, such as its calibration, in a Lance table of their own."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from steerclear.errors import LibraryError
+from steerclear.library.table import NOTES, connect, lance_errors, quoted, retry_conflicts, write_lock
+
+
+def read(uri: str, name: str) -> dict[str, Any] | None:
+    """The newest document under `name`, None when there is none; LibraryError when it cannot be read."""
+    with lance_errors(uri):
+        table = _table(uri)
+        rows = [] if table is None else table.search().where(f"name = {quoted([name])}").to_list()
+        if not rows:
+            return None
+        found = json.loads(max(rows, key=lambda row: row["written"])["json"])
+    if not isinstance(found, dict):
+        raise LibraryError(f"the note {name!r} in {uri!r} is damaged: {type(found).__name__}, not an object")
+    return found
+
+
+def write(uri: str, name: str, document: dict[str, Any]) -> None:
+    """Store `document` under `name` in one commit; ValueError for NaN in it, TypeError when it is no JSON."""
+    import pyarrow as pa
+
+    kinds = [("name", pa.string()), ("json", pa.string()), ("written", pa.timestamp("us", "UTC"))]
+    schema = pa.schema([pa.field(column, kind, nullable=False) for column, kind in kinds])
+    row = {"name": name, "json": json.dumps(document, allow_nan=False), "written": datetime.now(UTC)}
+    rows = pa.Table.from_pylist([row], schema=schema)
+    with write_lock(uri), lance_errors(uri):
+        table = _table(uri)
+        if table is None:
+            table = connect(uri).create_table(NOTES, schema=schema, exist_ok=True)
+        merge = table.merge_insert("name").when_matched_update_all().when_not_matched_insert_all()
+        retry_conflicts(lambda: merge.execute(rows))
+
+
+def _table(uri: str) -> Any | None:
+    connection = connect(uri)
+    return connection.open_table(NOTES) if NOTES in connection.list_tables().tables else None

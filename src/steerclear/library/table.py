@@ -1,0 +1,126 @@
+"""The ground under a library: reaching LanceDB, its errors in our words, retries and the write lock."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from steerclear.errors import LibraryError
+
+T = TypeVar("T")
+ITEMS, NOTES = "items", "notes"
+LOCK = ".write.lock"
+LOCK_SECONDS = 300.0
+ATTEMPTS = 30
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder that `uri` names, None for an object store such as s3://bucket/library."""
+    return None if "://" in uri else Path(uri)
+
+
+def connect(uri: str) -> Any:
+    """A LanceDB connection whose tables always show what other processes have committed."""
+    import lancedb
+
+    with lance_errors(uri):
+        return lancedb.connect(uri, read_consistency_interval=timedelta(0))
+
+
+@contextmanager
+def lance_errors(uri: str) -> Iterator[None]:
+    """Turn whatever LanceDB raises into one LibraryError that names the library and the cause."""
+    try:
+        yield
+    except LibraryError:
+        raise
+    except PermissionError as error:
+        raise LibraryError(f"no permission for the library at {uri!r}: {error.strerror or error}") from error
+    except BaseException as error:
+        # a panic in Lance's Rust code derives from BaseException, and is damage like any other
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        cause = str(error).split(", /")[0].removeprefix("lance error: ")[:300]
+        if "Permission denied" in cause or "Read-only file system" in cause:
+            raise LibraryError(f"the library at {uri!r} is read-only: copy it to change it") from error
+        raise LibraryError(
+            f"the library at {uri!r} is damaged or out of reach: {cause}; restore it from a backup, or "
+            "create it anew and add the pictures again"
+        ) from error
+
+
+def retry_conflicts(commit: Callable[[], T]) -> T:
+    """Run `commit` until no other writer gets in between: Lance refuses a conflicting commit as a whole."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return commit()
+        except (OSError, RuntimeError, ValueError) as error:
+            if attempt == ATTEMPTS - 1 or "conflict" not in str(error).lower():
+                raise
+            time.sleep(random.uniform(0.01, 0.05) * (attempt + 1))
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def write_lock(uri: str) -> Iterator[None]:
+    """One writer at a time for a local library; the system frees the lock when its holder dies.
+
+    "Is this picture new, is this id free" and the commit that follows must be one step. An object store has
+    no such lock: there two writers that add the same file at once may store it twice, which `verify` reports.
+    """
+    folder = local_folder(uri)
+    if folder is None:
+        yield
+        return
+    import filelock
+
+    lock = filelock.FileLock(folder / LOCK, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise LibraryError(
+            f"another process has been writing to the library at {uri!r} for {LOCK_SECONDS:.0f} s; "
+            "try again later"
+        ) from error
+    except OSError as error:
+        raise LibraryError(
+            f"the library at {uri!r} is read-only ({error.strerror}): copy it to change it"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def quoted(values: list[str]) -> str:
+    """SQL list of string literals."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+def holds_rows(uri: str) -> bool:
+    # Lance makes this folder with the first rows; without it a half-made table can be made again without loss
+    folder = local_folder(uri)
+    return folder is not None and (folder / f"{ITEMS}.lance" / "data").exists()
+
+
+def make_room(uri: str) -> None:
+    """Make the folder of a new library; LibraryError if it holds anything that is not ours."""
+    folder = local_folder(uri)
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = sorted(p.name for p in folder.iterdir() if p.name not in (LOCK, f"{ITEMS}.lance"))
+    except OSError as error:
+        raise LibraryError(f"cannot make a library at {uri!r}: {error.strerror}") from error
+    if holds_rows(uri):
+        raise LibraryError(f"there is a library at {uri!r} already; open it instead")
+    if foreign:
+        raise LibraryError(
+            f"the folder {uri!r} is no library and holds {foreign[0]!r}; choose an empty folder"
+        )
