@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import UnsupportedError
@@ -104,10 +105,20 @@ def _current_sigma(scheduler: Any, timestep: Any) -> float:
     return float(scheduler.sigmas[_step_index(scheduler, timestep)])
 
 
+def _one_value(scheduler: Any, timestep: Any) -> float:
+    """The timestep as a number, where a batch shares one."""
+    if not isinstance(timestep, Tensor):
+        return float(timestep)
+    first = timestep.reshape(-1)[0]
+    if not bool((timestep == first).all()):
+        raise UnsupportedError(f"{type(scheduler).__name__} with a timestep per image is not supported")
+    return float(first)
+
+
 def _preserving(scheduler: Any, alpha: float, sigma: float) -> Affine:
     match _prediction(scheduler):
         case "epsilon":
-            a = max(alpha, _LEAST_ALPHA)
+            a = alpha or _LEAST_ALPHA
             return Affine(1 / a, -sigma / a, sigma, alpha)
         case "v_prediction":
             return Affine(alpha, -sigma, sigma, alpha)
@@ -118,7 +129,7 @@ def _preserving(scheduler: Any, alpha: float, sigma: float) -> Affine:
 
 def _from_alphas_cumprod(scheduler: Any, timestep: Any) -> Affine:
     """DDIM's formula (12): α² is `alphas_cumprod` at the timestep."""
-    alpha_squared = float(scheduler.alphas_cumprod[int(timestep)])
+    alpha_squared = float(scheduler.alphas_cumprod[int(_one_value(scheduler, timestep))])
     return _preserving(scheduler, math.sqrt(alpha_squared), math.sqrt(max(0.0, 1 - alpha_squared)))
 
 
@@ -150,17 +161,130 @@ def _from_sigma(scheduler: Any, timestep: Any) -> Affine:
     return _exploding(scheduler, _current_sigma(scheduler, timestep))
 
 
+def _preconditioned(scheduler: Any, timestep: Any) -> Affine:
+    """EDM's c_skip and c_out (Karras et al., table 1), around a network that sees unit variance."""
+    sigma, data = _current_sigma(scheduler, timestep), float(scheduler.config.sigma_data)
+    skip, out = data**2 / (sigma**2 + data**2), sigma * data / math.hypot(sigma, data)
+    match _prediction(scheduler):
+        case "epsilon":
+            return Affine(skip, out, sigma, 1.0)
+        case "v_prediction":
+            return Affine(skip, -out, sigma, 1.0)
+    raise _refuse_prediction(scheduler)
+
+
+def _flow(scheduler: Any, timestep: Any) -> Affine:
+    """Rectified flow: the sample is (1 − σ) · clean + σ · noise, the output its derivative by σ."""
+    sigma = _current_sigma(scheduler, timestep)
+    if not getattr(scheduler.config, "invert_sigmas", False):
+        return Affine(1.0, -sigma, sigma, 1 - sigma)
+    if type(scheduler).__name__ != "FlowMatchEulerDiscreteScheduler" or scheduler.config.stochastic_sampling:
+        raise UnsupportedError(f"{type(scheduler).__name__} with invert_sigmas=True is not known to fit")
+    # Mochi's convention: sigmas rise from 0 to 1 and stand for the share of the clean image
+    return Affine(1.0, 1 - sigma, 1 - sigma, sigma)
+
+
+def _minimax(scheduler: Any, timestep: Any) -> Affine:
+    """Flow by the timestep itself, 0 for noise and 1 for clean; the output points to the clean image."""
+    sigma = 1 - _one_value(scheduler, timestep)
+    return Affine(1.0, sigma, sigma, 1 - sigma)
+
+
+def _dpm_sde(scheduler: Any, timestep: Any) -> Affine:
+    """Euler's form; every second call evaluates at the geometric mean of two neighbouring sigmas."""
+    index = _step_index(scheduler, timestep)
+    if scheduler.state_in_first_order:
+        return _exploding(scheduler, float(scheduler.sigmas[index]))
+    return _exploding(scheduler, math.sqrt(float(scheduler.sigmas[index - 1] * scheduler.sigmas[index])))
+
+
+def _ipndm(scheduler: Any, timestep: Any) -> Affine:
+    """v-prediction on a cosine schedule that the scheduler keeps by step."""
+    index = _step_index(scheduler, timestep)
+    alpha, sigma = float(scheduler.alphas[index]), float(scheduler.betas[index])
+    return Affine(alpha, -sigma, sigma, alpha)
+
+
+def _consistency(scheduler: Any, timestep: Any) -> Affine:
+    """Consistency models' boundary scalings; b is 0 at sigma_min, where the sample is the prediction."""
+    sigma = _current_sigma(scheduler, timestep)
+    skip, out = scheduler.get_scalings_for_boundary_condition(sigma)
+    return Affine(float(skip), float(out), sigma, 1.0)
+
+
+def _trigonometric(scheduler: Any, timestep: Any) -> Affine:
+    """SCM: the timestep is an angle. Its clean latent is sigma_data times the autoencoder's."""
+    angle = float(scheduler.timesteps[_step_index(scheduler, timestep)])
+    return Affine(math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle))
+
+
+def _wuerstchen(scheduler: Any, timestep: Any) -> Affine:
+    """Epsilon on a cosine schedule over timesteps in [0, 1]."""
+    t = torch.tensor([_one_value(scheduler, timestep)])
+    alpha_squared = float(scheduler._alpha_cumprod(t, t.device))
+    alpha = math.sqrt(alpha_squared) or _LEAST_ALPHA
+    sigma = math.sqrt(1 - alpha_squared)
+    return Affine(1 / alpha, -sigma / alpha, sigma, alpha)
+
+
 RULES: dict[str, Callable[[Any, Any], Affine]] = {
+    "CMStochasticIterativeScheduler": _consistency,
+    "CogVideoXDDIMScheduler": _from_alphas_cumprod,
+    "CogVideoXDPMScheduler": _from_alphas_cumprod,
+    "CosineDPMSolverMultistepScheduler": _preconditioned,
+    "DDIMParallelScheduler": _from_alphas_cumprod,
     "DDIMScheduler": _from_alphas_cumprod,
+    "DDPMParallelScheduler": _from_alphas_cumprod,
     "DDPMScheduler": _from_alphas_cumprod,
-    "PNDMScheduler": _from_alphas_cumprod,
+    "DDPMWuerstchenScheduler": _wuerstchen,
+    "DEISMultistepScheduler": _from_ratio,
     "DPMSolverMultistepScheduler": _from_ratio,
-    "UniPCMultistepScheduler": _from_ratio,
-    "EulerDiscreteScheduler": _from_sigma,
+    "DPMSolverSDEScheduler": _dpm_sde,
+    "DPMSolverSinglestepScheduler": _from_ratio,
+    "EDMDPMSolverMultistepScheduler": _preconditioned,
+    "EDMEulerScheduler": _preconditioned,
     "EulerAncestralDiscreteScheduler": _from_sigma,
+    "EulerDiscreteScheduler": _from_sigma,
+    "FlowMatchEulerDiscreteScheduler": _flow,
+    "FlowMatchHeunDiscreteScheduler": _flow,
+    "FlowMatchLCMScheduler": _flow,
+    "HeunDiscreteScheduler": _from_sigma,
+    "IPNDMScheduler": _ipndm,
+    "LCMScheduler": _from_alphas_cumprod,
+    "LMSDiscreteScheduler": _from_sigma,
+    "LTXEulerAncestralRFScheduler": _flow,
+    "MiniMaxH3Scheduler": _minimax,
+    "PNDMScheduler": _from_alphas_cumprod,
+    "RePaintScheduler": _from_alphas_cumprod,
+    "SASolverScheduler": _from_ratio,
+    "SCMScheduler": _trigonometric,
+    "TCDScheduler": _from_alphas_cumprod,
+    "UnCLIPScheduler": _from_alphas_cumprod,
+    "UniPCMultistepScheduler": _from_ratio,
 }
 
+_INTERPOLATED = "it evaluates the model between its own noise levels"
+_INVERSION = "it runs from an image to noise"
+_DISCRETE = "it samples tokens, not a continuous latent"
+_DEPRECATED = "it has no single step with a model output, or diffusers has retired it"
+
 REFUSED: dict[str, str] = {
-    "KDPM2DiscreteScheduler": "it evaluates the model at interpolated sigmas",
-    "KDPM2AncestralDiscreteScheduler": "it evaluates the model at interpolated sigmas",
+    "AmusedScheduler": _DISCRETE,
+    "BlockRefinementScheduler": _DISCRETE,
+    "ConsistencyDecoderScheduler": "it belongs to an autoencoder that decodes by diffusion",
+    "DDIMInverseScheduler": _INVERSION,
+    "DPMSolverMultistepInverseScheduler": _INVERSION,
+    "DiscreteDDIMScheduler": _DISCRETE,
+    "EntropyBoundScheduler": _DISCRETE,
+    "FlowMapEulerDiscreteScheduler": "its model predicts the average velocity between two times",
+    "HeliosDMDScheduler": "its noise levels are arguments of each step, not its own",
+    "HeliosScheduler": "it changes noise levels and resolution in stages of a video",
+    "KDPM2AncestralDiscreteScheduler": _INTERPOLATED,
+    "KDPM2DiscreteScheduler": _INTERPOLATED,
+    "KarrasVeScheduler": _DEPRECATED,
+    "PiflowScheduler": "its model predicts a policy, not a clean latent",
+    "RFD4ProteinaScheduler": "it moves protein coordinates",
+    "ScoreSdeVeScheduler": _DEPRECATED,
+    "ScoreSdeVpScheduler": _DEPRECATED,
+    "VQDiffusionScheduler": _DISCRETE,
 }

@@ -140,6 +140,8 @@ class _SteeredStep:
             return self._original(*args, **kwargs)
         bound = self._signature.bind(*args, **kwargs)
         given = bound.arguments
+        if given.get("per_token_timesteps") is not None:
+            raise UnsupportedError("a timestep per token cannot be steered: there is no one noise level")
         step = Step(
             index=self._calls,
             timestep=given["timestep"],
