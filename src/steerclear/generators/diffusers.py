@@ -1,0 +1,187 @@
+"""Step 1 of a request, and every regeneration: run a diffusers pipeline, see its latents, count its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from steerclear.errors import UnsupportedError
+from steerclear.steering import Step, steer
+from steerclear.steering.hook import OnDenoised
+
+# what a regeneration brings itself, so that the caller's own must not be passed a second time
+OURS = frozenset(
+    ("prompt", "negative_prompt", "prompt_embeds", "negative_prompt_embeds", "num_images_per_prompt", "generator", "latents",
+     "output_type", "return_dict")
+)  # fmt: skip
+
+Condition = dict[str, Tensor]  # the pipeline's keyword arguments that hold text embeddings, batch of one
+
+
+class LeaveEarly(Exception):  # noqa: N818 - leaving is no error
+    """Raised inside a pass to abandon it: every image in it is already known to be flagged."""
+
+
+@dataclass
+class Pass:
+    """One run of the pipeline.
+
+    images: one per row, empty where the pass was left early; latents: final clean latents (B, …) as the
+    pipeline decodes them; start: the noise that it began with, at the scale that `latents=` expects; denoised: the last
+    prediction seen; steps: scheduler steps taken; nfe: denoiser evaluations per image.
+    """
+
+    images: list[Image.Image] = field(default_factory=list)
+    latents: Tensor | None = None
+    start: Tensor | None = None
+    denoised: Tensor | None = None
+    steps: int = 0
+    nfe: float = 0.0
+
+
+class PipelineGenerator:
+    """Runs one pipeline: plainly, from a given condition and noise, or on from a noise level."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+
+    @property
+    def denoiser(self) -> Any:
+        """The module whose evaluations are counted."""
+        module = getattr(self.pipe, "unet", None) or getattr(self.pipe, "transformer", None)
+        if module is None:
+            raise UnsupportedError(f"{type(self.pipe).__name__} has neither a unet nor a transformer; it cannot be guarded yet")
+        return module
+
+    def run(self, on_denoised: OnDenoised | None = None, **kwargs: Any) -> Pass:
+        """Call the pipeline with exactly these arguments; nothing is changed unless `on_denoised` changes it.
+
+        A LeaveEarly from the callback ends the pass: the result then has no images.
+        """
+        result = Pass()
+        rows = 0
+
+        def count(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            nonlocal rows
+            sample = args[0] if args else named.get("sample", named.get("hidden_states"))
+            rows += len(sample)
+
+        def before(step: Step) -> Tensor | None:
+            if step.index == 0:
+                result.start = step.sample / self._noise_scale()
+            result.steps = step.index + 1
+            result.denoised = step.denoised
+            return on_denoised(step) if on_denoised else None
+
+        def after(step: Step, prev_sample: Tensor) -> None:
+            result.latents = prev_sample
+
+        handle = self.denoiser.register_forward_pre_hook(count, with_kwargs=True)
+        try:
+            with steer(self.pipe, before, after):
+                result.images = list(self.pipe(**kwargs, output_type="pil").images)
+        except LeaveEarly:
+            result.latents = None
+        finally:
+            handle.remove()
+            if result.start is not None:
+                result.nfe = rows / len(result.start)
+        return result
+
+    def encode(self, prompt: str, kwargs: dict[str, Any]) -> Condition:
+        """The text embeddings of one prompt, as the keyword arguments that the pipeline takes them in.
+
+        Raises UnsupportedError for a pipeline whose text encoding is not known.
+        """
+        encode = getattr(self.pipe, "encode_prompt", None)
+        guided = kwargs.get("guidance_scale", 7.5) > 1
+        if encode is None or type(self.pipe).__name__ not in TWO_EMBEDS:
+            raise UnsupportedError(f"{type(self.pipe).__name__}: how it encodes a prompt is not known, so its condition cannot be nudged")
+        with torch.no_grad():
+            positive, negative = encode(
+                prompt, self.pipe._execution_device, 1, guided, negative_prompt=kwargs.get("negative_prompt"),
+                clip_skip=kwargs.get("clip_skip"),
+            )  # fmt: skip
+        condition = {"prompt_embeds": positive}
+        if negative is not None:
+            condition["negative_prompt_embeds"] = negative
+        return condition
+
+    def regenerate(
+        self, condition: Condition, start: Tensor, kwargs: dict[str, Any], generator: torch.Generator,
+        on_denoised: OnDenoised | None = None,
+    ) -> Pass:  # fmt: skip
+        """The whole way again from the noise `start` (1, …) under another condition; kwargs: the caller's own."""
+        rest = {k: v for k, v in kwargs.items() if k not in OURS}
+        return self.run(on_denoised, **rest, **condition, latents=start, generator=generator)
+
+    def resume(
+        self, clean: Tensor, strength: float, condition: Condition, kwargs: dict[str, Any], generator: torch.Generator,
+        on_denoised: OnDenoised | None = None,
+    ) -> Pass:  # fmt: skip
+        """Noise a clean latent (1, …) back to a level and denoise it from there (SDEdit, as image-to-image does).
+
+        strength: share of the steps that are done again, in (0, 1].
+        """
+        scheduler = self.pipe.scheduler
+        steps = int(kwargs.get("num_inference_steps", 50))
+        scheduler.set_timesteps(steps, device=self.pipe._execution_device)
+        timesteps = scheduler.timesteps
+        skip = min(len(timesteps) - 1, max(0, round(len(timesteps) * (1 - strength))))
+        noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean)
+        noisy = scheduler.add_noise(clean, noise, timesteps[skip : skip + 1])
+        # pipelines multiply what they are given by the scale of pure noise
+        with self._starting_at(skip):
+            return self.regenerate(condition, noisy / self._noise_scale(), kwargs, generator, on_denoised)
+
+    def _noise_scale(self) -> float:
+        return float(getattr(self.pipe.scheduler, "init_noise_sigma", 1.0))
+
+    @contextmanager
+    def _starting_at(self, skip: int) -> Iterator[None]:
+        """Let the pipeline's next call begin `skip` steps in, while the scheduler still knows its whole schedule."""
+        scheduler = self.pipe.scheduler
+        original_set, original_scale = scheduler.set_timesteps, scheduler.scale_model_input
+        whole: Tensor | None = None
+
+        def set_timesteps(*args: Any, **kwargs: Any) -> None:
+            nonlocal whole
+            original_set(*args, **kwargs)
+            whole = scheduler.timesteps
+            kept = whole[skip:]
+            if type(scheduler).__name__ == "PNDMScheduler" and skip > 0:
+                kept = torch.cat([kept[:2], kept[1:]])  # its second call repeats the step that it begins with
+            scheduler.timesteps = kept
+            if hasattr(scheduler, "set_begin_index"):
+                scheduler.set_begin_index(skip)
+
+        def scale_model_input(*args: Any, **kwargs: Any) -> Tensor:
+            # the pipeline has its own list by now; multistep schedulers compare with the length of the whole
+            if whole is not None:
+                scheduler.timesteps = whole
+            return original_scale(*args, **kwargs)  # type: ignore[no-any-return]
+
+        set_timesteps.__signature__ = _signature(original_set)  # type: ignore[attr-defined]
+        vars(scheduler).update(set_timesteps=set_timesteps, scale_model_input=scale_model_input)
+        try:
+            yield
+        finally:
+            del vars(scheduler)["set_timesteps"], vars(scheduler)["scale_model_input"]
+            if hasattr(scheduler, "set_begin_index"):
+                scheduler._begin_index = None
+
+
+# pipelines whose encode_prompt returns (prompt_embeds, negative_prompt_embeds)
+TWO_EMBEDS = frozenset(("StableDiffusionPipeline",))
+
+
+def _signature(function: Any) -> Any:
+    import inspect
+
+    return inspect.signature(function)

@@ -1,0 +1,65 @@
+"""Step 3 of a request: what a strategy is given, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from steerclear.generators import Condition, PipelineGenerator
+
+
+@dataclass
+class SteerTask:
+    """One flagged image on its way through the ladder.
+
+    start: (1, …) the noise that it was made from; clean: (1, …) its final latent, or the last prediction where
+    the first pass was left early; unwanted: (U, …) latents of the protected items matched so far, growing with
+    every rung so that no rung flees from one item into another; preferred_*: the caller's wishes.
+    """
+
+    generator: PipelineGenerator
+    prompt: str
+    seed: int
+    kwargs: dict[str, Any]
+    start: Tensor
+    clean: Tensor
+    unwanted: Tensor
+    preferred_texts: tuple[str, ...] = ()
+    preferred_latents: Tensor | None = None
+    nfe: float = 0.0
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    def condition(self, prompt: str | None = None) -> Condition:
+        """Text embeddings of the request's own prompt, or of another one; encoded once."""
+        key = f"condition:{self.prompt if prompt is None else prompt}"
+        if key not in self.memory:
+            self.memory[key] = self.generator.encode(self.prompt if prompt is None else prompt, self.kwargs)
+        return self.memory[key]  # type: ignore[no-any-return]
+
+    def noise(self, seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A new picture, not yet verified. stopped: why the strategy ended, in words for the report."""
+
+    image: Image.Image
+    latents: Tensor | None
+    nfe: float
+    stopped: str
+
+
+class Strategy(Protocol):
+    """One rung of the ladder."""
+
+    @property
+    def name(self) -> str: ...
+
+    def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """Make one new picture. seed: for whatever this attempt draws; the same seed makes the same picture."""
+        ...

@@ -1,0 +1,73 @@
+"""Strategies on the condition: the paper's objective on the prompt embedding, and the plain shortened prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steerclear.generators import Condition
+from steerclear.nudge.base import Candidate, SteerTask
+from steerclear.nudge.despecify import despecify
+from steerclear.nudge.objective import Objective, minimise
+
+
+@dataclass(frozen=True)
+class ConditionNudge:
+    """Minimise J over the prompt embedding: pull to the despecified prompt, push from the request's own.
+
+    Regenerates from the same noise. Costs no denoiser evaluations beyond one plain generation.
+    """
+
+    name: str = "condition"
+    alpha: float = 1.0
+    beta: float = 1.0
+    gamma: float = 0.2
+    iterations: int = 40
+
+    def apply(self, task: SteerTask, seed: int) -> Candidate:
+        condition = nudged_condition(task, self.alpha, self.beta, self.gamma, self.iterations)
+        made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed))
+        return Candidate(made.images[0], made.latents, made.nfe, f"prompt embedding nudged towards {despecify(task).prompt!r}")
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """The despecified prompt itself, from the same noise."""
+
+    name: str = "rewrite"
+
+    def apply(self, task: SteerTask, seed: int) -> Candidate:
+        prompt = despecify(task).prompt
+        made = task.generator.regenerate(task.condition(prompt), task.start, task.kwargs, task.noise(seed))
+        return Candidate(made.images[0], made.latents, made.nfe, f"prompt shortened to {prompt!r}")
+
+
+@dataclass(frozen=True)
+class Resample:
+    """Fresh noise under the nudged condition: the last resort, and one that can be repeated."""
+
+    name: str = "resample"
+
+    def apply(self, task: SteerTask, seed: int) -> Candidate:
+        noise = task.noise(seed)
+        start = torch.randn(task.start.shape, generator=noise).to(task.start)
+        made = task.generator.regenerate(nudged_condition(task), start, task.kwargs, noise)
+        return Candidate(made.images[0], made.latents, made.nfe, f"new noise from seed {seed}")
+
+
+def nudged_condition(
+    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2, iterations: int = 40
+) -> Condition:
+    """The request's text embeddings after minimising J on them. D: the caller's preferred texts, else the despecified prompt."""
+    key = f"nudged:{alpha}:{beta}:{gamma}:{iterations}"
+    if key not in task.memory:
+        own = task.condition()
+        texts = task.preferred_texts or (despecify(task).prompt,)
+        preferred = torch.cat([task.condition(text)["prompt_embeds"] for text in texts])
+        objective = Objective(preferred, own["prompt_embeds"], alpha, beta, gamma)
+        # J is flat in the push at its own starting point, so the descent begins on the pull's side
+        embeds: Tensor = minimise(objective, own["prompt_embeds"], iterations=iterations)
+        task.memory[key] = {**own, "prompt_embeds": embeds}
+    return task.memory[key]  # type: ignore[no-any-return]

@@ -1,0 +1,97 @@
+"""The ladder: strategies in order, each result verified, until one passes or the budget is spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from steerclear.errors import ConfigError, UnsupportedError
+from steerclear.nudge.base import Candidate, SteerTask, Strategy
+from steerclear.nudge.condition import ConditionNudge, Resample, Rewrite
+from steerclear.nudge.final_latent import FinalLatent
+from steerclear.nudge.trajectory import Trajectory
+from steerclear.steering import derive
+from steerclear.types import Attempt, Detection
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "condition": ConditionNudge,
+    "rewrite": Rewrite,
+    "final-latent": lambda: FinalLatent(name="final-latent", nudge_condition=False),
+    "final-latent+condition": FinalLatent,
+    "trajectory": lambda: Trajectory(name="trajectory", nudge_condition=False),
+    "trajectory+condition": Trajectory,
+    "resample": Resample,
+}
+
+DEFAULT_LADDER = ("condition", "final-latent+condition", "trajectory+condition", "rewrite", "resample", "resample", "resample")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one flagged image may cost beyond its first pass.
+
+    overhead: denoiser evaluations, as a multiple of the plain pipeline's; seconds: wall time, None for no limit.
+    No rung begins once either is spent.
+    """
+
+    overhead: float = 8.0
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.overhead >= 0 or (self.seconds is not None and not self.seconds >= 0):
+            raise ConfigError(f"a budget cannot be negative or NaN: overhead {self.overhead}, seconds {self.seconds}")
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Strategies, cheapest first."""
+
+    rungs: tuple[Strategy, ...] = field(default_factory=lambda: strategies(DEFAULT_LADDER))
+    budget: Budget = field(default_factory=Budget)
+
+    def climb(
+        self,
+        task: SteerTask,
+        plain_nfe: float,
+        before: tuple[Detection, ...],
+        verify: Callable[[Candidate], tuple[Detection, ...]],
+        learn: Callable[[tuple[Detection, ...]], None],
+    ) -> tuple[Image.Image | None, list[Attempt], str | None]:
+        """Try the rungs until a picture passes. Returns it (or None), every attempt, and why none passed.
+
+        verify: the guard's filters on a candidate; learn: told of what a failed candidate resembled, so that the
+        next rung is pushed from that as well.
+        """
+        began, attempts = time.monotonic(), list[Attempt]()
+        for number, rung in enumerate(self.rungs):
+            spent = time.monotonic() - began
+            if task.nfe >= self.budget.overhead * plain_nfe:
+                return None, attempts, f"budget of {self.budget.overhead} × the plain cost is spent"
+            if self.budget.seconds is not None and spent >= self.budget.seconds:
+                return None, attempts, f"budget of {self.budget.seconds} s is spent"
+            start, cost, seed = time.monotonic(), task.nfe, derive(task.seed, rung.name, number)
+            try:
+                candidate = rung.apply(task, seed)
+            except UnsupportedError as error:
+                attempts.append(Attempt(rung.name, seed, task.nfe - cost, time.monotonic() - start, before, (), str(error)))
+                continue
+            task.nfe += candidate.nfe
+            after = verify(candidate)
+            attempt = Attempt(rung.name, seed, task.nfe - cost, time.monotonic() - start, before, after, candidate.stopped)
+            attempts.append(attempt)
+            if attempt.passed:
+                return candidate.image, attempts, None
+            learn(after)
+            before = after
+        return None, attempts, f"none of {len(self.rungs)} strategies gave a picture that passes"
+
+
+def strategies(names: Sequence[str]) -> tuple[Strategy, ...]:
+    """Strategies by name, as the command line and settings write them. Raises ConfigError for an unknown one."""
+    unknown = [name for name in names if name not in STRATEGIES]
+    if unknown:
+        raise ConfigError(f"unknown strategy {unknown[0]!r}; there are {', '.join(STRATEGIES)}")
+    return tuple(STRATEGIES[name]() for name in names)

@@ -1,0 +1,68 @@
+"""The paper's objective (arXiv 2408.15450, §3) over a latent or any other tensor, and its minimisation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Objective:
+    """J(L) = −α · mean_d cos(L, d) + β · mean_u cos(L, u) + γ · ‖L − L₀‖₂ / ‖L₀‖₂.
+
+    preferred: (D, …) and unwanted: (U, …), of the latent's shape but for the first dimension, either may be empty.
+    The distance is relative to the length of L₀, so that γ means the same for every latent size; the paper's γ is 1.
+    """
+
+    preferred: Tensor | None
+    unwanted: Tensor | None
+    alpha: float = 1.0
+    beta: float = 1.0
+    gamma: float = 1.0
+
+    def __call__(self, latent: Tensor, origin: Tensor) -> Tensor:
+        """latent, origin: (1, …). Returns a scalar."""
+        value = self.gamma * (latent - origin).norm() / origin.norm().clamp(min=1e-8)
+        if self.preferred is not None and len(self.preferred):
+            value = value - self.alpha * cosines(latent, self.preferred).mean()
+        if self.unwanted is not None and len(self.unwanted):
+            value = value + self.beta * cosines(latent, self.unwanted).mean()
+        return value
+
+
+def cosines(latent: Tensor, others: Tensor) -> Tensor:
+    """Cosine of one latent (1, …) with each of (N, …), all flattened. Returns (N,)."""
+    return F.cosine_similarity(latent.flatten(1), others.to(latent).flatten(1), dim=1)
+
+
+def minimise(objective: Objective, origin: Tensor, *, iterations: int = 50, rate: float = 0.05) -> Tensor:
+    """Gradient descent from `origin` (1, …) with steps of `rate` · ‖origin‖, halved whenever J would rise.
+
+    Normalised steps make the rate independent of latent size and of J's weights; backtracking keeps it from
+    diverging; a value that is not finite ends it with the last good latent.
+    """
+    latent, step = origin.detach().float(), rate * float(origin.norm())
+    base = latent.clone()
+    with torch.enable_grad():
+        value = math.inf
+        for _ in range(iterations):
+            probe = latent.clone().requires_grad_(True)
+            current = objective(probe, base)
+            (gradient,) = torch.autograd.grad(current, probe)
+            size = float(gradient.norm())
+            if not math.isfinite(size) or not math.isfinite(float(current)) or size < 1e-12:
+                break
+            value = float(current)
+            while step > 1e-4 * float(base.norm()):
+                moved = latent - step * gradient / size
+                if float(objective(moved, base)) < value:
+                    latent = moved
+                    break
+                step /= 2
+            else:
+                break
+    return latent.detach().to(origin.dtype)
