@@ -58,7 +58,7 @@ def test_several_encoders_each_have_their_vectors(tmp_path, pictures):
     add(library, pictures, encoders)
     assert library.vectors("tiny")[1].shape == (5, 48)
     assert library.vectors("clip-vit/b.32")[1].shape == (5, 12)
-    with pytest.raises(LibraryError, match="also needs encoder 'clip-vit/b.32'"):
+    with pytest.raises(LibraryError, match=r"also needs encoder 'clip-vit/b\.32'"):
         add(library, pictures, encoders[:1])
 
 
@@ -82,13 +82,13 @@ def test_removing_an_unknown_id_names_it_and_removes_nothing(library):
 
 
 def test_an_id_with_quotes_can_be_found_and_removed(tmp_path, encoder):
-    picture(1).save(tmp_path / "it's \"one\".png")
+    picture(1).save(tmp_path / 'it\'s "one".png')
     library = Library.create(tmp_path / "library", [encoder])
-    add(library, tmp_path / "it's \"one\".png", [encoder])
-    assert library.get("it's \"one\"").phash
-    assert library.remove(["it's \"one\""]) == 1
+    add(library, tmp_path / 'it\'s "one".png', [encoder])
+    assert library.get('it\'s "one"').phash
+    assert library.remove(['it\'s "one"']) == 1
     with pytest.raises(LibraryError, match="no item"):
-        library.get("it's \"one\"")
+        library.get('it\'s "one"')
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -143,7 +143,11 @@ def test_a_missing_library_says_so_and_leaves_no_folder_behind(tmp_path):
 
 def test_a_foreign_folder_is_refused_and_left_alone(tmp_path, encoder):
     (tmp_path / "holiday.txt").write_text("sun")
-    for use in (Library.open, lambda u: Library.create(u, [encoder]), lambda u: Library.open_or_create(u, [encoder])):
+    for use in (
+        Library.open,
+        lambda u: Library.create(u, [encoder]),
+        lambda u: Library.open_or_create(u, [encoder]),
+    ):
         with pytest.raises(LibraryError, match="is no library"):
             use(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.txt"]
@@ -169,7 +173,9 @@ def _cut(path: Path) -> None:
 @pytest.mark.parametrize("damage", ["manifests cut", "manifests gone", "rows cut", "rows gone"])
 def test_a_damaged_library_is_never_read_as_empty_nor_replaced(library, encoder, damage):
     what, how = damage.split()
-    for path in list(Path(library.uri, "items.lance").rglob("*.manifest" if what == "manifests" else "*.lance")):
+    for path in list(
+        Path(library.uri, "items.lance").rglob("*.manifest" if what == "manifests" else "*.lance")
+    ):
         _cut(path) if how == "cut" else path.unlink()
     for use in (
         lambda: Library.open(library.uri).vectors("tiny"),
@@ -193,7 +199,8 @@ if os.getuid() == 0:
 from steerclear.errors import LibraryError
 from steerclear.library import Library, verify
 library = Library.open(sys.argv[1])
-assert len(library) == len(library.items()) == len(library.vectors("tiny")[1]) == len(library.thumbnails()[0]) == 5
+assert len(library) == len(library.items()) == 5
+assert len(library.vectors("tiny")[1]) == len(library.thumbnails()[0]) == 5
 assert library.read_note("calibration") == {"a": 1} and not verify(library)
 for change in (lambda: library.remove(["picture-1"]), lambda: library.write_note("x", {})):
     try:
@@ -216,7 +223,9 @@ def test_a_read_only_library_can_be_read_and_says_that_it_cannot_be_changed(libr
         parent.chmod(parent.stat().st_mode | 0o055)
     before = sorted(folder.rglob("*"))
     env = os.environ | {"OMP_NUM_THREADS": "1", "HOME": "/tmp"}
-    done = subprocess.run([sys.executable, "-c", READ_ONLY, str(folder)], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ONLY, str(folder)], env=env, capture_output=True, text=True
+    )
     folder.chmod(0o755)
     assert done.stdout == "fine\n", done.stderr
     assert sorted(folder.rglob("*")) == before
@@ -231,6 +240,7 @@ def test_a_flipped_vector_is_noticed(library):
 
 
 def test_importing_the_library_loads_neither_torch_nor_lancedb():
-    code = "import sys, steerclear.library; print(sorted({'torch', 'lancedb', 'pyarrow', 'numpy'} & set(sys.modules)))"
+    heavy = {"torch", "lancedb", "pyarrow", "numpy"}
+    code = f"import sys, steerclear.library; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
