@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from library_doubles import TinyEncoder, picture, write_pictures
 
 from steerclear.errors import LibraryError
-from steerclear.library import Library, add, verify
+from steerclear.library import Library, add, store, verify
 from steerclear.library.images import to_tensor
 
 
@@ -91,7 +91,7 @@ def test_an_id_with_quotes_can_be_found_and_removed(tmp_path, encoder):
         library.get('it\'s "one"')
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seeds=st.sets(st.integers(100, 130), min_size=1, max_size=4))
 def test_adding_and_then_removing_restores_the_library(library, encoder, tmp_path, seeds):
     before, items = library.fingerprint(), library.items()
@@ -115,14 +115,16 @@ def test_an_earlier_version_can_be_restored_and_that_be_undone(library):
         library.restore(99)
 
 
-def test_compacting_keeps_items_and_versions(tmp_path, encoder):
+def test_compacting_keeps_items_and_versions(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(store, "MANY_FRAGMENTS", 4)
     library = Library.create(tmp_path / "library", [encoder])
-    add(library, write_pictures(tmp_path / "art", range(70)), [encoder], batch=1)
-    assert len(library.items()) == 70
+    paths = write_pictures(tmp_path / "art", range(8))
+    add(library, paths, [encoder], batch=1)
+    assert library.version > 9  # eight commits and the compaction
+    assert [i.source for i in library.items()] == list(map(str, paths))
     assert verify(library, sources=True) == []
-    assert {1, 2, 70} <= {v.version for v in library.log()}
-    library.restore(11)
-    assert len(library) == 10
+    library.restore(4)
+    assert len(library) == 3
 
 
 def test_notes_are_replaced_and_survive_a_restore(library):
@@ -133,6 +135,19 @@ def test_notes_are_replaced_and_survive_a_restore(library):
     assert Library.open(library.uri).read_note("calibration") == {"threshold": 0.62, "evidence": [1, 2]}
     with pytest.raises(ValueError, match="JSON"):
         library.write_note("calibration", {"threshold": float("nan")})
+
+
+def test_an_address_that_is_no_folder_works_without_the_lock(tmp_path, encoder, pictures):
+    address = f"{tmp_path.as_uri()}/far"
+    with pytest.raises(LibraryError, match="not found"):
+        Library.open(address)
+    library = Library.open_or_create(address, [encoder])
+    assert len(add(library, pictures, [encoder], batch=2).added) == 5
+    library.write_note("calibration", {"a": 1})
+    again = Library.open_or_create(address, [encoder])
+    assert (again.remove(["picture-0"]), len(library), library.read_note("calibration")) == (1, 4, {"a": 1})
+    with pytest.raises(LibraryError, match="already"):
+        Library.create(address, [encoder])
 
 
 def test_a_missing_library_says_so_and_leaves_no_folder_behind(tmp_path):
@@ -193,11 +208,13 @@ def test_a_creation_that_died_halfway_can_be_repeated(tmp_path, encoder):
 
 
 READ_ONLY = """
-import os, sys
-if os.getuid() == 0:
-    os.setgid(65534); os.setuid(65534)
+import os, sys, filelock
 from steerclear.errors import LibraryError
 from steerclear.library import Library, verify
+verify(Library.open(sys.argv[1]))  # loads all that root's Python would not be allowed to load later
+Library.open(sys.argv[1]).thumbnails()
+if os.getuid() == 0:
+    os.setgid(65534); os.setuid(65534)
 library = Library.open(sys.argv[1])
 assert len(library) == len(library.items()) == 5
 assert len(library.vectors("tiny")[1]) == len(library.thumbnails()[0]) == 5

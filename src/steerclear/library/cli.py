@@ -22,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="The protected pictures: add, list, search, remove.\n\n"
-    "Exit codes: 0 all is well; 1 done, but with the failures or problems listed; 2 not done, the error says why.",
+    "Exit codes: 0 all is well; 1 done, with failures or problems listed; 2 not done, the error says why.",
 )
 
 Where = Annotated[

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from steerclear.encoders.base import check_embedding
 from steerclear.errors import InputError, LibraryError
 from steerclear.library.images import MAX_PIXELS, phash, read_image, thumbnail, to_tensor
-from steerclear.library.schema import POLICIES, Entry, Item, Policy
+from steerclear.library.schema import POLICIES, Entry, Inserted, Item, Policy
 from steerclear.library.sources import Source, discover
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def add(
             else:
                 report.failed.append((skipped.source, skipped.reason))
         entries, unembedded = _embed([b for b in block if isinstance(b, _Prepared)], encoders)
-        inserted = library.insert(entries)
+        inserted = library.insert(entries) if entries else Inserted()
         known.update(e.item.sha256 for e in entries)
         report.added.extend(inserted.added)
         report.skipped_duplicates.extend(inserted.duplicates)

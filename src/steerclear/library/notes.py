@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from steerclear.errors import LibraryError
-from steerclear.library.table import NOTES, connect, lance_errors, quoted, retry_conflicts, write_lock
+from steerclear.library.table import (
+    NOTES,
+    connect,
+    holds_rows,
+    lance_errors,
+    quoted,
+    retry_conflicts,
+    write_lock,
+)
 
 
 def read(uri: str, name: str) -> dict[str, Any] | None:
@@ -40,5 +48,10 @@ def write(uri: str, name: str, document: dict[str, Any]) -> None:
 
 
 def _table(uri: str) -> Any | None:
-    connection = connect(uri)
-    return connection.open_table(NOTES) if NOTES in connection.list_tables().tables else None
+    try:
+        return connect(uri).open_table(NOTES)
+    except ValueError as error:
+        # a lost calibration must not look like one that was never made
+        if "not found" not in str(error) or holds_rows(uri, NOTES):
+            raise
+        return None

@@ -86,10 +86,12 @@ class Library:
         schema = arrow_schema([EncoderSpec.of(e) for e in encoders])
         make_room(uri)
         with write_lock(uri), lance_errors(uri):
-            connection = connect(uri)
-            if ITEMS in connection.list_tables().tables:
-                raise LibraryError(f"there is a library at {uri!r} already; open it instead")
-            retry_conflicts(lambda: connection.create_table(ITEMS, schema=schema))
+            try:
+                connect(uri).create_table(ITEMS, schema=schema)
+            except ValueError as error:
+                if "already exists" not in str(error):
+                    raise
+                raise LibraryError(f"there is a library at {uri!r} already; open it instead") from error
         return cls.open(uri)
 
     @classmethod
@@ -179,8 +181,8 @@ class Library:
 
     def fingerprint(self) -> str:
         """Hash of all ids and picture hashes, the same for the same content whatever its order or history."""
-        rows = self._read(("id", "sha256")).to_pylist()
-        lines = sorted(f"{row['id']}\t{row['sha256']}\n" for row in rows)
+        rows = self._read(("id", "sha256"))
+        lines = sorted(f"{row['id']}\t{row['sha256']}\n" for row in rows.to_pylist())
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def hashes(self) -> set[str]:
@@ -197,7 +199,6 @@ class Library:
         A picture whose sha256 is there already is skipped, one whose wished id belongs to another is refused.
         """
         out = Inserted()
-        schema = self._table.schema
         with write_lock(self.uri), lance_errors(self.uri):
             version, ids, hashes = self._known_now()
             ids, hashes = set(ids), set(hashes)
@@ -219,7 +220,7 @@ class Library:
                     ids.add(chosen)
                     hashes.add(item.sha256)
             if fresh:
-                rows = to_arrow(fresh, self.encoders, schema)
+                rows = to_arrow(fresh, self.encoders, self._table.schema)
                 retry_conflicts(lambda: self._table.add(rows))
                 # anything but the next version means that another writer of an object store came between
                 after = self.version

@@ -102,10 +102,11 @@ def quoted(values: list[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
-def holds_rows(uri: str) -> bool:
+def holds_rows(uri: str, table: str = ITEMS) -> bool:
+    """Whether a local `uri` has the files of rows of `table`, readable or not; False for an object store."""
     # Lance makes this folder with the first rows; without it a half-made table can be made again without loss
     folder = local_folder(uri)
-    return folder is not None and (folder / f"{ITEMS}.lance" / "data").exists()
+    return folder is not None and (folder / f"{table}.lance" / "data").exists()
 
 
 def make_room(uri: str) -> None:
