@@ -4,6 +4,6 @@ Nothing here downloads anything or needs a GPU.
 """
 
 from .doubles import FakeEncoder, MockFilter
-from .pipelines import FAMILIES, tiny_pipeline
+from .pipelines import FAMILIES, tiny_call, tiny_pipeline
 
-__all__ = ["FAMILIES", "FakeEncoder", "MockFilter", "tiny_pipeline"]
+__all__ = ["FAMILIES", "FakeEncoder", "MockFilter", "tiny_call", "tiny_pipeline"]

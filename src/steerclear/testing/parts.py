@@ -18,6 +18,55 @@ def clip_tokenizer(length: int = 77) -> Any:
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=length)
 
 
+def byte_tokenizer(length: int = 64) -> Any:
+    """Stands in for the tokenizers of T5, Gemma and Qwen: one token per byte, 259 in all."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<pad>", "<eos>", "<bos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        model_max_length=length,
+        model_input_names=["input_ids", "attention_mask"],
+        chat_template="{% for message in messages %}{{ message['content'] }}{% endfor %}",
+    )
+
+
+def t5_text(width: int = TEXT_WIDTH) -> Any:
+    """A one-layer T5 encoder for `byte_tokenizer`."""
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
+        T5Config(vocab_size=259, d_model=width, d_ff=2 * width, d_kv=8, num_heads=2, num_layers=1)
+    )
+
+
+def language_model(kind: str, width: int = TEXT_WIDTH) -> Any:
+    """A two-layer decoder of kind "Gemma2" or "Qwen3" without its head, for `byte_tokenizer`."""
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=259,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
+    return getattr(transformers, f"{kind}Model")(config)
+
+
 def clip_text(width: int = TEXT_WIDTH, projection: bool = False, **config: Any) -> Any:
     """A two-layer CLIP text encoder for `clip_tokenizer`."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -52,6 +101,24 @@ def kl_vae(channels: int = 4, **config: Any) -> Any:
         layers_per_block=1,
         sample_size=64,
         **config,
+    )
+
+
+def dc_autoencoder(channels: int = 4) -> Any:
+    """An AutoencoderDC that shrinks by 32, as Sana's does."""
+    from diffusers import AutoencoderDC
+
+    blocks, widths = 6, (4, 4, 8, 8, 8, 8)
+    return AutoencoderDC(
+        latent_channels=channels,
+        attention_head_dim=4,
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        encoder_layers_per_block=(1,) * blocks,
+        decoder_layers_per_block=(1,) * blocks,
+        encoder_qkv_multiscales=((),) * blocks,
+        decoder_qkv_multiscales=((),) * blocks,
+        scaling_factor=0.41407,
     )
 
 

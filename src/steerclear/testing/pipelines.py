@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from .parts import clip_text, clip_tokenizer, kl_vae, sd1_scheduler_config
+from . import flow_families as flow
+from . import noise_families as noise
 
 
 def tiny_pipeline(family: str = "sd1", scheduler: Any = None, seed: int = 0) -> Any:
@@ -43,29 +44,40 @@ def _scheduler(name: str, config: Any) -> Any:
     return cls.from_config(config)
 
 
-def _sd1() -> Any:
-    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "sd1": noise.sd1,
+    "sdxl": noise.sdxl,
+    "sd3": flow.sd3,
+    "flux": flow.flux,
+    "pixart": noise.pixart,
+    "sana": flow.sana,
+    "dit": noise.dit,
+    "zimage": flow.zimage,
+    "lumina2": flow.lumina2,
+    "flux2": flow.flux2,
+    "qwen": flow.qwen,
+}
 
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=2,
-        cross_attention_dim=16,
-        norm_num_groups=4,
-    )
-    return StableDiffusionPipeline(
-        vae=kl_vae(),
-        text_encoder=clip_text(),
-        tokenizer=clip_tokenizer(),
-        unet=unet,
-        scheduler=DDIMScheduler.from_config(sd1_scheduler_config()),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+_CALLS: dict[str, dict[str, Any]] = {
+    "dit": {"class_labels": [1]},
+    "flux": {"max_sequence_length": 16},
+    "flux2": {"height": 64, "width": 64, "max_sequence_length": 16, "text_encoder_out_layers": (0, 1)},
+    "lumina2": {"max_sequence_length": 32, "system_prompt": "-"},
+    "pixart": {"max_sequence_length": 16, "use_resolution_binning": False, "clean_caption": False},
+    "qwen": {"height": 64, "width": 64, "negative_prompt": " "},
+    "sana": {
+        "height": 64,
+        "width": 64,
+        "max_sequence_length": 16,
+        "use_resolution_binning": False,
+        "clean_caption": False,
+        "complex_human_instruction": None,
+    },
+    "zimage": {"height": 64, "width": 64, "max_sequence_length": 16},
+}
 
 
-FAMILIES: dict[str, Callable[[], Any]] = {"sd1": _sd1}
+def tiny_call(family: str, prompt: str = "a fox", steps: int = 4) -> dict[str, Any]:
+    """Keyword arguments for a quick call of `tiny_pipeline(family)`, a prompt or class label included."""
+    ask = {} if family == "dit" else {"prompt": prompt}
+    return {**ask, "num_inference_steps": steps, **_CALLS.get(family, {})}

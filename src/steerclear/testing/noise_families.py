@@ -1,0 +1,107 @@
+"""Families that predict noise, with the schedules of their published checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .parts import (
+    TEXT_WIDTH,
+    byte_tokenizer,
+    clip_text,
+    clip_tokenizer,
+    kl_vae,
+    sd1_scheduler_config,
+    t5_text,
+)
+
+
+def sd1() -> Any:
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=2,
+        cross_attention_dim=16,
+        norm_num_groups=4,
+    )
+    return StableDiffusionPipeline(
+        vae=kl_vae(),
+        text_encoder=clip_text(),
+        tokenizer=clip_tokenizer(),
+        unet=unet,
+        scheduler=DDIMScheduler.from_config(sd1_scheduler_config()),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def sdxl() -> Any:
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=6 * 4 + TEXT_WIDTH,
+        cross_attention_dim=2 * TEXT_WIDTH,
+        norm_num_groups=4,
+    )
+    return StableDiffusionXLPipeline(
+        vae=kl_vae(scaling_factor=0.13025),
+        text_encoder=clip_text(),
+        text_encoder_2=clip_text(projection=True),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
+        unet=unet,
+        scheduler=EulerDiscreteScheduler.from_config(sd1_scheduler_config()),
+        add_watermarker=False,
+    )
+
+
+def pixart() -> Any:
+    from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
+
+    transformer = PixArtTransformer2DModel(
+        sample_size=8,
+        num_layers=1,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        caption_channels=TEXT_WIDTH,
+        cross_attention_dim=16,
+        in_channels=4,
+        out_channels=8,
+    )
+    return PixArtSigmaPipeline(
+        tokenizer=byte_tokenizer(300),
+        text_encoder=t5_text(),
+        vae=kl_vae(scaling_factor=0.13025),
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(),
+    )
+
+
+def dit() -> Any:
+    from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+
+    transformer = DiTTransformer2DModel(
+        sample_size=8,
+        num_layers=1,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        in_channels=4,
+        out_channels=8,
+    )
+    return DiTPipeline(transformer=transformer, vae=kl_vae(), scheduler=DDIMScheduler(clip_sample=False))

@@ -1,0 +1,181 @@
+"""Codecs against the pipelines' own last lines: same latent, same pixels."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from steerclear.errors import InputError, UnsupportedError
+from steerclear.steering import codec_for, steer
+from steerclear.testing import FAMILIES, tiny_call, tiny_pipeline
+
+
+def final_latent_and_image(pipe, family, **kwargs):
+    """What the scheduler made last, and what the pipeline hands out as a tensor."""
+    kept = []
+    with steer(pipe, after_step=lambda step, prev: kept.append(prev)):
+        images = pipe(
+            **{**tiny_call(family, steps=2), **kwargs},
+            output_type="pt",
+            generator=torch.Generator().manual_seed(0),
+        ).images
+    return kept[-1], images
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_decode_gives_what_the_pipeline_gives(family):
+    pipe = tiny_pipeline(family)
+    latents, images = final_latent_and_image(pipe, family)
+    with torch.no_grad():
+        decoded = codec_for(pipe).decode(latents[: len(images)])
+    assert decoded.shape == images.shape
+    torch.testing.assert_close(decoded, images, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "dit"])  # DiT decodes what it is asked for
+def test_the_pipelines_own_latent_decodes_to_its_image(family):
+    if family == "flux2":
+        pytest.skip("FLUX.2 klein hands out latents that are already unpacked and denormalised")
+    pipe = tiny_pipeline(family)
+    call = tiny_call(family, steps=2)
+    latents = pipe(**call, output_type="latent", generator=torch.Generator().manual_seed(0)).images
+    images = pipe(**call, output_type="pt", generator=torch.Generator().manual_seed(0)).images
+    with torch.no_grad():
+        torch.testing.assert_close(codec_for(pipe).decode(latents), images, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_encode_makes_latents_that_the_scheduler_takes_and_gradients_pass_both_ways(family):
+    pipe = tiny_pipeline(family)
+    seen, _ = final_latent_and_image(pipe, family)
+    codec = codec_for(pipe)
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    latents = codec.encode(pixels)
+    assert latents.shape == seen[:1].shape
+    image = codec.decode(latents)
+    assert image.shape == pixels.shape
+    assert image.min() >= 0
+    assert image.max() <= 1
+    image.square().sum().backward()
+    assert pixels.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd3", "flux"])
+def test_encode_undoes_the_scale_and_shift_of_decode(family):
+    """With an autoencoder that does nothing, the way there and back is the identity."""
+    pipe = tiny_pipeline(family)
+    codec = codec_for(pipe)
+
+    class Identity:
+        dtype = torch.float32
+
+        def decode(self, latents, return_dict=True):
+            return (latents,)
+
+        encode = decode
+
+    codec._autoencoder = Identity()
+    images = torch.rand(1, 4, 8, 8)
+    torch.testing.assert_close(codec.decode(codec.encode(images)), images, rtol=1e-5, atol=1e-5)
+
+
+def test_a_packed_latent_that_is_not_square_needs_its_size():
+    pipe = tiny_pipeline("flux")
+    latents, images = final_latent_and_image(pipe, "flux", height=64, width=128)
+    with torch.no_grad():
+        decoded = codec_for(pipe, height=64, width=128).decode(latents)
+        torch.testing.assert_close(decoded, images, rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match="32 packed tokens do not make a square image"):
+        codec_for(pipe).decode(latents)
+    with pytest.raises(InputError, match="64×64"):
+        codec_for(pipe, height=64, width=64).decode(latents)
+    with pytest.raises(InputError, match="together"):
+        codec_for(pipe, height=64)
+
+
+def test_a_fine_tuned_sdxl_with_latent_statistics_is_followed():
+    pipe = tiny_pipeline("sdxl")
+    pipe.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[2.0, 3.0, 4.0, 5.0])
+    latents, images = final_latent_and_image(pipe, "sdxl")
+    with torch.no_grad():
+        torch.testing.assert_close(codec_for(pipe).decode(latents), images, rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    pipe = tiny_pipeline("sd1")
+    start = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for flag in (False, True):
+        latents = start.clone().requires_grad_()
+        codec_for(pipe, gradient_checkpointing=flag).decode(latents).square().sum().backward()
+        gradients.append(latents.grad)
+    torch.testing.assert_close(*gradients)
+    with pytest.raises(UnsupportedError, match="AutoencoderDC"):
+        codec_for(tiny_pipeline("sana"), gradient_checkpointing=True)
+
+
+def test_an_autoencoder_that_overflows_in_half_precision_is_copied_not_changed():
+    pipe = tiny_pipeline("sdxl")
+    pipe.vae.half()
+    image = codec_for(pipe).decode(torch.randn(1, 4, 8, 8).half())
+    assert image.dtype == torch.float32
+    assert pipe.vae.dtype == torch.float16
+
+
+def test_video_and_unknown_pipelines_are_refused_by_name():
+    from diffusers import LTXPipeline
+
+    for stranger in (object.__new__(LTXPipeline), SimpleNamespace(scheduler=None)):
+        with pytest.raises(UnsupportedError, match=type(stranger).__name__):
+            codec_for(stranger)
+
+
+def test_another_autoencoder_than_the_familys_is_refused():
+    pipe = tiny_pipeline("sd1")
+    pipe.vae = tiny_pipeline("sana").vae
+    with pytest.raises(UnsupportedError, match="AutoencoderDC"):
+        codec_for(pipe)
+
+
+def test_kandinskys_latents_are_decoded_unquantised():
+    """Its "pt" output stays in [-1, 1]; the codec gives what its "np" output shows."""
+    from diffusers import DDPMScheduler, KandinskyV22Pipeline, UNet2DConditionModel, VQModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        addition_embed_type="image",
+        encoder_hid_dim_type="image_proj",
+        encoder_hid_dim=16,
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        norm_num_groups=4,
+        resnet_time_scale_shift="scale_shift",
+    )
+    movq = VQModel(
+        block_out_channels=(32, 32),
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=4,
+        norm_type="spatial",
+        num_vq_embeddings=12,
+        vq_embed_dim=4,
+    )
+    pipe = KandinskyV22Pipeline(unet=unet, scheduler=DDPMScheduler(clip_sample=False), movq=movq)
+    pipe.set_progress_bar_config(disable=True)
+    call = {"image_embeds": torch.randn(1, 16), "negative_image_embeds": torch.zeros(1, 16), "height": 64}
+    kept = []
+    with steer(pipe, on_denoised=lambda s: s.denoised * 0.9, after_step=lambda s, prev: kept.append(prev)):
+        images = pipe(**call, width=64, num_inference_steps=2, output_type="np").images
+    codec = codec_for(pipe)
+    with torch.no_grad():
+        decoded = codec.decode(kept[-1])
+        assert codec.encode(decoded).shape == (1, 4, *(side // 2 for side in decoded.shape[2:]))
+    torch.testing.assert_close(decoded.permute(0, 2, 3, 1), torch.from_numpy(images), rtol=1e-5, atol=1e-5)
