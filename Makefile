@@ -1,0 +1,37 @@
+# make demo: see it work · make test · make check · make format
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := out/demo
+
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test check format
+.DEFAULT_GOAL := demo
+
+# set up once, and again only when what is to be installed has changed
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "steerclear needs Python 3.11 or newer, not %d.%d: make PYTHON=python3.12" % sys.version_info[:2] or 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# eight requests for protected pictures: exit code 3, something withheld, is a result and no failure
+demo: $(READY)
+	@mkdir -p $(DEMO)
+	@head -n 8 src/steerclear/emoji/assets/prompts/planted.txt > $(DEMO)/prompts.txt
+	@$(BIN)/steerclear generate --prompts $(DEMO)/prompts.txt --compare --out $(DEMO) || test $$? -eq 3
+	@echo "The pictures lie in $(DEMO). Look at $(DEMO)/compare.png: protected, plain pipeline, handed out."
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
