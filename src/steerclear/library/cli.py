@@ -230,7 +230,7 @@ def export(file: Annotated[Path, typer.Argument(help="A .parquet file.")], libra
         import pyarrow.parquet as pq
 
         try:
-            pq.writeprint_table(rows, file)
+            pq.write_table(rows, file)
         except OSError as error:
             raise InputError(f"cannot write {str(file)!r}: {error.strerror or error}") from error
     typer.echo(f"{len(rows)} items written to {file}")
