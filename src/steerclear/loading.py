@@ -86,14 +86,15 @@ def load_pipeline(model: str | Path, device: str | None = None) -> Any:
         raise ModelError(f"{model} is no diffusers pipeline: it has no model_index.json; give the folder that has one")
     if not folder.exists() and str(model).count("/") != 1:
         raise ModelError(f"there is no model folder {model}; give a folder or a hub id such as 'owner/name'")
-    kwargs: dict[str, Any] = {} if device and device != "cpu" else {"torch_dtype": torch.float32}
     try:
-        pipe = DiffusionPipeline.from_pretrained(model, **kwargs)
+        pipe = DiffusionPipeline.from_pretrained(model)
     except Exception as error:  # whatever the loaders of three libraries raise on a damaged folder
         raise ModelError(f"{model} cannot be loaded as a diffusers pipeline: {_first_line(error)}") from error
     if getattr(pipe, "safety_checker", None) is not None:
         pipe.safety_checker = None
     pipe.set_progress_bar_config(disable=True)
+    if not device or device == "cpu":
+        pipe.to(torch.float32)  # not by a loading argument, which some versions call dtype and others torch_dtype
     return pipe.to(device) if device else pipe
 
 
