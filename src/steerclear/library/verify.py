@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from steerclear.errors import ImageError, LibraryError
 from steerclear.library.images import THUMBNAIL, read_image
 from steerclear.library.schema import check_unit_length
-from steerclear.library.sources import discover
+from steerclear.library.sources import Source, discover
 
 if TYPE_CHECKING:
     from steerclear.library.store import Library
@@ -64,19 +64,20 @@ def verify(library: Library, *, sources: bool = False) -> list[Problem]:
 
 def _sources(refs: list[str], ids: list[str], hashes: list[str]) -> list[Problem]:
     problems = []
-    shards: dict[str, dict[str, bytes]] = {}
+    shards: dict[str, dict[str, str]] = {}
     for ref, item_id, sha256 in zip(refs, ids, hashes, strict=True):
         try:
             shard = ref.rsplit("#", 1)[0] if ".tar#" in ref else None
             if shard and shard not in shards:
-                shards[shard] = {s.ref: hashlib.sha256(s.read()).digest() for s in discover([shard])[0]}
-            if shard:
-                found = shards[shard][ref].hex()
-            else:
-                found = hashlib.sha256(discover([ref])[0][0].read()).hexdigest()
+                shards[shard] = {s.ref: _sha256(s) for s in discover([shard])[0]}
+            found = shards[shard][ref] if shard else _sha256(discover([ref])[0][0])
         except Exception as error:  # a source can fail in as many ways as there are stores
             problems.append(Problem(item_id, f"its source {ref!r} cannot be read: {error}"))
         else:
             if found != sha256:
                 problems.append(Problem(item_id, f"its source {ref!r} has changed since it was added"))
     return problems
+
+
+def _sha256(source: Source) -> str:
+    return hashlib.sha256(source.read()).hexdigest()
