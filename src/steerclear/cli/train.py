@@ -1,0 +1,74 @@
+"""`steerclear train-emoji`: the embedded model's whole recipe, from download to the finished folder."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steerclear.cli.inputs import check_folder, one_line_errors
+from steerclear.errors import ConfigError
+from steerclear.output import finite
+
+
+class Preset(StrEnum):
+    """Sizes and schedules that the recipe knows."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+def train_emoji(
+    work: Annotated[
+        Path, typer.Option(metavar="DIR", help="Downloads and checkpoints; a stopped run goes on from them.")
+    ] = Path("runs/emoji"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="The finished model, protected pictures and prompts.")
+    ] = Path("runs/emoji/finished"),
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this stage; may be given several times. Default: all."),
+    ] = None,
+    preset: Annotated[
+        Preset, typer.Option(help="cpu: what is embedded, a few hours on two cores; gpu: larger.")
+    ] = Preset.CPU,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Then measure the finished model.")] = False,
+) -> None:
+    """Train the embedded model anew: autoencoder, clip, descriptor, denoiser, export, library.
+
+    Every stage is taken from its finished checkpoint in the work folder, or trained. With --evaluate the
+    figures are printed as JSON and kept, with sheets of pictures, in the work folder's `evaluation`.
+
+    Exit codes: 0 done; 2 bad input; 130 stopped by Ctrl-C, and the same command goes on.
+
+    \b
+    steerclear train-emoji --work runs/emoji --out runs/emoji/finished
+    steerclear train-emoji --stage export --evaluate
+    """
+    with one_line_errors("stopped; the same command goes on from the last checkpoint"):
+        check_folder(work, "--work")
+        check_folder(out, "--out")
+        from steerclear.emoji import recipe
+
+        try:
+            recipe.cook(
+                recipe.PRESETS[preset],
+                work,
+                out,
+                tuple(stage or recipe.STAGES),
+                lambda text: typer.echo(text, err=True),
+            )
+        except ModuleNotFoundError as error:
+            if error.name is not None and error.name.startswith("steerclear"):
+                raise
+            raise ConfigError(
+                f"training needs {error.name!r}, which is not installed; run: pip install 'steerclear[train]'"
+            ) from error
+        if evaluate:
+            from steerclear.emoji import evaluate as evaluation
+
+            figures = evaluation.evaluate(out, work / "evaluation", work)
+            typer.echo(json.dumps(finite(figures), indent=2))

@@ -1,0 +1,177 @@
+"""`steerclear generate` as its user sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_doubles import COPIED, ORDINARY, TOGETHER, plain
+from PIL import Image
+
+from steerclear import __version__
+from steerclear.cli.inputs import uninterrupted
+from steerclear.loading import load_pipeline
+from steerclear.output import read_png
+
+REPORT_KEYS = {
+    "prompt", "seed", "outcome", "file", "detections", "attempts", "nfe", "nfe_plain", "seconds", "before", "after",
+    "matched", "reason", "overhead", "steerclear_version",
+}  # fmt: skip
+
+
+def pixels(image: object) -> np.ndarray:
+    return np.asarray(Image.open(image) if isinstance(image, Path) else image)
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_clear_picture_is_the_plain_pipelines_and_a_copy_is_steered(run, here, shelf):
+    result = run("generate", ORDINARY, COPIED, "--compare", *TOGETHER)
+    assert (result.code, result.stderr) == (0, "")
+    clear, steered = lines(here / "out" / "report.jsonl")
+    assert set(clear) == REPORT_KEYS
+    assert [one["outcome"] for one in (clear, steered)] == ["clear", "steered"]
+    assert [one["file"] for one in (clear, steered)] == ["0000-0.png", "0001-0.png"]
+    assert (steered["matched"], clear["matched"], steered["steerclear_version"]) == (
+        "copied",
+        None,
+        __version__,
+    )
+    assert steered["overhead"] > clear["overhead"] == 1.0
+    assert steered["after"] < steered["before"] == pytest.approx(1.0, abs=1e-5)
+
+    pipe = load_pipeline(shelf / "model")
+    assert (pixels(here / "out" / "0000-0.png") == pixels(plain(pipe, ORDINARY, 0))).all()
+    assert (pixels(here / "out" / "0001-0.png") != pixels(shelf / "art" / "copied.png")).any()
+
+    first, second = result.stdout.splitlines()
+    assert first.split()[0] == "clear"
+    assert second.split()[:2] == ["steered", "copied"]
+    assert "1.00 → " in second
+    assert "× plain" in second
+    assert second.endswith("out/0001-0.png")
+    with Image.open(here / "out" / "compare.png") as sheet:
+        assert sheet.width > 3 * 192
+        assert sheet.height > 2 * 192
+
+
+def test_a_withheld_picture_leaves_no_file_and_exit_code_three(run, here):
+    (here / "out").mkdir()
+    (here / "out" / "0000-0.png").write_bytes(b"from an earlier run")
+    result = run("generate", COPIED, "--budget", "0", "--seeds", "0-1", "--compare", *TOGETHER)
+    assert result.code == 3
+    withheld, clear = lines(here / "out" / "report.jsonl")
+    assert (withheld["outcome"], withheld["file"], clear["outcome"]) == ("withheld", None, "clear")
+    assert "budget of 0.0" in withheld["reason"]
+    assert withheld["reason"] in result.stdout
+    assert sorted(p.name for p in (here / "out").iterdir()) == ["0000-1.png", "compare.png", "report.jsonl"]
+
+
+def test_prompts_come_from_arguments_and_file_and_json_prints_the_report(run, here):
+    (here / "prompts.txt").write_text(f"\n{ORDINARY}\tfile-of-the-protected.png\n\n  \na lamp\n")
+    result = run(
+        "generate", "a door", "--prompts", "prompts.txt", "--seeds", "5", "--json", "--out", "a/b", *TOGETHER
+    )
+    assert result.code == 0
+    assert result.stdout == (here / "a" / "b" / "report.jsonl").read_text()
+    assert [json.loads(line)["prompt"] for line in result.stdout.splitlines()] == [
+        "a door",
+        ORDINARY,
+        "a lamp",
+    ]
+    assert (here / "a" / "b" / "0002-5.png").exists()
+
+
+def test_a_model_and_library_of_ones_own_are_used_with_the_usual_guidance(run, here, shelf):
+    (here / "model").symlink_to(shelf / "model")
+    words = (
+        "--model",
+        "model",
+        "--library",
+        shelf / "library",
+        "--steps",
+        "2",
+        "--ladder",
+        "rewrite, resample",
+    )
+    assert run("generate", ORDINARY, *words).code == 0
+    assert run("generate", ORDINARY, "--steps", "2", "--out", "embedded").code == 0
+    recipe = read_png(here / "out" / "0000-0.png")[1]
+    # the same folder under another name is still the embedded model
+    assert (recipe["model"], recipe["guidance"], recipe["ladder"]) == ("model", 4.0, ["rewrite", "resample"])
+    assert read_png(here / "embedded" / "0000-0.png")[1]["model"] == "embedded"
+
+
+def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, shelf):
+    (here / "wish.png").write_bytes((shelf / "art" / "copied.png").read_bytes())
+    assert (
+        run(
+            "generate", ORDINARY, "--seeds", "7", "--prefer", "wish.png", "--prefer", "a red fox", *TOGETHER
+        ).code
+        == 0
+    )
+    _, recipe = read_png(here / "out" / "0000-7.png")
+    image = recipe["prefer"].pop(0)
+    assert (image["image"], len(image["sha256"])) == ("wish.png", 16)
+    fingerprints = recipe.pop("model_fingerprint"), recipe.pop("library_fingerprint")
+    assert [len(one) for one in fingerprints] == [16, 16]
+    assert recipe.pop("ladder")[0] == "condition"
+    assert recipe == {
+        "prompt": ORDINARY, "seed": 7, "steps": 3, "guidance": 4.0, "model": "embedded", "library": "embedded",
+        "device": "cpu", "budget": 8.0, "prefer": [{"text": "a red fox"}], "outcome": "clear",
+        "steerclear_version": __version__,
+    }  # fmt: skip
+
+
+def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(shelf, tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from cli_doubles import stand_in; from pathlib import Path; stand_in(Path(sys.argv[2]))\n"
+        "from steerclear.cli import main; sys.exit(main(sys.argv[3:]))"
+    )
+    words = ("generate", "a bear", "--seeds", "0-9999", "--steps", "2")
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(shelf), *words]
+    child = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    report = tmp_path / "out" / "report.jsonl"
+    try:
+        until = time.monotonic() + 600
+        while not (report.exists() and report.read_text().count("\n") >= 2):
+            assert child.poll() is None, child.communicate()[1]
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        stderr = child.communicate(timeout=600)[1]
+    finally:
+        child.kill()
+    assert child.returncode == 130
+    assert stderr.splitlines()[-1] == "stopped; what is finished is kept"
+    assert "Traceback" not in stderr
+    kept = [line["file"] for line in lines(report)]
+    assert sorted(kept) == sorted(p.name for p in (tmp_path / "out").iterdir() if p.name != "report.jsonl")
+    for name in kept:
+        assert read_png(tmp_path / "out" / name)[0].size == (64, 64)
+
+
+def test_an_interrupt_waits_for_the_end_of_a_block():
+    done = []
+
+    def save() -> None:
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            done.append("saved")
+
+    with pytest.raises(KeyboardInterrupt):
+        save()
+    assert done == ["saved"]

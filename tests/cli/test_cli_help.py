@@ -1,0 +1,93 @@
+"""`--help`: quick, and its examples run as they stand."""
+
+from __future__ import annotations
+
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_doubles import stand_in
+
+from steerclear import __version__, emoji, loading
+from steerclear.cli import main
+
+COMMANDS = ("generate", "check", "replay", "train-emoji")
+
+
+def help_of(capsys, *words):
+    capsys.readouterr()
+    assert main([*words, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture(
+    params=[
+        "tiny",
+        pytest.param(
+            "embedded",
+            marks=pytest.mark.skipif(
+                not emoji.MODEL_FOLDER.exists(), reason="the embedded model is not trained yet"
+            ),
+        ),
+    ]
+)
+def desk(request, shelf, tmp_path, monkeypatch):
+    """A folder that holds what the examples name, with the embedded model or a tiny one in its place."""
+    if request.param == "tiny":
+        stand_in(shelf, monkeypatch.setattr)
+    monkeypatch.chdir(tmp_path)
+    Path("model").symlink_to(emoji.MODEL_FOLDER)
+    Path("protected").symlink_to(loading.LIBRARY_FOLDER)
+    Path("prompts.txt").write_text("a fox, noto style\n\na bear, flat style\n")
+    assert main(["generate", "a fox, noto style", "--out", "first"]) == 0
+    for name in ("picture.png", "sketch.png"):
+        shutil.copy("first/0000-0.png", name)
+    return tmp_path
+
+
+def test_every_example_in_the_help_runs(desk, capsys, monkeypatch):
+    cooked = []
+    monkeypatch.setattr("steerclear.emoji.recipe.cook", lambda *options: cooked.append(options))
+    monkeypatch.setattr("steerclear.emoji.evaluate.evaluate", lambda *folders: {"figure": 1.0})
+    for command in COMMANDS:
+        examples = [
+            line.strip() for line in help_of(capsys, command).splitlines() if line.startswith("  steerclear ")
+        ]
+        assert examples, command
+        for example in examples:
+            words = shlex.split(example)
+            assert words[:2] == ["steerclear", command]
+            assert main(words[1:]) in (0, 3), (example, capsys.readouterr().err)
+    assert len(cooked) == 2
+
+
+def test_help_of_the_whole_names_every_command(capsys):
+    text = help_of(capsys)
+    for command in (*COMMANDS, "library"):
+        assert f"\n  {command} " in text
+    assert main([]) == 0
+    assert capsys.readouterr().out == text
+    assert "search" in help_of(capsys, "library")
+
+
+def test_the_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"steerclear {__version__}\n"
+
+
+def test_help_takes_no_time_since_it_loads_no_torch():
+    code = (
+        "import sys, steerclear\n"
+        "from steerclear.cli import main\n"
+        "main(['generate', '--help'])\n"
+        "sys.exit([m for m in ('torch', 'diffusers', 'transformers', 'lancedb') if m in sys.modules] or 0)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # processor time, since the clock on the wall also counts whatever else the machine does
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5

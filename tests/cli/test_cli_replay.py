@@ -1,0 +1,101 @@
+"""`steerclear replay`: the same pixels, or a word on why not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cli_doubles import COPIED, ENCODER, ORDINARY, TOGETHER
+from PIL import Image
+
+from steerclear.library import Library, add
+from steerclear.output import CHUNK, read_png, save_png
+from steerclear.testing import tiny_pipeline
+
+
+def changed(path, **recipe):
+    """Rewrite a picture's recipe in place."""
+    image, found = read_png(path)
+    save_png(path, image, {**found, **recipe})
+
+
+def test_a_picture_is_made_again_bit_for_bit_steered_or_not(run, here):
+    assert run("generate", ORDINARY, COPIED, *TOGETHER).code == 0
+    for name in ("out/0000-0.png", "out/0001-0.png"):
+        result = run("replay", name)
+        assert (result.code, result.stderr) == (0, "")
+        assert result.stdout == f"{name} is bit-identical to what its recipe makes\n"
+    assert read_png(here / "out" / "0001-0.png")[1]["outcome"] == "steered"
+    assert run("replay", "out/0000-0.png", "--out", "again.png").code == 0
+    assert read_png(here / "again.png")[1] == read_png(here / "out" / "0000-0.png")[1]
+
+
+def test_a_difference_is_counted_and_explained(run, here, shelf):
+    assert run("generate", ORDINARY, *TOGETHER).code == 0
+    path = here / "out" / "0000-0.png"
+    image, recipe = read_png(path)
+    touched = image.copy()
+    touched.putpixel((3, 4), tuple(255 - value for value in image.getpixel((3, 4))))
+    save_png(path, touched, {**recipe, "steerclear_version": "0.0.1"})
+    result = run("replay", path)
+    assert result.code == 3
+    assert "differs from what its recipe makes: 1 of 4096 pixels, by up to " in result.stdout
+    assert "made by steerclear 0.0.1" in result.stdout
+
+    save_png(path, image.resize((32, 32)), recipe)
+    assert "it is 64 × 64 now, and was 32 × 32" in run("replay", path).stdout
+
+
+def test_a_picture_that_has_become_protected_is_not_handed_out_again(run, here):
+    assert run("generate", ORDINARY, "--budget", "0", *TOGETHER).code == 0
+    library = Library.create(here / "library", [ENCODER])
+    add(library, [here / "out" / "0000-0.png"], [ENCODER])
+    result = run("replay", "out/0000-0.png", "--library", "library", "--out", "again.png")
+    assert result.code == 3
+    assert "it is withheld now, and was clear; the library has changed since" in result.stdout
+    assert not (here / "again.png").exists()
+
+
+def test_another_model_is_refused_before_anything_is_made(run, here):
+    assert run("generate", ORDINARY, *TOGETHER).code == 0
+    tiny_pipeline(seed=1).save_pretrained(here / "other")
+    result = run("replay", "out/0000-0.png", "--model", "other", "--out", "again.png")
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: 'out/0000-0.png' was made by a model with fingerprint ")
+    assert not (here / "again.png").exists()
+
+
+def test_nothing_is_fetched_because_a_picture_names_it(run, here):
+    assert run("generate", ORDINARY, *TOGETHER).code == 0
+    changed(here / "out" / "0000-0.png", model="somebody/model")
+    result = run("replay", "out/0000-0.png")
+    assert result.code == 2
+    assert "'somebody/model', which is no folder here; pass --model" in result.stderr
+    changed(here / "out" / "0000-0.png", model="embedded", library="s3://somebody/library")
+    result = run("replay", "out/0000-0.png")
+    assert result.code == 2
+    assert "'s3://somebody/library', which is not here; pass --library" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", 3), ("prompt", " "), ("seed", "0"), ("seed", -1), ("steps", True), ("steps", 0), ("guidance", None),
+        ("ladder", "rewrite"), ("ladder", ["dance"]), ("prefer", [{"file": "x"}]), ("prefer", ["fox"]),
+        ("budget", "much"), ("device", "abacus"),
+    ],
+)  # fmt: skip
+def test_a_damaged_recipe_is_named_by_its_field(run, here, field, value):
+    picture = here / "picture.png"
+    sound = {
+        "prompt": "a bear", "seed": 0, "steps": 2, "guidance": 4.0, "model": "embedded", "library": "embedded", "device": "cpu",
+        "ladder": [], "budget": 8.0, "prefer": [], "model_fingerprint": "0" * 16, "library_fingerprint": "0" * 16,
+        "outcome": "clear", "steerclear_version": "0.1.0",
+    }  # fmt: skip
+    save_png(picture, Image.new("RGB", (8, 8)), {**sound, field: value})
+    result = run("replay", picture)
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert (field if field != "ladder" or value != ["dance"] else "strategy") in result.stderr
+    assert json.loads(Image.open(picture).text[CHUNK])[field] == value

@@ -1,0 +1,164 @@
+"""What a request leaves on disk, without a model."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from steerclear.errors import ImageError, InputError, ModelError
+from steerclear.output import (
+    CELL,
+    GAP,
+    MARGIN,
+    ReportFile,
+    SheetRow,
+    compare_sheet,
+    model_fingerprint,
+    read_png,
+    report_line,
+    save_png,
+)
+from steerclear.types import Attempt, Detection, Outcome, Report
+
+RED, GREEN, BLUE = (Image.new("RGB", (64, 64), colour) for colour in ("#ff0000", "#00ff00", "#0000ff"))
+
+
+def report(outcome: Outcome = Outcome.STEERED, score: float = 0.9) -> Report:
+    before = (Detection("nearest", True, score, 0.5, "fox"),)
+    after = (Detection("nearest", False, 0.2, 0.5, "fox"),)
+    attempts = (Attempt("condition", 1, 60.0, 0.5, before, after, "nudged"),)
+    return Report("a fox → 🦊", 3, outcome, before, attempts, nfe=150.0, nfe_plain=50.0, seconds=1.0)
+
+
+def test_a_png_carries_its_recipe_and_every_pixel(tmp_path):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8))
+    save_png(tmp_path / "a.png", noise, {"prompt": "a fox → 🦊", "seed": 2**63 - 1})
+    image, recipe = read_png(tmp_path / "a.png")
+    assert (np.asarray(image) == np.asarray(noise)).all()
+    assert recipe == {"prompt": "a fox → 🦊", "seed": 2**63 - 1}
+
+
+def test_a_png_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    save_png(tmp_path / "a.png", RED, {})
+
+    def break_off(self, path, *args, **kwargs):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", break_off)
+    with pytest.raises(InputError, match=r"a\.png': No space left on device; choose another --out"):
+        save_png(tmp_path / "a.png", GREEN, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    assert read_png(tmp_path / "a.png")[0].getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_png_without_a_sound_recipe_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    with pytest.raises(ImageError, match="cannot read"):
+        read_png(path)
+    RED.save(path)
+    with pytest.raises(InputError, match="carries no recipe"):
+        read_png(path)
+    save_png(path, RED, {"prompt": "a fox"})
+    path.write_bytes(path.read_bytes().replace(b'{"prompt"', b'["prompt"'))
+    with pytest.raises((InputError, ImageError), match=r"damaged|broken|cannot read"):
+        read_png(path)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ImageError):
+        read_png(path)
+
+
+def test_a_report_line_says_what_happened_in_plain_json():
+    line = report_line(report(), "0000-3.png")
+    assert line == json.loads(json.dumps(line, allow_nan=False))
+    assert (line["file"], line["outcome"], line["matched"], line["overhead"]) == (
+        "0000-3.png",
+        "steered",
+        "fox",
+        3.0,
+    )
+    assert (line["before"], line["after"]) == (0.9, 0.2)
+    assert line["attempts"][0]["after"][0]["matched"] == "fox"
+    failed = report_line(report(score=math.nan), None)
+    assert (failed["detections"][0]["score"], failed["before"], failed["file"]) == (None, None, None)
+
+
+def test_report_lines_are_on_disk_at_once_and_replace_an_earlier_report(tmp_path):
+    (tmp_path / "report.jsonl").write_text("from an earlier run\n")
+    with ReportFile(tmp_path) as file:
+        assert (tmp_path / "report.jsonl").read_text() == "from an earlier run\n"
+        file.write({"a": 1})
+        assert (tmp_path / "report.jsonl").read_text() == '{"a": 1}\n'
+        file.write({"b": 2})
+    assert (tmp_path / "report.jsonl").read_text() == '{"a": 1}\n{"b": 2}\n'
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path):
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, encoded):
+            if len(encoded) > 5:
+                return self.file.write(encoded[:5])
+            raise OSError(28, "No space left on device")
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    with ReportFile(tmp_path) as file:
+        file.write({"a": 1})
+        file._file = Full(file._file)
+        with pytest.raises(InputError, match="No space left"):
+            file.write({"b": 2})
+    assert (tmp_path / "report.jsonl").read_text() == '{"a": 1}\n'
+
+
+def test_the_sheet_shows_protected_plain_and_handed_out_side_by_side():
+    sheet = compare_sheet(
+        [
+            SheetRow(report(), RED, "fox", GREEN, BLUE),
+            SheetRow(report(Outcome.WITHHELD), RED, "fox", GREEN, None),
+        ]
+    )
+    pixels = np.asarray(sheet)
+    for colour, column in (((255, 0, 0), 0), ((0, 255, 0), 1), ((0, 0, 255), 2)):
+        rows, columns = np.nonzero((pixels == colour).all(-1))
+        assert columns.min() == MARGIN + column * (CELL + GAP)
+        assert columns.max() - columns.min() == CELL - 1
+        assert len(rows) == CELL * CELL * (1 if column == 2 else 2)
+    assert (pixels[0] == 255).all()
+
+
+def test_pictures_of_any_shape_keep_it_in_the_sheet():
+    wide = Image.new("RGB", (1024, 512), "#00ff00")
+    pixels = np.asarray(compare_sheet([SheetRow(report(), None, None, wide, RED)]))
+    rows, columns = np.nonzero((pixels == (0, 255, 0)).all(-1))
+    assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == (CELL, CELL // 2)
+
+
+def test_a_models_fingerprint_follows_names_and_contents_of_its_weights(tmp_path):
+    def model(name: str, files: dict[str, bytes]) -> str:
+        for file, content in files.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_bytes(content)
+        return model_fingerprint(tmp_path / name)
+
+    first = model("first", {"unet/a.safetensors": b"1", "vae/b.safetensors": b"2", "README.md": b"x"})
+    assert (len(first), first) == (
+        16,
+        model("second", {"vae/b.safetensors": b"2", "unet/a.safetensors": b"1"}),
+    )
+    others = [
+        model("third", {"unet/a.safetensors": b"2", "vae/b.safetensors": b"1"}),
+        model("fourth", {"unet/c.safetensors": b"1", "vae/b.safetensors": b"2"}),
+        model("fifth", {"unet/a.safetensors": b"1"}),
+    ]
+    assert len({first, *others}) == 4
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"no \.safetensors files"):
+        model_fingerprint(tmp_path / "empty")
