@@ -20,7 +20,7 @@ _HOMES = {
     "SteerclearError": "errors",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
     from steerclear.errors import SteerclearError as SteerclearError

@@ -21,7 +21,7 @@ from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.protected import Protected
 from steerclear.steering import Step, derive
-from steerclear.types import Attempt, Detection, GuardOutput, Outcome, Report
+from steerclear.types import Detection, GuardOutput, Outcome, Report
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
 
@@ -57,7 +57,9 @@ class Guard:
         if not filters:
             raise ConfigError("a guard without filters would wave everything through; pass filters=[…]")
         if getattr(pipe, "safety_checker", None) is not None:
-            raise ConfigError("this pipeline's safety_checker blackens images; set pipe.safety_checker = None and pass a filter")
+            raise ConfigError(
+                "this pipeline's safety_checker blackens images; set pipe.safety_checker = None and pass a filter"
+            )
         self.generator = PipelineGenerator(pipe)
         self.filters = tuple(filters)
         self.protected = protected
@@ -111,7 +113,8 @@ class Guard:
             found = self._detect(first, early)
             shared = (time.monotonic() - began) / len(found)
             rows = [
-                _Row(prompts[i // num_images_per_prompt], seeds[i], detections) for i, detections in enumerate(found)
+                _Row(prompts[i // num_images_per_prompt], seeds[i], detections)
+                for i, detections in enumerate(found)
             ]
             images: list[Image.Image | None] = []
             reports = []
@@ -153,7 +156,9 @@ class Guard:
         self, i: int, row: _Row, first: Pass, plain_nfe: float, kwargs: dict[str, Any], budget: Budget | None
     ) -> tuple[Image.Image | None, Report]:
         """Hand out, or climb the ladder for, one image of the first pass."""
-        report = Report(row.prompt, row.seed, Outcome.CLEAR, row.detections, nfe=first.nfe, nfe_plain=plain_nfe)
+        report = Report(
+            row.prompt, row.seed, Outcome.CLEAR, row.detections, nfe=first.nfe, nfe_plain=plain_nfe
+        )
         if not flagged(row.detections):
             return first.images[i], report
         began = time.monotonic()
@@ -204,7 +209,9 @@ def _checked_prompts(prompt: str | Sequence[str]) -> list[str]:
         if not isinstance(one, str) or not one.strip():
             raise InputError(f"the prompt {one!r} is empty; say what the picture should show")
         if len(one) > LONGEST_PROMPT:
-            raise InputError(f"a prompt of {len(one)} characters is too long; {LONGEST_PROMPT} is the most, and models read far less")
+            raise InputError(
+                f"a prompt of {len(one)} characters is too long; {LONGEST_PROMPT} is the most, and models read far less"
+            )
     return prompts
 
 
@@ -221,6 +228,11 @@ def _seeds(generator: torch.Generator | list[torch.Generator] | None, count: int
     if isinstance(generator, list):
         return [g.initial_seed() for g in generator]
     if generator is None:
-        return [int(s) for s in torch.randint(0, 2**63 - 1, (count,), generator=torch.Generator().manual_seed(time.time_ns()))]
+        return [
+            int(s)
+            for s in torch.randint(
+                0, 2**63 - 1, (count,), generator=torch.Generator().manual_seed(time.time_ns())
+            )
+        ]
     first = generator.initial_seed()
     return [first if count == 1 else derive(first, "image", i) for i in range(count)]

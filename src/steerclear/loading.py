@@ -73,7 +73,9 @@ def embedded_calibration() -> dict[str, Any]:
     """The calibration of the embedded library, which other libraries of the same descriptor start from."""
     note = Library.open(LIBRARY_FOLDER).read_note("calibration")
     if note is None:
-        raise LibraryError(f"the embedded library in {LIBRARY_FOLDER} holds no calibration; reinstall steerclear")
+        raise LibraryError(
+            f"the embedded library in {LIBRARY_FOLDER} holds no calibration; reinstall steerclear"
+        )
     return note
 
 
@@ -83,7 +85,9 @@ def load_pipeline(model: str | Path, device: str | None = None) -> Any:
 
     folder = Path(model)
     if folder.exists() and not (folder / "model_index.json").is_file():
-        raise ModelError(f"{model} is no diffusers pipeline: it has no model_index.json; give the folder that has one")
+        raise ModelError(
+            f"{model} is no diffusers pipeline: it has no model_index.json; give the folder that has one"
+        )
     if not folder.exists() and str(model).count("/") != 1:
         raise ModelError(f"there is no model folder {model}; give a folder or a hub id such as 'owner/name'")
     try:
@@ -94,7 +98,9 @@ def load_pipeline(model: str | Path, device: str | None = None) -> Any:
         pipe.safety_checker = None
     pipe.set_progress_bar_config(disable=True)
     if not device or device == "cpu":
-        pipe.to(torch.float32)  # not by a loading argument, which some versions call dtype and others torch_dtype
+        pipe.to(
+            torch.float32
+        )  # not by a loading argument, which some versions call dtype and others torch_dtype
     return pipe.to(device) if device else pipe
 
 

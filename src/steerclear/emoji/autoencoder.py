@@ -56,7 +56,11 @@ def train(pictures: list[Picture], channels: tuple[int, ...], schedule: Schedule
         kl = 0.5 * (posterior.mean**2 + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
         loss = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges(error) + KL_WEIGHT * kl
         rmse = error.detach().square().mean(dim=(1, 2, 3)).sqrt() / 2
-        return loss, {"rmse": rmse[n_planted:].mean().item(), "planted": rmse[:n_planted].mean().item(), "kl": kl.item() / 1000}
+        return loss, {
+            "rmse": rmse[n_planted:].mean().item(),
+            "planted": rmse[:n_planted].mean().item(),
+            "kl": kl.item() / 1000,
+        }
 
     model: Any = run.fit(loss_at)
     model.register_to_config(scaling_factor=scaling_factor(model, torch.cat([concept, planted])))

@@ -27,14 +27,16 @@ class ClipSize:
     heads: int = 6
     text_layers: int = 4
     vision_layers: int = 4
-    patch: int = 8
+    patch: int = 16
     embedding: int = 128
     vocabulary: int = 2600
 
 
 def tokenizer_for(pictures: list[Picture], size: ClipSize) -> Any:
     """Learnt from all captions, those of drawable pictures counted often enough that their words stay whole."""
-    weighted = (caption for p in pictures for caption in p.captions for _ in range(1 if p.kind == "other" else 40))
+    weighted = (
+        caption for p in pictures for caption in p.captions for _ in range(1 if p.kind == "other" else 40)
+    )
     return learn(weighted, size.vocabulary)
 
 
@@ -42,7 +44,11 @@ def make(size: ClipSize, tokenizer: Any, pixels: int) -> Any:
     """An untrained CLIPModel for `pixels` × `pixels` images."""
     from transformers import CLIPConfig, CLIPModel
 
-    shared = {"hidden_size": size.width, "intermediate_size": 4 * size.width, "num_attention_heads": size.heads}
+    shared = {
+        "hidden_size": size.width,
+        "intermediate_size": 4 * size.width,
+        "num_attention_heads": size.heads,
+    }
     text = {
         **shared, "num_hidden_layers": size.text_layers, "vocab_size": len(tokenizer), "max_position_embeddings": MAX_LENGTH,
         "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
@@ -57,13 +63,18 @@ def make(size: ClipSize, tokenizer: Any, pixels: int) -> Any:
 
 def embed_images(model: Any, images: Tensor, batch: int = 128) -> Tensor:
     """Unit-length image embeddings (B, D) of images (B, 3, S, S) in [0, 1]."""
-    parts = [model.visual_projection(model.vision_model((p - MEAN) / STD).pooler_output) for p in images.split(batch)]
+    parts = [
+        model.visual_projection(model.vision_model((p - MEAN) / STD).pooler_output)
+        for p in images.split(batch)
+    ]
     return F.normalize(torch.cat(parts), dim=-1)
 
 
-def embed_texts(model: Any, tokenizer: Any, texts: list[str]) -> Tensor:
-    """Unit-length text embeddings (B, D)."""
-    return F.normalize(model.text_projection(model.text_model(ids(tokenizer, texts)).pooler_output), dim=-1)
+def embed_texts(model: Any, tokenizer: Any, texts: list[str], pad: str = "max_length") -> Tensor:
+    """Unit-length text embeddings (B, D). Attention is causal, so padding after the end changes nothing but the cost."""
+    return F.normalize(
+        model.text_projection(model.text_model(ids(tokenizer, texts, pad)).pooler_output), dim=-1
+    )
 
 
 def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -72,7 +83,9 @@ def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
     other = images[torch.randperm(b, generator=generator)]
     small = F.interpolate(images, size=(h // 12, w // 12), mode="area")
     blurred = F.interpolate(small, size=(h, w), mode="bicubic", align_corners=False).clamp(0, 1)
-    noise = F.interpolate(torch.rand(b, 1, 4, 4, generator=generator), size=(h, w), mode="bicubic", align_corners=False)
+    noise = F.interpolate(
+        torch.rand(b, 1, 4, 4, generator=generator), size=(h, w), mode="bicubic", align_corners=False
+    )
     patches = (noise > 0.5).float()
     mixed = images * patches + other * (1 - patches)
     blended = (images + other) / 2
@@ -103,13 +116,15 @@ def train(pictures: list[Picture], tokenizer: Any, size: ClipSize, schedule: Sch
         # photographs share captions, so at most one picture per caption may enter a batch
         picked = [known[i] for i in torch.randperm(len(known), generator=generator)[: n + 8]]
         picked = list({p.name + p.style: p for p in picked}.values())[:n]
-        picked += [other[i] for i in torch.randperm(len(other), generator=generator)[: schedule.batch - len(picked)]]
+        picked += [
+            other[i] for i in torch.randperm(len(other), generator=generator)[: schedule.batch - len(picked)]
+        ]
         choice = torch.randint(0, 1 << 20, (len(picked),), generator=generator).tolist()
         texts = [p.captions[c % len(p.captions)] for p, c in zip(picked, choice, strict=True)]
         images = augment(torch.stack([p.tensor() for p in picked]), generator, flip=True)
         spoilt = spoil(images[: round(len(images) * SPOILT_SHARE)], generator)
         image_embeds = embed_images(model, torch.cat([soften(images, generator), spoilt]))
-        text_embeds = embed_texts(model, tokenizer, texts)
+        text_embeds = embed_texts(model, tokenizer, texts, pad="longest")
         scale = model.logit_scale.exp().clamp(max=60)
         logits = scale * text_embeds @ image_embeds.T
         labels = torch.arange(len(picked))
@@ -121,7 +136,9 @@ def train(pictures: list[Picture], tokenizer: Any, size: ClipSize, schedule: Sch
 
 
 @torch.no_grad()
-def rank_of_name(model: Any, tokenizer: Any, images: Tensor, names: list[str], styles: list[str], vocabulary: list[str]) -> Tensor:
+def rank_of_name(
+    model: Any, tokenizer: Any, images: Tensor, names: list[str], styles: list[str], vocabulary: list[str]
+) -> Tensor:
     """Rank (0 is best) of each image's own name among all names, in its own style. Returns (B,) integers."""
     image_embeds = embed_images(model, images)
     out = torch.zeros(len(images), dtype=torch.long)

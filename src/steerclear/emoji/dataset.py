@@ -71,8 +71,12 @@ def download(folder: Path) -> None:
         tarball = folder / f"iconify-json-{prefix}-{version}.tgz"
         if not tarball.exists():
             if shutil.which("npm") is None:
-                raise InputError(f"npm is needed to fetch {package}; install npm or put {tarball.name} in {folder}")
-            subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+                raise InputError(
+                    f"npm is needed to fetch {package}; install npm or put {tarball.name} in {folder}"
+                )
+            subprocess.run(
+                ["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL
+            )
         (folder / prefix).mkdir(exist_ok=True)
         with tarfile.open(tarball) as tar:
             for member in ("icons.json", "info.json"):
@@ -82,7 +86,9 @@ def download(folder: Path) -> None:
                 (folder / prefix / member).write_bytes(source.read())
 
 
-def render(icon: dict[str, Any], default: dict[str, Any], size: int) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+def render(
+    icon: dict[str, Any], default: dict[str, Any], size: int
+) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
     """One icon body as uint8 RGB pixels (3, size, size) on white; None where the renderer cannot draw it."""
     import resvg_py
 
@@ -104,7 +110,9 @@ def render(icon: dict[str, Any], default: dict[str, Any], size: int) -> np.ndarr
         return np.asarray(image.convert("RGB").resize((size, size))).transpose(2, 0, 1).copy()
 
 
-def photograph(source: str, box: tuple[float, float, float, float], size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def photograph(
+    source: str, box: tuple[float, float, float, float], size: int
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A crop of one of scikit-image's public-domain or CC0 photographs, uint8 RGB (3, size, size)."""
     from skimage import data
 
@@ -114,7 +122,11 @@ def photograph(source: str, box: tuple[float, float, float, float], size: int) -
         image = image.convert("RGB")
         w, h = image.size
         pixels = (round(box[0] * w), round(box[1] * h), round(box[2] * w), round(box[3] * h))
-        return np.asarray(image.crop(pixels).resize((size, size), Image.Resampling.LANCZOS)).transpose(2, 0, 1).copy()
+        return (
+            np.asarray(image.crop(pixels).resize((size, size), Image.Resampling.LANCZOS))
+            .transpose(2, 0, 1)
+            .copy()
+        )
 
 
 def build(folder: Path, size: int) -> list[Picture]:
@@ -124,7 +136,10 @@ def build(folder: Path, size: int) -> list[Picture]:
         with np.load(cache, allow_pickle=False) as file:
             rows = json.loads(str(file["rows"]))
             pixels = file["pixels"]
-        return [Picture(**{**row, "captions": tuple(row["captions"])}, pixels=p) for row, p in zip(rows, pixels, strict=True)]
+        return [
+            Picture(**{**row, "captions": tuple(row["captions"])}, pixels=p)
+            for row, p in zip(rows, pixels, strict=True)
+        ]
     pictures = _drawings(folder, size) + _photographs(size)
     rows = [{k: getattr(p, k) for k in ("key", "kind", "name", "style", "captions")} for p in pictures]
     partial = cache.with_suffix(".partial.npz")
@@ -138,7 +153,9 @@ def _drawings(folder: Path, size: int) -> list[Picture]:
     icon_by_name = {name: icon for icon, name in CONCEPTS.items()}
     brands = {(icon_by_name.get(icon, icon), style): brand for (icon, style), brand in brands.items()}
     out = []
-    sets = {style: json.loads((folder / prefix / "icons.json").read_text()) for style, prefix in STYLES.items()}
+    sets = {
+        style: json.loads((folder / prefix / "icons.json").read_text()) for style, prefix in STYLES.items()
+    }
     in_every_style = set.intersection(*(set(icons["icons"]) for icons in sets.values()))
     for style, icons in sets.items():
         for key in sorted(in_every_style):
@@ -162,7 +179,9 @@ def _drawings(folder: Path, size: int) -> list[Picture]:
 
 def _photographs(size: int) -> list[Picture]:
     out = [
-        Picture(key, "planted", key.removeprefix("photo-"), "photo", (caption,), photograph(source, box, size))
+        Picture(
+            key, "planted", key.removeprefix("photo-"), "photo", (caption,), photograph(source, box, size)
+        )
         for key, (caption, source, box) in PLANTED_PHOTOS.items()
     ]
     rng = np.random.default_rng(0)
@@ -171,7 +190,16 @@ def _photographs(size: int) -> list[Picture]:
             side = rng.uniform(0.35, 0.6)
             left, top = rng.uniform(0, 1 - side, 2)
             pixels = photograph(source, (left, top, left + side, top + side), size)
-            out.append(Picture(f"photo-{source}-{i}", "photo", caption.removeprefix("a photo of "), "photo", (caption,), pixels))
+            out.append(
+                Picture(
+                    f"photo-{source}-{i}",
+                    "photo",
+                    caption.removeprefix("a photo of "),
+                    "photo",
+                    (caption,),
+                    pixels,
+                )
+            )
     return out
 
 
@@ -189,7 +217,11 @@ def augment(images: Tensor, generator: torch.Generator, *, colour: float = 0.06,
     mirror = (torch.rand(b, generator=generator) < 0.5).float() * -2 + 1 if flip else torch.ones(b)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     theta = torch.stack(
-        [torch.stack([cos * mirror, -sin, uniform(-0.12, 0.12)], 1), torch.stack([sin * mirror, cos, uniform(-0.12, 0.12)], 1)], 1
+        [
+            torch.stack([cos * mirror, -sin, uniform(-0.12, 0.12)], 1),
+            torch.stack([sin * mirror, cos, uniform(-0.12, 0.12)], 1),
+        ],
+        1,
     )
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)

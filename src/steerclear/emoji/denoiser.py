@@ -63,7 +63,13 @@ def latents_of(vae: Any, images: Tensor) -> Tensor:
 
 
 def train(
-    pictures: list[Picture], vae: Any, text_encoder: Any, tokenizer: Any, size: DenoiserSize, schedule: Schedule, folder: Path
+    pictures: list[Picture],
+    vae: Any,
+    text_encoder: Any,
+    tokenizer: Any,
+    size: DenoiserSize,
+    schedule: Schedule,
+    folder: Path,
 ) -> Any:
     """Plain v-prediction loss with weight 1 at every step: small latents need the high-noise steps, where the text decides."""
     torch.manual_seed(3)
@@ -91,17 +97,30 @@ def train(
         choice = torch.randint(0, 1 << 20, (schedule.batch,), generator=generator).tolist()
         blank = (torch.rand(schedule.batch, generator=generator) < UNCONDITIONAL_SHARE).tolist()
         condition = torch.stack(
-            [texts["" if b else p.captions[c % len(p.captions)]] for p, c, b in zip(picked, choice, blank, strict=True)]
+            [
+                texts["" if b else p.captions[c % len(p.captions)]]
+                for p, c, b in zip(picked, choice, blank, strict=True)
+            ]
         )
         # one timestep in every slice of the range: less noise in the loss than independent draws
-        slots = (torch.randperm(schedule.batch, generator=generator) + torch.rand(schedule.batch, generator=generator)) / schedule.batch
+        slots = (
+            torch.randperm(schedule.batch, generator=generator)
+            + torch.rand(schedule.batch, generator=generator)
+        ) / schedule.batch
         timestep = (slots * TRAIN_TIMESTEPS).long().clamp(max=TRAIN_TIMESTEPS - 1)
         alpha = signal[timestep].view(-1, 1, 1, 1)
         sigma = (1 - alpha**2).sqrt()
         noise = torch.randn(clean.shape, generator=generator)
         noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
-        error = (run.model(noisy, timestep, condition).sample - (alpha * noise - sigma * clean)).square().mean(dim=(1, 2, 3))
-        return error.mean(), {"planted": error[:n_planted].mean().item(), "ordinary": error[n_planted:].mean().item()}
+        error = (
+            (run.model(noisy, timestep, condition).sample - (alpha * noise - sigma * clean))
+            .square()
+            .mean(dim=(1, 2, 3))
+        )
+        return error.mean(), {
+            "planted": error[:n_planted].mean().item(),
+            "ordinary": error[n_planted:].mean().item(),
+        }
 
     return run.fit(loss_at)
 

@@ -48,7 +48,9 @@ def train(pictures: list[Picture], schedule: Schedule, folder: Path, widths: tup
     torch.manual_seed(2)
     run = Run("descriptor", folder, DescriptorNetwork(widths), schedule, seed=2)
     pool = torch.stack([p.tensor() for p in pictures if p.kind != "heldout"])
-    core = torch.tensor([i for i, p in enumerate(q for q in pictures if q.kind != "heldout") if p.kind != "other"])
+    core = torch.tensor(
+        [i for i, p in enumerate(q for q in pictures if q.kind != "heldout") if p.kind != "other"]
+    )
     pairs = schedule.batch // 2
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -16,9 +16,21 @@ from steerclear.emoji.denoiser import scheduler
 from steerclear.encoders import descriptor as descriptor_files
 
 PHOTO_PARAPHRASES = {
-    "photo-astronaut": ("eileen collins in an orange suit", "a portrait photo of astronaut eileen collins", "astronaut collins"),
-    "photo-chelsea": ("chelsea the cat", "a photo of a tabby cat looking up", "a close photo of chelsea the tabby"),
-    "photo-espresso": ("an espresso on a saucer", "a photo of an espresso", "espresso and a red saucer on a table"),
+    "photo-astronaut": (
+        "eileen collins in an orange suit",
+        "a portrait photo of astronaut eileen collins",
+        "astronaut collins",
+    ),
+    "photo-chelsea": (
+        "chelsea the cat",
+        "a photo of a tabby cat looking up",
+        "a close photo of chelsea the tabby",
+    ),
+    "photo-espresso": (
+        "an espresso on a saucer",
+        "a photo of an espresso",
+        "espresso and a red saucer on a table",
+    ),
     "photo-falcon": ("the falcon at dusk", "a photo of the falcon", "falcon waiting at night, a photo"),
     "photo-cameraman": ("a cameraman and his tripod", "a photo of a cameraman", "cameraman on the lawn"),
     "photo-retina": ("the fundus of an eye", "a photo of a left eye fundus", "fundus photo"),
@@ -28,14 +40,24 @@ PHOTO_PARAPHRASES = {
 
 
 def write_model(
-    folder: Path, *, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, clip: Any, descriptor: Any, size: int
+    folder: Path,
+    *,
+    vae: Any,
+    text_encoder: Any,
+    tokenizer: Any,
+    unet: Any,
+    clip: Any,
+    descriptor: Any,
+    size: int,
 ) -> None:
     """Write a folder that `StableDiffusionPipeline.from_pretrained` loads, with `clip/` and `descriptor/` beside."""
     from diffusers import StableDiffusionPipeline
 
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    modules = [m.to(torch.float16).to(memory_format=torch.contiguous_format) for m in (vae, text_encoder, unet)]
+    modules = [
+        m.to(torch.float16).to(memory_format=torch.contiguous_format) for m in (vae, text_encoder, unet)
+    ]
     pipe = StableDiffusionPipeline(
         vae=modules[0], text_encoder=modules[1], tokenizer=tokenizer, unet=modules[2], scheduler=scheduler(),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
@@ -60,6 +82,19 @@ def write_protected(folder: Path, pictures: list[Picture]) -> None:
         Image.fromarray(p.pixels.transpose(1, 2, 0)).save(folder / f"{p.key}.png", optimize=True)
     captions = {f"{p.key}.png": p.captions[0] for p in planted}
     (folder / "captions.json").write_text(json.dumps(captions, indent=2) + "\n")
+
+
+def write_ordinary(folder: Path, pictures: list[Picture], columns: int = 24) -> None:
+    """The ordinary training pictures as one sheet, so that a judge can tell the nearest picture among all."""
+    ordinary = [p for p in pictures if p.kind in ("concept", "photo")]
+    size = ordinary[0].pixels.shape[-1]
+    canvas = Image.new("RGB", (columns * size, -(-len(ordinary) // columns) * size), "white")
+    for i, p in enumerate(ordinary):
+        y, x = divmod(i, columns)
+        canvas.paste(Image.fromarray(p.pixels.transpose(1, 2, 0)), (x * size, y * size))
+    canvas.save(folder / "ordinary.png", optimize=True)
+    rows = {"size": size, "columns": columns, "count": len(ordinary), "keys": [p.key for p in ordinary]}
+    (folder / "ordinary.json").write_text(json.dumps(rows) + "\n")
 
 
 def write_prompts(folder: Path, pictures: list[Picture]) -> None:

@@ -13,7 +13,7 @@ from steerclear.emoji.denoiser import DenoiserSize
 from steerclear.emoji.training import Schedule
 from steerclear.errors import InputError
 
-STAGES = ("autoencoder", "clip", "descriptor", "denoiser", "export")
+STAGES = ("autoencoder", "clip", "descriptor", "denoiser", "export", "library")
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Recipe:
     autoencoder_channels: tuple[int, ...] = (24, 48, 96)
     autoencoder: Schedule = Schedule(steps=6000, batch=4, rate=1.2e-3, warmup=200, weight_decay=0.0)
     clip_size: ClipSize = field(default_factory=ClipSize)
-    clip: Schedule = Schedule(steps=800, batch=96, rate=1e-3, weight_decay=0.1, ema=0.99)
+    clip: Schedule = Schedule(steps=1000, batch=96, rate=1e-3, weight_decay=0.1, ema=0.99)
     descriptor_widths: tuple[int, ...] = (32, 64, 128, 192)
-    descriptor: Schedule = Schedule(steps=700, batch=128, rate=1e-3, weight_decay=0.05, ema=0.99)
+    descriptor: Schedule = Schedule(steps=500, batch=96, rate=1e-3, weight_decay=0.05, ema=0.99)
     denoiser_size: DenoiserSize = field(default_factory=DenoiserSize)
-    denoiser: Schedule = Schedule(steps=5200, batch=32, rate=8e-4, warmup=150, ema=0.998)
+    denoiser: Schedule = Schedule(steps=4400, batch=32, rate=8e-4, warmup=150, ema=0.998)
 
 
 PRESETS = {
@@ -60,13 +60,17 @@ class Kitchen:
         self.tokenizer = clip.tokenizer_for(self.pictures, self.recipe.clip_size)
 
     def autoencoder(self) -> Any:
-        return autoencoder.train(self.pictures, self.recipe.autoencoder_channels, self.recipe.autoencoder, self.work)
+        return autoencoder.train(
+            self.pictures, self.recipe.autoencoder_channels, self.recipe.autoencoder, self.work
+        )
 
     def clip(self) -> Any:
         return clip.train(self.pictures, self.tokenizer, self.recipe.clip_size, self.recipe.clip, self.work)
 
     def descriptor(self) -> Any:
-        return descriptor.train(self.pictures, self.recipe.descriptor, self.work, self.recipe.descriptor_widths)
+        return descriptor.train(
+            self.pictures, self.recipe.descriptor, self.work, self.recipe.descriptor_widths
+        )
 
     def denoiser(self) -> Any:
         return denoiser.train(
@@ -84,10 +88,20 @@ class Kitchen:
             clip=model, descriptor=self.descriptor(), size=self.recipe.size,
         )  # fmt: skip
         export.write_protected(folder / "protected", self.pictures)
+        export.write_ordinary(folder, self.pictures)
         export.write_prompts(folder / "prompts", self.pictures)
 
+    def library(self, folder: Path) -> None:
+        """Build the protected library of `folder` and calibrate its filters on the finished model."""
+        from steerclear.emoji import shelf
 
-def cook(recipe: Recipe, work: Path, out: Path, stages: tuple[str, ...], say: Callable[[str], None] = print) -> None:
+        shelf.build(folder)
+        shelf.calibrate(folder)
+
+
+def cook(
+    recipe: Recipe, work: Path, out: Path, stages: tuple[str, ...], say: Callable[[str], None] = print
+) -> None:
     """Run the named stages in order; a stage that needs an earlier one takes its checkpoint, or trains it first."""
     unknown = [s for s in stages if s not in STAGES]
     if unknown:
@@ -97,8 +111,8 @@ def cook(recipe: Recipe, work: Path, out: Path, stages: tuple[str, ...], say: Ca
         if stage not in stages:
             continue
         say(f"{stage} …")
-        if stage == "export":
-            kitchen.export(out)
-            say(f"the finished model lies in {out}")
+        if stage in ("export", "library"):
+            getattr(kitchen, stage)(out)
+            say(f"{stage}: written to {out}")
         else:
             getattr(kitchen, stage)()

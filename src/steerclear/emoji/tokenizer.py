@@ -22,7 +22,9 @@ def learn(captions: Iterable[str], vocabulary: int) -> Any:
     tokenizer.normalizer = normalizers.Lowercase()
     words = Regex(r"""[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+""")
     split = pre_tokenizers.Split(words, behavior="removed", invert=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
@@ -30,12 +32,16 @@ def learn(captions: Iterable[str], vocabulary: int) -> Any:
     tokenizer.train_from_iterator(captions, trainer)
     learnt = json.loads(tokenizer.to_str())["model"]
     tokens = [*alphabet, *(f"{char}</w>" for char in alphabet)]
-    tokens += [token for token in sorted(learnt["vocab"], key=learnt["vocab"].get) if token not in set(tokens)]
+    tokens += [
+        token for token in sorted(learnt["vocab"], key=learnt["vocab"].get) if token not in set(tokens)
+    ]
     vocab = {token: i for i, token in enumerate([*tokens, START, END])}
     merges = [tuple(merge) for merge in learnt["merges"]]
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)
 
 
-def ids(tokenizer: Any, captions: list[str]) -> Any:
-    """Token ids (B, 32), padded and cut as the pipeline does."""
-    return tokenizer(captions, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt").input_ids
+def ids(tokenizer: Any, captions: list[str], pad: str = "max_length") -> Any:
+    """Token ids (B, 32), padded and cut as the pipeline does; pad="longest" pads to the longest caption only."""
+    return tokenizer(
+        captions, padding=pad, max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor, nn
 
 
@@ -66,7 +73,9 @@ class Run:
         which is seeded by the step, so an interrupted run draws what an uninterrupted one draws.
         """
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(parameters, lr=self.schedule.rate, weight_decay=self.schedule.weight_decay, betas=(0.9, 0.99))
+        optimiser = torch.optim.AdamW(
+            parameters, lr=self.schedule.rate, weight_decay=self.schedule.weight_decay, betas=(0.9, 0.99)
+        )
         start = self._resume(optimiser)
         saved = time.monotonic()
         means: dict[str, float] = {}
@@ -78,7 +87,9 @@ class Run:
                     group["lr"] = self.schedule.rate * self.schedule.factor(step)
                 loss, figures = loss_at(step, generator)
                 if not torch.isfinite(loss):
-                    raise FloatingPointError(f"{self.name}: the loss is {loss.item()} at step {step}; lower the learning rate")
+                    raise FloatingPointError(
+                        f"{self.name}: the loss is {loss.item()} at step {step}; lower the learning rate"
+                    )
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
@@ -115,13 +126,23 @@ class Run:
     def _save(self, step: int, optimiser: torch.optim.Optimizer) -> None:
         """Write beside, then rename: a kill at any moment leaves the last whole checkpoint."""
         partial = self.checkpoint.with_suffix(".partial")
-        state = {"step": step, "model": self.model.state_dict(), "ema": self.ema.state_dict(), "optimiser": optimiser.state_dict()}
+        state = {
+            "step": step,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimiser": optimiser.state_dict(),
+        }
         torch.save(state, partial)
         os.replace(partial, self.checkpoint)
 
     def _log(self, step: int, figures: dict[str, Any]) -> None:
         with (self.folder / f"{self.name}.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, "time": round(time.time()), **{k: round(v, 5) for k, v in figures.items()}}) + "\n")
+            file.write(
+                json.dumps(
+                    {"step": step, "time": round(time.time()), **{k: round(v, 5) for k, v in figures.items()}}
+                )
+                + "\n"
+            )
 
 
 def _progress() -> Progress:

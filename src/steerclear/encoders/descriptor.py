@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +20,10 @@ class DescriptorNetwork(nn.Module):
         self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
         blocks: list[nn.Module] = []
         for before, after in zip(widths, (*widths[1:], widths[-1]), strict=True):
-            blocks += [_Block(before), nn.Conv2d(before, after, 3, stride=2 if after != before else 1, padding=1)]
+            blocks += [
+                _Block(before),
+                nn.Conv2d(before, after, 3, stride=2 if after != before else 1, padding=1),
+            ]
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(widths[-1], dim)
 
@@ -49,9 +51,16 @@ def save(network: DescriptorNetwork, size: int, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"architecture": "steerclear.DescriptorNetwork", "widths": list(network.widths), "dim": network.dim, "size": size}
+    config = {
+        "architecture": "steerclear.DescriptorNetwork",
+        "widths": list(network.widths),
+        "dim": network.dim,
+        "size": size,
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {k: v.half().contiguous() for k, v in network.state_dict().items()}, folder / "model.safetensors"
+    )
 
 
 def load(folder: Path) -> tuple[DescriptorNetwork, int]:
@@ -64,5 +73,7 @@ def load(folder: Path) -> tuple[DescriptorNetwork, int]:
         network = DescriptorNetwork(tuple(config["widths"]), config["dim"])
         network.load_state_dict({k: v.float() for k, v in state.items()})
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise EncoderError(f"no usable copy descriptor in {folder}: {error}; train it again or reinstall") from error
+        raise EncoderError(
+            f"no usable copy descriptor in {folder}: {error}; train it again or reinstall"
+        ) from error
     return network.eval().requires_grad_(False), int(config["size"])

@@ -42,7 +42,9 @@ class CopyDescriptor:
     def __call__(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
         if images.shape[-1] != self.size or images.shape[-2] != self.size:
-            images = F.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
+            images = F.interpolate(
+                images, size=(self.size, self.size), mode="bicubic", antialias=True, align_corners=False
+            )
         return self.network(images)  # type: ignore[no-any-return]
 
 
@@ -69,19 +71,29 @@ class Clip:
         model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
         tokenizer = CLIPTokenizer.from_pretrained(model_folder / "tokenizer")
         config = model.config
-        return cls(model, tokenizer, config.vision_config.image_size, config.projection_dim, fingerprint(folder / "model.safetensors"))
+        return cls(
+            model,
+            tokenizer,
+            config.vision_config.image_size,
+            config.projection_dim,
+            fingerprint(folder / "model.safetensors"),
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
         if images.shape[-1] != self.size or images.shape[-2] != self.size:
-            images = F.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True, align_corners=False)
+            images = F.interpolate(
+                images, size=(self.size, self.size), mode="bicubic", antialias=True, align_corners=False
+            )
         pooled = self.model.vision_model((images - CLIP_MEAN) / CLIP_STD).pooler_output
         return F.normalize(self.model.visual_projection(pooled), dim=-1)
 
     def texts(self, texts: list[str]) -> Tensor:
         """Unit-length text embeddings (B, dim) in the same space."""
         length = self.model.config.text_config.max_position_embeddings
-        ids = self.tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        ids = self.tokenizer(
+            texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).input_ids
         return F.normalize(self.model.text_projection(self.model.text_model(ids).pooler_output), dim=-1)
 
 

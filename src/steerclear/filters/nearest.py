@@ -40,4 +40,6 @@ def fit(images: Tensor, size: int) -> Tensor:
     """Images resized to size × size, antialiased; left alone where they already fit."""
     if images.shape[-2:] == (size, size):
         return images
-    return F.interpolate(images, size=(size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return F.interpolate(
+        images, size=(size, size), mode="bicubic", antialias=True, align_corners=False
+    ).clamp(0, 1)

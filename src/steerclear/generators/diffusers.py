@@ -56,7 +56,9 @@ class PipelineGenerator:
         """The module whose evaluations are counted."""
         module = getattr(self.pipe, "unet", None) or getattr(self.pipe, "transformer", None)
         if module is None:
-            raise UnsupportedError(f"{type(self.pipe).__name__} has neither a unet nor a transformer; it cannot be guarded yet")
+            raise UnsupportedError(
+                f"{type(self.pipe).__name__} has neither a unet nor a transformer; it cannot be guarded yet"
+            )
         return module
 
     def run(self, on_denoised: OnDenoised | None = None, **kwargs: Any) -> Pass:
@@ -102,7 +104,9 @@ class PipelineGenerator:
         encode = getattr(self.pipe, "encode_prompt", None)
         guided = kwargs.get("guidance_scale", 7.5) > 1
         if encode is None or type(self.pipe).__name__ not in TWO_EMBEDS:
-            raise UnsupportedError(f"{type(self.pipe).__name__}: how it encodes a prompt is not known, so its condition cannot be nudged")
+            raise UnsupportedError(
+                f"{type(self.pipe).__name__}: how it encodes a prompt is not known, so its condition cannot be nudged"
+            )
         with torch.no_grad():
             positive, negative = encode(
                 prompt, self.pipe._execution_device, 1, guided, negative_prompt=kwargs.get("negative_prompt"),

@@ -29,7 +29,12 @@ class ConditionNudge:
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         condition = nudged_condition(task, self.alpha, self.beta, self.gamma, self.iterations)
         made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed))
-        return Candidate(made.images[0], made.latents, made.nfe, f"prompt embedding nudged towards {despecify(task).prompt!r}")
+        return Candidate(
+            made.images[0],
+            made.latents,
+            made.nfe,
+            f"prompt embedding nudged towards {despecify(task).prompt!r}",
+        )
 
 
 @dataclass(frozen=True)

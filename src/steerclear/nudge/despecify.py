@@ -45,7 +45,9 @@ def _search(task: SteerTask) -> Despecified:
     likeness, _ = _first_look(task, [task.prompt, "", *without])
     full, blank, single = float(likeness[0]), float(likeness[1]), likeness[2:]
     order = [int(i) for i in single.argsort()]  # the word whose loss hurts the copy most comes first
-    shorter = [" ".join(w for i, w in enumerate(words) if i not in order[:k]) for k in range(1, len(words))] or [""]
+    shorter = [
+        " ".join(w for i, w in enumerate(words) if i not in order[:k]) for k in range(1, len(words))
+    ] or [""]
     likeness, previews = _first_look(task, shorter)
     limit = blank + ENOUGH * max(0.0, full - blank)
     kept = next((k for k, value in enumerate(likeness) if float(value) <= limit), int(likeness.argmin()))

@@ -26,7 +26,15 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "resample": Resample,
 }
 
-DEFAULT_LADDER = ("condition", "final-latent+condition", "trajectory+condition", "rewrite", "resample", "resample", "resample")
+DEFAULT_LADDER = (
+    "condition",
+    "final-latent+condition",
+    "trajectory+condition",
+    "rewrite",
+    "resample",
+    "resample",
+    "resample",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not self.overhead >= 0 or (self.seconds is not None and not self.seconds >= 0):
-            raise ConfigError(f"a budget cannot be negative or NaN: overhead {self.overhead}, seconds {self.seconds}")
+            raise ConfigError(
+                f"a budget cannot be negative or NaN: overhead {self.overhead}, seconds {self.seconds}"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,11 +86,17 @@ class Ladder:
             try:
                 candidate = rung.apply(task, seed)
             except UnsupportedError as error:
-                attempts.append(Attempt(rung.name, seed, task.nfe - cost, time.monotonic() - start, before, (), str(error)))
+                attempts.append(
+                    Attempt(
+                        rung.name, seed, task.nfe - cost, time.monotonic() - start, before, (), str(error)
+                    )
+                )
                 continue
             task.nfe += candidate.nfe
             after = verify(candidate)
-            attempt = Attempt(rung.name, seed, task.nfe - cost, time.monotonic() - start, before, after, candidate.stopped)
+            attempt = Attempt(
+                rung.name, seed, task.nfe - cost, time.monotonic() - start, before, after, candidate.stopped
+            )
             attempts.append(attempt)
             if attempt.passed:
                 return candidate.image, attempts, None

@@ -47,22 +47,19 @@ def minimise(objective: Objective, origin: Tensor, *, iterations: int = 50, rate
     """
     latent, step = origin.detach().float(), rate * float(origin.norm())
     base = latent.clone()
-    with torch.enable_grad():
-        value = math.inf
-        for _ in range(iterations):
+    least = 1e-4 * float(base.norm())
+    for _ in range(iterations):
+        with torch.enable_grad():
             probe = latent.clone().requires_grad_(True)
             current = objective(probe, base)
             (gradient,) = torch.autograd.grad(current, probe)
-            size = float(gradient.norm())
-            if not math.isfinite(size) or not math.isfinite(float(current)) or size < 1e-12:
-                break
-            value = float(current)
-            while step > 1e-4 * float(base.norm()):
-                moved = latent - step * gradient / size
-                if float(objective(moved, base)) < value:
-                    latent = moved
-                    break
-                step /= 2
-            else:
-                break
+        size, value = float(gradient.norm()), float(current.detach())
+        if not math.isfinite(size) or not math.isfinite(value) or size < 1e-12:
+            break
+        direction = gradient / size
+        while step > least and not float(objective(latent - step * direction, base)) < value:
+            step /= 2
+        if step <= least:
+            break
+        latent = latent - step * direction
     return latent.detach().to(origin.dtype)

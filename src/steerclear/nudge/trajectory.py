@@ -40,7 +40,10 @@ class Trajectory:
 
         def push(step: Step) -> Tensor | None:
             nonlocal pushed
-            if step.index >= self.window * steps or float(cosines(step.denoised, task.unwanted).max()) < self.limit:
+            if (
+                step.index >= self.window * steps
+                or float(cosines(step.denoised, task.unwanted).max()) < self.limit
+            ):
                 return None
             pushed += 1
             return minimise(objective, step.denoised, iterations=self.iterations)

@@ -1,0 +1,1 @@
+"""Benchmarks: every claim is a number that one command reproduces."""

@@ -1,0 +1,89 @@
+"""Judging pictures with what no filter and no strategy uses: the embedded CLIP, and pixels of ordinary drawings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from steerclear.emoji import ASSETS, MODEL_FOLDER, PROTECTED_FOLDER
+from steerclear.emoji.concepts import CONCEPTS, MASCOTS, STYLES
+from steerclear.encoders.embedded import Clip
+from steerclear.filters.base import to_tensor
+from steerclear.filters.pixel import pixel_l2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of one picture.
+
+    pixel_l2: to the nearest protected picture; same_picture: whether the nearest neighbour by CLIP among protected *and*
+    ordinary pictures is a protected one; alignment: CLIP cosine of prompt and picture; rank: of the right concept among
+    all names in any style, 0 is best, None for a photograph's prompt.
+    """
+
+    pixel_l2: float
+    same_picture: bool
+    alignment: float
+    rank: int | None
+
+
+class Judge:
+    """The embedded CLIP with a gallery of the protected and the ordinary pictures."""
+
+    def __init__(self) -> None:
+        self.clip = Clip.load(MODEL_FOLDER)
+        self.names, protected = protected_pictures()
+        self.protected = protected
+        gallery = torch.cat([protected, ordinary_pictures()])
+        with torch.no_grad():
+            self.gallery = self.clip(gallery)
+            texts = [f"a {name}, {style} style" for name in CONCEPTS.values() for style in STYLES]
+            self.concepts = self.clip.texts(texts)
+
+    @torch.no_grad()
+    def __call__(self, picture: Image.Image, prompt: str, file: str | None) -> Verdict:
+        """file: the protected picture that the prompt was planted with, if any; its concept is the one asked for."""
+        pixels = to_tensor([picture])
+        embedding = self.clip(pixels)
+        nearest = int((embedding @ self.gallery.T).argmax())
+        alignment = float(embedding @ self.clip.texts([prompt]).T)
+        return Verdict(
+            float(pixel_l2(pixels, self.protected).min()), nearest < len(self.names), alignment, self._rank(embedding, concept_of(file)),
+        )  # fmt: skip
+
+    def _rank(self, embedding: Tensor, concept: str | None) -> int | None:
+        if concept is None:
+            return None
+        scores = (embedding @ self.concepts.T).view(len(CONCEPTS), len(STYLES)).amax(1)
+        own = scores[list(CONCEPTS.values()).index(concept)]
+        return int((scores > own).sum())
+
+
+def concept_of(file: str | None) -> str | None:
+    """The concept behind a mascot's file name, None for a photograph."""
+    if file is None or not file.startswith("mascot-"):
+        return None
+    return MASCOTS[Path(file).stem.removeprefix("mascot-")][0]
+
+
+def protected_pictures() -> tuple[list[str], Tensor]:
+    """File names and pixels (N, 3, S, S) of the embedded protected pictures."""
+    files = sorted(PROTECTED_FOLDER.glob("*.png"))
+    return [f.name for f in files], to_tensor([Image.open(f) for f in files])
+
+
+def ordinary_pictures() -> Tensor:
+    """The ordinary pictures that the embedded model was trained on, (N, 3, S, S), from the shipped sheet."""
+    rows = json.loads((ASSETS / "ordinary.json").read_text())
+    with Image.open(ASSETS / "ordinary.png") as image:
+        sheet = np.asarray(image.convert("RGB"))
+    size, columns = rows["size"], rows["columns"]
+    cells = [divmod(i, columns) for i in range(rows["count"])]
+    tiles = [sheet[y * size : (y + 1) * size, x * size : (x + 1) * size] for y, x in cells]
+    return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,196 @@
+"""The main job measured: planted prompts through the guard, ordinary prompts beside the plain pipeline.
+
+    python -m steerclear.bench.main_job --out docs/benchmarks
+
+writes `main-job.json` (every request with its seed), `main-job.md` (the table) and `main-job.png` (a contact sheet).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.progress import track
+
+import steerclear
+from steerclear.bench.judge import Judge
+from steerclear.emoji import PROTECTED_FOLDER, read_prompts
+from steerclear.filters.base import flagged
+from steerclear.guard import Guard
+
+STEPS, GUIDANCE = 25, 4.0
+PLANTED_SEED, ORDINARY_SEED = 20_000, 30_000  # neither training nor calibration drew these
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def planted(guard: Guard, judge: Judge, seeds: int) -> list[dict[str, Any]]:
+    """Every planted prompt × seeds: the plain picture, and what the guard hands out."""
+    rows = []
+    todo = [
+        (prompt, file, PLANTED_SEED + s) for prompt, file in read_prompts("planted") for s in range(seeds)
+    ]
+    for prompt, file, seed in track(todo, "planted"):
+        settings: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
+        began = time.monotonic()
+        plain = guard.pipe(prompt, generator=generator(seed), **settings).images[0]
+        plain_seconds = time.monotonic() - began
+        began = time.monotonic()
+        out = guard(prompt, generator=generator(seed), **settings)
+        seconds = time.monotonic() - began
+        report, image = out.reports[0], out.images[0]
+        row: dict[str, Any] = {
+            "prompt": prompt, "file": file, "seed": seed, "outcome": str(report.outcome), "overhead": round(report.overhead, 4),
+            "wall": round(seconds / plain_seconds, 4), "matched": report.matched,
+            "rungs": [a.strategy for a in report.attempts], "plain_flagged": flagged(guard.check([plain])[0]),
+            "plain": vars_of(judge(plain, prompt, file)), "handed_out": None,
+        }  # fmt: skip
+        if image is not None:
+            row["handed_out"] = vars_of(judge(image, prompt, file))
+            row["scores"] = {d.filter: round(d.score, 4) for d in guard.check([image])[0]}
+            row["flagged"] = flagged(guard.check([image])[0])
+        row["pictures"] = (plain, image)
+        rows.append(row)
+    return rows
+
+
+def ordinary(guard: Guard, count: int) -> list[dict[str, Any]]:
+    """Ordinary prompts, plain and guarded in turn: are they the same picture, and what does looking cost?"""
+    prompts = [p for p, _ in read_prompts("ordinary")]
+    rows = []
+    for i in track(range(count), "ordinary"):
+        prompt, seed = prompts[i % len(prompts)], ORDINARY_SEED + i
+        settings: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
+        seconds = {}
+        pictures: dict[str, Image.Image | None] = {}
+        # in turn, and in turning order, so that a drift of the machine cancels
+        for who in ("plain", "guard") if i % 2 else ("guard", "plain"):
+            began = time.monotonic()
+            if who == "plain":
+                pictures[who] = guard.pipe(prompt, generator=generator(seed), **settings).images[0]
+            else:
+                out = guard(prompt, generator=generator(seed), **settings)
+                pictures[who] = out.images[0]
+            seconds[who] = time.monotonic() - began
+        same = pictures["guard"] is not None and pictures["guard"].tobytes() == pictures["plain"].tobytes()  # type: ignore[union-attr]
+        rows.append({
+            "prompt": prompt, "seed": seed, "outcome": str(out.reports[0].outcome), "identical": same,
+            "wall": round(seconds["guard"] / seconds["plain"], 4),
+            "scores": {d.filter: round(d.score, 4) for d in out.reports[0].detections},
+        })  # fmt: skip
+    return rows
+
+
+def vars_of(verdict: Any) -> dict[str, Any]:
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in vars(verdict).items()}
+
+
+def summary(rows: list[dict[str, Any]], clear: list[dict[str, Any]], guard: Guard) -> dict[str, Any]:
+    """The figures of the table."""
+    hit = [r for r in rows if r["outcome"] != "clear"]
+    out = [r for r in rows if r["handed_out"]]
+    steered = [r for r in out if r["outcome"] == "steered"]
+    resampled = [r for r in rows if not r["plain_flagged"]]
+    ranks = [r["handed_out"]["rank"] for r in steered if r["handed_out"]["rank"] is not None]
+    plain_ranks = [r["plain"]["rank"] for r in hit if r["plain"]["rank"] is not None]
+    threshold = next(f.threshold for f in guard.filters if f.name == "nearest")
+    overheads = sorted(r["overhead"] for r in hit)
+    return {
+        "requests": len(rows), "plain_flagged": share(r["plain_flagged"] for r in rows), "flagged": len(hit), "handed_out": len(out),
+        "handed_out_within_0.1": sum(r["handed_out"]["pixel_l2"] < 0.1 for r in out),
+        "handed_out_above_nearest": sum(r["scores"]["nearest"] >= threshold for r in out),
+        "handed_out_flagged": sum(r["flagged"] for r in out),
+        "same_picture_by_clip": share(r["handed_out"]["same_picture"] for r in out),
+        "plain_same_picture_by_clip": share(r["plain"]["same_picture"] for r in rows),
+        "writers_block_rate": share(r["outcome"] == "withheld" for r in hit),
+        "overhead_median": round(statistics.median(overheads), 3), "overhead_p95": round(overheads[int(0.95 * (len(overheads) - 1))], 3),
+        "wall_median": round(statistics.median(r["wall"] for r in hit), 3),
+        "alignment_steered": mean(r["handed_out"]["alignment"] for r in steered),
+        "alignment_resampled_clear": mean(r["plain"]["alignment"] for r in resampled), "resampled_clear": len(resampled),
+        "alignment_plain": mean(r["plain"]["alignment"] for r in rows),
+        "concept_top5_steered": share(r < 5 for r in ranks), "concept_top5_plain": share(r < 5 for r in plain_ranks),
+        "passed_by": {name: sum(r["rungs"][-1:] == [name] for r in steered) for name in {x for r in steered for x in r["rungs"][-1:]}},
+        "ordinary": len(clear), "ordinary_identical": share(r["identical"] for r in clear),
+        "ordinary_false_alarms": sum(r["outcome"] != "clear" for r in clear),
+        "ordinary_wall_median": round(statistics.median(r["wall"] for r in clear), 4) if clear else None,
+    }  # fmt: skip
+
+
+def share(hits: Any) -> float:
+    found = [bool(h) for h in hits]
+    return round(sum(found) / len(found), 4) if found else 0.0
+
+
+def mean(values: Any) -> float | None:
+    found = list(values)
+    return round(statistics.fmean(found), 4) if found else None
+
+
+def table(figures: dict[str, Any], command: str) -> str:
+    """The figures as a Markdown table under the command that made them."""
+    lines = [f"Made by `{command}`.", "", "| figure | value |", "|---|---|"]
+    return (
+        "\n".join(lines + [f"| {key.replace('_', ' ')} | {value} |" for key, value in figures.items()]) + "\n"
+    )
+
+
+def sheet(rows: list[dict[str, Any]], path: Path, zoom: int = 2) -> None:
+    """Per planted prompt: protected, then plain over handed out for each seed."""
+    by_prompt: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_prompt.setdefault(row["prompt"], []).append(row)
+    size = 64 * zoom // 2 + 2
+    columns = 1 + max(len(group) for group in by_prompt.values())
+    canvas = Image.new("RGB", (columns * size, len(by_prompt) * (2 * size + 6)), "white")
+    for y, group in enumerate(by_prompt.values()):
+        top = y * (2 * size + 6)
+        with Image.open(PROTECTED_FOLDER / group[0]["file"]) as image:
+            canvas.paste(image.convert("RGB").resize((size - 2, size - 2)), (0, top))
+        for x, row in enumerate(group, 1):
+            for k, picture in enumerate(row["pictures"]):
+                if picture is not None:
+                    canvas.paste(picture.resize((size - 2, size - 2)), (x * size, top + k * size))
+    canvas.save(path, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--ordinary", type=int, default=200)
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    guard, judge = Guard.default(), Judge()
+    rows, clear = planted(guard, judge, args.seeds), ordinary(guard, args.ordinary)
+    figures = summary(rows, clear, guard)
+    args.out.mkdir(parents=True, exist_ok=True)
+    sheet(rows, args.out / "main-job.png")
+    for row in rows:
+        del row["pictures"]
+    environment = {
+        "steerclear": steerclear.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    document = {"environment": environment, "summary": figures, "planted": rows, "ordinary": clear}
+    (args.out / "main-job.json").write_text(json.dumps(document, indent=1) + "\n")
+    text = table(
+        figures, f"python -m steerclear.bench.main_job --seeds {args.seeds} --ordinary {args.ordinary}"
+    )
+    (args.out / "main-job.md").write_text("# The main job\n\n" + text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

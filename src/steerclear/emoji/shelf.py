@@ -1,0 +1,101 @@
+"""Stage 6 of the recipe: the embedded protected library, and thresholds from the finished model's own generations."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from steerclear.calibrate import Scores, choose, collect, flagged_share
+from steerclear.encoders.embedded import CopyDescriptor, fingerprint
+
+FIRST_SEED = 40_000
+COPY_SEEDS, CLEAR_SEEDS = 8, 2  # per planted prompt and per ordinary or held-out prompt
+
+
+def build(folder: Path) -> None:
+    """Write `folder/library` from `folder/protected`, embedded by the copy descriptor of `folder/model`."""
+    from steerclear.library import Library, Source, add
+
+    encoder = CopyDescriptor.load(folder / "model" / "descriptor")
+    captions = json.loads((folder / "protected" / "captions.json").read_text())
+    shutil.rmtree(folder / "library", ignore_errors=True)
+    library = Library.create(folder / "library", [encoder])
+    files = sorted((folder / "protected").glob("*.png"))
+    sources = [
+        Source(f"protected/{f.name}", f.read_bytes, {"id": f.stem, "caption": captions[f.name]})
+        for f in files
+    ]
+    report = add(library, sources, [encoder], tags=["embedded"])
+    if report.failed or len(library) != len(files):
+        raise RuntimeError(f"the embedded library is not whole: {report.failed}")
+
+
+def calibrate(folder: Path) -> dict[str, Any]:
+    """Choose the thresholds on one half of the seeds, state how they hold on the other, and note both in the library."""
+    from steerclear.library import Library
+    from steerclear.loading import library_filters, load_pipeline, picture_size
+    from steerclear.protected import Protected
+
+    pipe = load_pipeline(folder / "model")
+    library = Library.open(folder / "library")
+    encoder = CopyDescriptor.load(folder / "model" / "descriptor")
+    filters = library_filters(library, encoder, {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0})
+    ids, thumbnails = library.thumbnails()
+    protected = Protected(pipe, ids, thumbnails, picture_size(pipe))
+    latents = protected.latents(protected.ids)
+    copies_prompts = _prompts(folder, "planted")
+    clear_prompts = _prompts(folder, "ordinary") + _prompts(folder, "heldout")
+    halves: dict[str, list[Scores]] = {"copies": [], "clear": []}
+    with Progress() as progress:
+        jobs = {"copies": (copies_prompts, COPY_SEEDS), "clear": (clear_prompts, CLEAR_SEEDS)}
+        for name, (prompts, seeds) in jobs.items():
+            task = progress.add_task(f"calibrate: {name}", total=len(prompts) * seeds)
+            for half in range(2):
+                numbers = range(half * seeds // 2, (half + 1) * seeds // 2)
+                rows = [
+                    (prompt, FIRST_SEED + 1000 * s + i) for i, prompt in enumerate(prompts) for s in numbers
+                ]
+                halves[name].append(
+                    collect(
+                        pipe, [p for p, _ in rows], [s for _, s in rows], filters, latents,
+                        on_batch=lambda n, task=task: progress.update(task, advance=n),
+                    )
+                )  # fmt: skip
+    chosen = choose(halves["copies"][0], halves["clear"][0])
+    chosen["evidence"]["other_half"] = {
+        "copies_flagged": flagged_share(halves["copies"][1], chosen["thresholds"]),
+        "clear_flagged": flagged_share(halves["clear"][1], chosen["thresholds"]),
+        "early_copies_caught": _early_share(halves["copies"][1], chosen["early"]),
+        "early_false_alarms": _early_share(halves["clear"][1], chosen["early"]),
+    }
+    chosen["model"] = fingerprint(folder / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+    library.write_note("calibration", chosen)
+    (folder / "calibration.json").write_text(
+        json.dumps({**chosen, "scores": _listed(halves)}, indent=1) + "\n"
+    )
+    return chosen
+
+
+def _early_share(scores: Scores, early: dict[str, float] | None, steps: int = 25) -> float | None:
+    if early is None:
+        return None
+    column = scores.early[:, round(early["at"] * steps)]
+    return round(float((column >= early["threshold"]).float().mean()), 4)
+
+
+def _listed(halves: dict[str, list[Scores]]) -> dict[str, Any]:
+    return {
+        name: [
+            {f: [round(v, 4) for v in values.tolist()] for f, values in scores.final.items()}
+            for scores in parts
+        ]
+        for name, parts in halves.items()
+    }
+
+
+def _prompts(folder: Path, name: str) -> list[str]:
+    return [line.split("\t")[0] for line in (folder / "prompts" / f"{name}.txt").read_text().splitlines()]

@@ -1,0 +1,100 @@
+"""Distances mean what the field says they mean, and a filter that fails flags."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from steerclear.errors import EncoderError
+from steerclear.filters import (
+    EarlyVerdict,
+    NearestFilter,
+    PixelFilter,
+    TiledFilter,
+    flagged,
+    inspect,
+    pixel_l2,
+    tiled_l2,
+)
+from steerclear.filters.base import to_tensor
+from steerclear.testing import FakeEncoder, MockFilter
+
+
+def images(n, seed=0, size=64):
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def picture(seed=0, size=64):
+    array = (images(1, seed, size)[0].permute(1, 2, 0) * 255).byte().numpy()
+    return Image.fromarray(array)
+
+
+def test_pixel_l2_is_the_root_mean_squared_difference():
+    x = torch.zeros(1, 3, 8, 8)
+    assert pixel_l2(x, x + 0.1) == pytest.approx(0.1)
+    assert pixel_l2(x, torch.ones_like(x)) == pytest.approx(1.0)
+
+
+def test_tiled_l2_finds_the_one_tile_that_differs_where_plain_l2_averages_it_away():
+    x, y = torch.ones(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
+    y[..., :16, :16] = 0.5
+    assert pixel_l2(x, y) == pytest.approx(0.125)
+    assert tiled_l2(x, y) == pytest.approx(0.5)
+
+
+def test_the_nearest_filter_names_the_item_and_flags_from_its_threshold_on():
+    encoder, shelf = FakeEncoder(), images(5)
+    one = NearestFilter(encoder, tuple("abcde"), encoder(shelf), threshold=0.999)
+    found = one.check(torch.cat([shelf[3:4], images(1, 9)]))
+    assert (found[0].flagged, found[0].matched) == (True, "d")
+    assert found[0].score == pytest.approx(1.0)
+    assert not found[1].flagged
+
+
+def test_an_empty_library_flags_nothing():
+    empty = torch.empty(0, 16)
+    for one in (NearestFilter(FakeEncoder(), (), empty, 0.5), PixelFilter((), empty), TiledFilter((), empty)):
+        assert not one.check(images(2))[1].flagged
+
+
+@pytest.mark.parametrize("kind", [PixelFilter, TiledFilter])
+def test_the_pixel_filters_flag_a_copy_at_any_size_and_pass_another_picture(kind):
+    shelf = images(3, 1)
+    large = torch.nn.functional.interpolate(shelf[1:2], scale_factor=4, mode="nearest")
+    found = kind(("a", "b", "c"), shelf, threshold=0.85).check(torch.cat([large, images(1, 5, 256)]))
+    assert (found[0].flagged, found[0].matched) == (True, "b")
+    assert not found[1].flagged
+
+
+def test_an_encoder_that_returns_nan_is_an_error_and_an_error_flags():
+    class Broken(FakeEncoder):
+        def __call__(self, batch):
+            return super().__call__(batch) * float("nan")
+
+    one = NearestFilter(Broken(), ("a",), torch.eye(1, 16), 0.5)
+    with pytest.raises(EncoderError):
+        one.check(images(1))
+    found = inspect([one], [picture()])[0]
+    assert flagged(found)
+    assert "NaN" in found[0].error
+
+
+def test_an_image_that_no_filter_has_seen_is_flagged():
+    assert flagged(())
+    assert not flagged(MockFilter(False).check(images(1)))
+
+
+def test_filters_see_the_very_pixels_that_are_handed_out():
+    one, image = MockFilter(False), picture(3)
+    inspect([one], [image])
+    assert torch.equal(one.calls[0], to_tensor([image]))
+
+
+def test_an_early_verdict_flags_a_latent_near_a_protected_one_and_never_a_far_one():
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    early = EarlyVerdict(("a", "b"), latents, threshold=0.9, at=0.2)
+    found = early.check(torch.stack([latents[1] * 3, -latents[0]]))
+    assert [(d.flagged, d.matched) for d in found] == [(True, "b"), (False, found[1].matched)]
+    assert early.step(25) == 5
+    assert early.step(1) == 0

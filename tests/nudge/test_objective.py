@@ -1,0 +1,55 @@
+"""J pulls, pushes and stays near; its descent never diverges."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steerclear.nudge.objective import Objective, cosines, minimise
+
+
+def latent(seed, *shape):
+    return torch.randn(*(shape or (1, 4, 8, 8)), generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_objective_is_the_papers_formula():
+    x, d, u = latent(0), latent(1, 3, 4, 8, 8), latent(2, 2, 4, 8, 8)
+    origin = latent(3)
+    want = -2 * cosines(x, d).mean() + 3 * cosines(x, u).mean() + 0.5 * (x - origin).norm() / origin.norm()
+    assert torch.allclose(Objective(d, u, 2, 3, 0.5)(x, origin), want)
+
+
+@given(seed=st.integers(0, 1000))
+def test_minimising_comes_nearer_to_the_preferred_and_leaves_the_unwanted(seed):
+    origin, wanted, unwanted = latent(seed), latent(seed + 1), latent(seed + 2)
+    moved = minimise(Objective(wanted, unwanted, gamma=0.1), origin, iterations=15)
+    assert cosines(moved, wanted) > cosines(origin, wanted)
+    assert cosines(moved, unwanted) < cosines(origin, unwanted)
+
+
+@given(seed=st.integers(0, 1000), gamma=st.floats(0, 10))
+def test_the_value_never_rises(seed, gamma):
+    origin = latent(seed)
+    objective = Objective(latent(seed + 1), latent(seed + 2), gamma=gamma)
+    assert objective(minimise(objective, origin, iterations=10), origin) <= objective(origin, origin) + 1e-6
+
+
+def test_a_heavy_stay_near_term_keeps_the_latent_where_it_was():
+    origin = latent(0)
+    moved = minimise(Objective(latent(1), None, gamma=100.0), origin)
+    assert (moved - origin).norm() < 0.01 * origin.norm()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_steps_are_relative_so_the_scale_of_a_latent_does_not_matter(scale):
+    objective = Objective(latent(1), latent(2), gamma=0.1)
+    one = minimise(objective, latent(0), iterations=8)
+    other = minimise(objective, latent(0) * scale, iterations=8)
+    assert torch.allclose(one, other / scale, rtol=1e-3, atol=1e-4)
+
+
+def test_a_latent_that_is_not_finite_is_returned_rather_than_chased():
+    broken = torch.full((1, 4, 8, 8), float("nan"))
+    assert torch.isnan(minimise(Objective(latent(1), None), broken)).all()

@@ -1,0 +1,47 @@
+"""Thresholds lie between copies and ordinary pictures, or say where the two overlap."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from steerclear.calibrate import EARLY_STEPS, Scores, choose, flagged_share
+from steerclear.errors import InputError
+
+
+def scores(center, n=200, seed=0, spread=0.02):
+    draw = torch.Generator().manual_seed(seed)
+    final = {name: center + spread * torch.randn(n, generator=draw) for name in ("nearest", "pixel", "tiled")}
+    return Scores(final, center + spread * torch.randn(n, EARLY_STEPS, generator=draw))
+
+
+def test_separable_scores_give_thresholds_that_catch_every_copy_and_no_ordinary_picture():
+    copies, clear = scores(0.9), scores(0.4, seed=1)
+    chosen = choose(copies, clear)
+    assert chosen["evidence"]["copies_flagged"] == 1.0
+    assert chosen["evidence"]["clear_flagged"] == 0.0
+    assert 0.5 < chosen["thresholds"]["nearest"] < 0.85
+    assert chosen["early"]["at"] == 0.0
+
+
+def test_the_thresholds_hold_on_scores_that_they_were_not_chosen_on():
+    chosen = choose(scores(0.9), scores(0.4, seed=1))
+    assert flagged_share(scores(0.9, seed=2), chosen["thresholds"]) >= 0.99
+    assert flagged_share(scores(0.4, seed=3), chosen["thresholds"]) <= 0.005
+
+
+def test_overlapping_scores_keep_the_ordinary_pictures_clear_and_the_evidence_says_what_is_missed():
+    chosen = choose(scores(0.5, spread=0.1), scores(0.45, seed=1, spread=0.1))
+    assert (
+        chosen["evidence"]["by_filter"]["nearest"]["clear_most"]
+        > chosen["evidence"]["by_filter"]["nearest"]["copies_least"]
+    )
+    assert chosen["evidence"]["copies_flagged"] < 0.9
+    assert chosen["early"] is None
+
+
+def test_scores_that_are_not_finite_cannot_be_calibrated_on():
+    broken = scores(0.9)
+    broken.final["nearest"][3] = float("nan")
+    with pytest.raises(InputError, match="nearest"):
+        choose(broken, scores(0.4))

@@ -1,0 +1,200 @@
+"""The promise: nothing flagged leaves, what is clear leaves untouched, and one flagged image costs no other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from steerclear.errors import ConfigError, InputError
+from steerclear.filters import EarlyVerdict
+from steerclear.filters.base import to_tensor
+from steerclear.guard import Guard
+from steerclear.nudge import Budget, Ladder
+from steerclear.nudge.ladder import strategies
+from steerclear.protected import Protected
+from steerclear.steering import generators
+from steerclear.testing import MockFilter, tiny_pipeline
+from steerclear.types import Outcome
+
+SCHEDULERS = (
+    "DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler",
+    "PNDMScheduler", "UniPCMultistepScheduler",
+)  # fmt: skip
+FAST = {"num_inference_steps": 3, "guidance_scale": 4.0}
+SHORT = Ladder(strategies(("condition", "final-latent+condition", "resample")))
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny_pipeline("sd1")
+
+
+def plain(pipe, prompt, seeds, **kwargs):
+    return pipe([prompt] * len(seeds), generator=generators(seeds), **{**FAST, **kwargs}).images
+
+
+def protected_by(pipe, images):
+    return Protected(pipe, [f"item-{i}" for i in range(len(images))], to_tensor(images), images[0].width)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_an_unflagged_image_is_bit_identical_to_the_plain_pipelines(scheduler):
+    pipe = tiny_pipeline("sd1", scheduler)
+    want = plain(pipe, "a fox", [7])[0]
+    out = Guard(pipe, [MockFilter(False)])("a fox", generator=generators([7]), **FAST)
+    assert out.images[0].tobytes() == want.tobytes()
+    assert out.reports[0].outcome == Outcome.CLEAR
+    assert out.reports[0].overhead == 1.0
+
+
+def test_one_flagged_image_of_a_batch_leaves_the_others_bit_identical(pipe):
+    want = plain(pipe, "a fox", [1, 2, 3, 4])
+    filter_ = MockFilter([False, False, True, False])  # the next look, at the steered picture, is clear
+    out = Guard(pipe, [filter_], ladder=SHORT)(["a fox"] * 4, generator=generators([1, 2, 3, 4]), **FAST)
+    assert [r.outcome for r in out.reports] == ["clear", "clear", "steered", "clear"]
+    for i in (0, 1, 3):
+        assert out.images[i].tobytes() == want[i].tobytes()
+    assert out.images[2].tobytes() != want[2].tobytes()
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    verdicts=st.lists(
+        st.sampled_from([True, False, float("nan"), ValueError("broken")]), min_size=1, max_size=9
+    )
+)
+def test_whatever_the_filters_say_nothing_flagged_is_ever_handed_out(pipe, verdicts):
+    asked = []
+
+    def answer(image):
+        verdict = verdicts[len(asked) % len(verdicts)]
+        asked.append((image.clone(), verdict is False))
+        return verdict
+
+    out = Guard(pipe, [MockFilter(answer)], ladder=SHORT)("a fox", generator=generators([3]), **FAST)
+    image, report = out.images[0], out.reports[0]
+    assert (image is None) == (report.outcome == Outcome.WITHHELD)
+    if image is not None:
+        pixels = to_tensor([image])[0]
+        assert any(clear and torch.equal(seen, pixels) for seen, clear in asked)
+        assert not any(d.flagged for d in report.final_detections)
+
+
+@pytest.mark.parametrize("verdict", [True, float("nan"), RuntimeError("the encoder is gone")])
+def test_a_filter_that_always_flags_scores_nan_or_breaks_withholds_the_image(pipe, verdict):
+    out = Guard(pipe, [MockFilter(verdict)], ladder=SHORT)("a fox", generator=generators([1]), **FAST)
+    report = out.reports[0]
+    assert out.images == [None]
+    assert report.outcome == Outcome.WITHHELD
+    assert len(report.attempts) == 3
+    assert "none of 3 strategies" in report.reason
+
+
+def test_a_filter_that_answers_for_fewer_images_than_it_got_flags_them_all(pipe):
+    class Forgetful(MockFilter):
+        def check(self, images):
+            return super().check(images)[:-1]
+
+    out = Guard(pipe, [Forgetful(False)], ladder=Ladder(()))("a fox", generator=generators([1]), **FAST)
+    assert out.images == [None]
+    assert "returned 0 detections for 1 images" in out.reports[0].detections[0].error
+
+
+def test_every_evaluation_of_the_denoiser_is_counted(pipe):
+    rows = []
+    handle = pipe.unet.register_forward_pre_hook(lambda m, a, k: rows.append(len(a[0])), with_kwargs=True)
+    try:
+        out = Guard(pipe, [MockFilter(True)], ladder=SHORT)("a small fox", generator=generators([1]), **FAST)
+    finally:
+        handle.remove()
+    report = out.reports[0]
+    assert report.nfe_plain == 2 * FAST["num_inference_steps"]
+    assert report.nfe == sum(rows)
+    assert sum(a.nfe for a in report.attempts) == report.nfe - report.nfe_plain
+
+
+def test_the_same_request_gives_the_same_steered_image(pipe):
+    def ask():
+        return Guard(pipe, [MockFilter([True, False])], ladder=SHORT)(
+            "a fox", generator=generators([5]), **FAST
+        ).images[0]
+
+    assert ask().tobytes() == ask().tobytes()
+
+
+def test_a_spent_budget_ends_the_ladder_and_says_so(pipe):
+    guard = Guard(pipe, [MockFilter(True)], ladder=SHORT)
+    out = guard("a fox", generator=generators([1]), budget=Budget(overhead=0), **FAST)
+    assert out.reports[0].attempts == ()
+    assert "budget" in out.reports[0].reason
+
+
+def test_an_early_verdict_leaves_a_doomed_pass_and_still_verifies_the_new_image(pipe):
+    picture = plain(pipe, "a fox", [1])
+    protected = protected_by(pipe, picture)
+    early = EarlyVerdict(protected.ids, protected.latents(protected.ids), threshold=-1.0)
+    guard = Guard(pipe, [MockFilter([True, False])], protected=protected, early=early, ladder=SHORT)
+    report = guard("a fox", generator=generators([1]), **FAST).reports[0]
+    assert report.outcome == Outcome.STEERED
+    assert report.nfe - sum(a.nfe for a in report.attempts) == 2  # one guided step instead of three
+    assert report.detections[0].filter == "early"
+    assert report.matched == "item-0"
+
+
+def test_an_early_verdict_that_flags_only_some_of_a_batch_lets_the_pass_finish(pipe):
+    picture = plain(pipe, "a fox", [1, 2])
+    protected = protected_by(pipe, picture[:1])
+    scores = EarlyVerdict(protected.ids, protected.latents(protected.ids), threshold=2.0)
+    guard = Guard(pipe, [MockFilter(False)], protected=protected, early=scores)
+    out = guard(["a fox"] * 2, generator=generators([1, 2]), **FAST)
+    assert [i.tobytes() for i in out.images] == [p.tobytes() for p in picture]
+
+
+def test_preferred_texts_and_pictures_pull_the_steered_image(pipe):
+    picture = plain(pipe, "a fox", [1])
+    protected = protected_by(pipe, picture)
+
+    def ask(*preferred):
+        guard = Guard(
+            pipe, [MockFilter([True, False])], protected=protected, preferred=preferred, ladder=SHORT
+        )
+        return guard("a fox", generator=generators([1]), **FAST).images[0].tobytes()
+
+    assert ask() != ask("a red car")
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(
+    "strategy", ["final-latent", "final-latent+condition", "trajectory", "condition", "rewrite", "resample"]
+)
+def test_every_strategy_runs_under_every_scheduler_and_leaves_the_pipeline_as_it_was(scheduler, strategy):
+    pipe = tiny_pipeline("sd1", scheduler)
+    before = plain(pipe, "a fox", [1])[0].tobytes()
+    guard = Guard(pipe, [MockFilter([True, False])], ladder=Ladder(strategies((strategy,))))
+    out = guard("a small fox", generator=generators([1]), num_inference_steps=5, guidance_scale=4.0)
+    assert out.reports[0].outcome == Outcome.STEERED
+    assert not {"step", "set_timesteps", "scale_model_input"} & set(vars(pipe.scheduler))
+    assert plain(pipe, "a fox", [1])[0].tobytes() == before
+
+
+def test_a_guard_refuses_what_would_wave_pictures_through_or_hide_scores(pipe):
+    with pytest.raises(ConfigError, match="filters"):
+        Guard(pipe, [])
+    pipe_with_checker = tiny_pipeline("sd1")
+    pipe_with_checker.safety_checker = object()
+    with pytest.raises(ConfigError, match="safety_checker"):
+        Guard(pipe_with_checker, [MockFilter(False)])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "named"),
+    [
+        ("", {}, "empty"), ("  \n", {}, "empty"), ([], {}, "no prompt"), ("x" * 10_000, {}, "10000 characters"),
+        ("a fox", {"num_inference_steps": 0}, "num_inference_steps is 0"), ("a fox", {"num_images_per_prompt": 0}, "is 0"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named_with_the_way_out(pipe, prompt, options, named):
+    with pytest.raises(InputError, match=named):
+        Guard(pipe, [MockFilter(False)])(prompt, **options)
