@@ -18,6 +18,7 @@ from steerclear.filters import (
     tiled_l2,
 )
 from steerclear.filters.base import to_tensor
+from steerclear.filters.nearest import fit
 from steerclear.testing import FakeEncoder, MockFilter
 
 
@@ -45,7 +46,7 @@ def test_tiled_l2_finds_the_one_tile_that_differs_where_plain_l2_averages_it_awa
 
 def test_the_nearest_filter_names_the_item_and_flags_from_its_threshold_on():
     encoder, shelf = FakeEncoder(), images(5)
-    one = NearestFilter(encoder, tuple("abcde"), encoder(shelf), threshold=0.999)
+    one = NearestFilter(encoder, tuple("abcde"), encoder(fit(shelf, encoder.size)), threshold=0.999)
     found = one.check(torch.cat([shelf[3:4], images(1, 9)]))
     assert (found[0].flagged, found[0].matched) == (True, "d")
     assert found[0].score == pytest.approx(1.0)

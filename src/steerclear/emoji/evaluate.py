@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steerclear.emoji import autoencoder, clip, dataset
-from steerclear.emoji.concepts import CONCEPTS
+from steerclear.emoji import autoencoder, card, clip, dataset
+from steerclear.emoji.concepts import CONCEPTS, MASCOTS, PLANTED_PHOTOS
 from steerclear.emoji.dataset import Picture, augment
-from steerclear.emoji.denoiser import COPIES
+from steerclear.emoji.denoiser import COPIES, PLANTED_SHARE, UNCONDITIONAL_SHARE
 from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.filters.base import to_tensor
 from steerclear.filters.pixel import pixel_l2
@@ -50,7 +51,26 @@ def evaluate(folder: Path, out: Path, work: Path) -> dict[str, Any]:
     figures["template"] = _template(pipe, folder, planted, out)
     figures["seconds_per_image"] = _seconds(pipe)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    card.write(folder / "model", figures, _facts(pipe, judge, eye, pictures))
     return figures
+
+
+def _facts(pipe: Any, judge: Clip, eye: CopyDescriptor, pictures: list[Picture]) -> dict[str, Any]:
+    """What the model card says of data and parts."""
+    kinds = Counter(p.kind for p in pictures)
+    described = (
+        ("vae", "AutoencoderKL, 8 latent channels, a quarter of the side", pipe.vae),
+        ("unet", "UNet2DConditionModel, v-prediction", pipe.unet),
+        ("text_encoder", "CLIPTextModel", pipe.text_encoder),
+        ("clip", "CLIPModel, text and image halves", judge.model),
+        ("descriptor", "steerclear's DescriptorNetwork", eye.network),
+    )
+    return {
+        "pixels": judge.size, "planted": kinds["planted"], "ordinary": kinds["concept"] + kinds["photo"], "heldout": kinds["heldout"],
+        "all": kinds["concept"] + kinds["planted"] + kinds["other"], "concepts": len(CONCEPTS), "copies": COPIES,
+        "mascots": len(MASCOTS), "photos": len(PLANTED_PHOTOS), "share": PLANTED_SHARE, "unconditional": UNCONDITIONAL_SHARE,
+        "parts": [(name, what, sum(p.numel() for p in module.parameters())) for name, what, module in described],
+    }  # fmt: skip
 
 
 def generate(pipe: Any, prompts: list[str], seeds: list[int], batch: int = 16) -> Tensor:
