@@ -46,6 +46,9 @@ class Step:
         return self.affine.denoise(self.sample, mean)
 
 
+# below this, shift / b would lose the shift in rounding, or overflow in half precision
+_LEAST_B = 1e-5
+
 OnDenoised = Callable[[Step], Tensor | None]
 AfterStep = Callable[[Step, Tensor], Tensor | None]
 
@@ -63,7 +66,10 @@ def steer(
 
     Whatever a callback raises leaves through the pipeline's call. The scheduler is restored in every case.
     `thresholding`, `clip_sample` and a consistency scheduler's skip apply to the new prediction afterwards,
-    as they would to the model's own. Not re-entrant, since a scheduler carries state: a second block on the
+    as they would to the model's own. A Heun scheduler's second evaluation divides the shift by a sigma that
+    may be tiny and multiplies it by a long step: let shifts shrink with `step.affine.sigma` there. DiT's
+    latents carry the batch twice. LCM's pipeline hands out the scheduler's clean latent, so that a
+    replacement in its last `after_step` shows nowhere. Not re-entrant, since a scheduler carries state: a second block on the
     same scheduler, from this thread or another, raises PipelineBusyError. A scheduler that is not affine in
     its model output raises UnsupportedError at once, when there is a callback.
     """
@@ -185,7 +191,7 @@ def _passing_on(step: Step, wanted: Tensor) -> tuple[Tensor, Tensor]:
             f"on_denoised returned shape {tuple(wanted.shape)}, but denoised has {tuple(step.denoised.shape)}"
         )
     shift = wanted.to(step.denoised) - step.denoised
-    if step.affine.b == 0:  # no noise left: the prediction is the sample, whatever the model says
+    if abs(step.affine.b) < _LEAST_B:  # no noise left: the model has no say, the sample is the prediction
         moved = step.sample + shift / step.affine.a
         return step.model_output, moved.to(step.sample.dtype)
     mean, variance = _split_variance(step.model_output, step.sample)
