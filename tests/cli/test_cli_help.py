@@ -42,8 +42,8 @@ def desk(request, shelf, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("model").symlink_to(emoji.MODEL_FOLDER)
     Path("protected").symlink_to(loading.LIBRARY_FOLDER)
-    Path("prompts.txt").write_text("a fox, noto style\n\na bear, flat style\n")
-    assert main(["generate", "a fox, noto style", "--out", "first"]) == 0
+    Path("prompts.txt").write_text("a cat, noto style\n\na bear, noto style\n")
+    assert main(["generate", "a cat, noto style", "--out", "first"]) == 0
     for name in ("picture.png", "sketch.png"):
         shutil.copy("first/0000-0.png", name)
     return tmp_path

@@ -37,7 +37,7 @@ def root(
 
     \b
     steerclear --version
-    steerclear generate "a fox, noto style"
+    steerclear generate "a cat, noto style"
     """
     if version:
         typer.echo(f"steerclear {__version__}")

@@ -18,10 +18,12 @@ from steerclear.cli.inputs import (
     FLAGGED,
     OK,
     check_folder,
+    number,
     one_line_errors,
     read_prompts,
     read_seeds,
     uninterrupted,
+    whole,
 )
 from steerclear.cli.recipe import EMBEDDED, Recipe
 from steerclear.errors import InputError
@@ -55,11 +57,19 @@ def generate(
         ),
     ] = EMBEDDED,
     seeds: Annotated[
-        str, typer.Option(help="0-3, or 0,5,7, or both mixed; each seed gives one picture per prompt.")
+        str,
+        typer.Option(
+            metavar="LIST", help="0-3, or 0,5,7, or both mixed; each seed gives one picture per prompt."
+        ),
     ] = "0",
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 25,
+    steps: Annotated[int, typer.Option(parser=whole, metavar="N", help="Denoising steps.")] = 25,
     guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale; default 4.0 for the embedded model, 7.5 for others.")
+        float | None,
+        typer.Option(
+            parser=number,
+            metavar="X",
+            help="Guidance scale; default 4.0 for the embedded model, 7.5 for others.",
+        ),
     ] = None,
     prefer: Annotated[
         list[str] | None,
@@ -81,13 +91,15 @@ def generate(
     budget: Annotated[
         float | None,
         typer.Option(
-            help="Most that nudging one picture may cost, as a multiple of the plain cost; default 8."
+            parser=number,
+            metavar="X",
+            help="Most that nudging one picture may cost, as a multiple of the plain cost; default 8.",
         ),
     ] = None,
     ladder: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Strategies, cheapest first, instead of the default.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
     """Generate pictures that resemble nothing protected.
 
@@ -98,7 +110,7 @@ def generate(
     finished by then kept.
 
     \b
-    steerclear generate "a fox, noto style"
+    steerclear generate "a cat, noto style"
     steerclear generate "the acme fox mascot, noto style" --seeds 0-1 --compare --out out/acme
     steerclear generate --prompts prompts.txt --seeds 0,5 --json
     steerclear generate "the acme fox mascot, noto style" --prefer "a fox, twemoji style" --ladder condition,rewrite --budget 4

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def read_prompts(words: Sequence[str], file: Path | None) -> list[str]:
         ]
     if not prompts:
         where = f"there is no prompt in {str(file)!r}" if file else "no prompt was given"
-        raise InputError(f'{where}; try: steerclear generate "a fox, noto style"')
+        raise InputError(f'{where}; try: steerclear generate "a cat, noto style"')
     return [_prompt(one, name) for one, name in prompts]
 
 
@@ -103,6 +103,23 @@ def read_seeds(text: str) -> list[int]:
             raise InputError(f"seeds {text!r} are more than {MOST_SEEDS}; run them in parts")
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return list(seeds)
+
+
+def whole(text: str) -> int:
+    """A whole number on the command line; a parser for typer, whose own message does not name the value."""
+    return int(_number(text, int, "whole number"))
+
+
+def number(text: str) -> float:
+    """A number on the command line, as `whole`."""
+    return _number(text, float, "number")
+
+
+def _number(text: str, kind: Callable[[str], float], name: str) -> float:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no {name}") from error
 
 
 def check_folder(folder: Path, option: str = "--out") -> None:
