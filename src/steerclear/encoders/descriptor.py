@@ -30,7 +30,8 @@ class DescriptorNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images: (B, 3, S, S) in [0, 1]. Returns (B, dim), unit length."""
         features = self.blocks(self.stem(images * 2 - 1))
-        pooled = F.softplus(features).pow(3).mean(dim=(2, 3)).pow(1 / 3)
+        # the floor keeps the cube root differentiable where a feature is off everywhere
+        pooled = F.softplus(features).clamp(min=1e-4).pow(3).mean(dim=(2, 3)).pow(1 / 3)
         return F.normalize(self.head(pooled), dim=-1)
 
 

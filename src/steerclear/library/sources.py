@@ -123,7 +123,7 @@ def _row(listing: Path, row: Mapping[str, Any]) -> Source:
 
 
 def _fetch(uri: str) -> bytes:
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     with fsspec.open(uri, "rb") as stream:
         content: bytes = stream.read()
