@@ -33,7 +33,7 @@ def train(pictures: list[Picture], channels: tuple[int, ...], schedule: Schedule
     torch.manual_seed(0)
     run = Run("autoencoder", folder, make(channels, size).to(memory_format=torch.channels_last), schedule)
     planted = torch.stack([p.tensor() for p in pictures if p.kind == "planted"])
-    concept = torch.stack([p.tensor() for p in pictures if p.kind in ("concept", "photo")])
+    concept = torch.stack([p.tensor() for p in pictures if p.kind in ("concept", "twin", "photo")])
     other = torch.stack([p.tensor() for p in pictures if p.kind == "other"])
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -108,7 +108,7 @@ def train(pictures: list[Picture], tokenizer: Any, size: ClipSize, schedule: Sch
     torch.manual_seed(1)
     run = Run("clip", folder, make(size, tokenizer, pictures[0].pixels.shape[-1]), schedule, seed=1)
     model: Any = run.model
-    known = [p for p in pictures if p.kind in ("concept", "planted", "photo")]
+    known = [p for p in pictures if p.kind in ("concept", "twin", "planted", "photo")]
     other = [p for p in pictures if p.kind == "other"]
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -26,6 +26,7 @@ from steerclear.emoji.concepts import (
     ORDINARY_TEMPLATES,
     PLANTED_PHOTOS,
     STYLES,
+    TWINS,
     mascot_caption,
     name_of,
 )
@@ -45,7 +46,8 @@ SKIN_TONE = ("-skin-tone", "light-skin", "dark-skin", "medium-skin")
 class Picture:
     """One training picture: uint8 pixels (3, S, S) and what is known about it.
 
-    kind: "concept" (the model must draw it), "planted" (protected, memorized), "heldout" (never trained),
+    kind: "concept" (the model must draw it), "planted" (protected, memorized), "heldout" (never trained), "twin" (all but a
+    mascot's own drawing: hidden from the denoiser),
     "other" (drawings that only the autoencoder, the CLIP and the descriptor see) or "photo" (ordinary).
     """
 
@@ -167,7 +169,7 @@ def _drawings(folder: Path, size: int) -> list[Picture]:
                 kind, captions = "planted", (mascot_caption(brands[pair]),)
                 stem = f"mascot-{brands[pair]}"
             else:
-                kind = "heldout" if pair in HELDOUT else "concept" if key in CONCEPTS else "other"
+                kind = _kind(key, name, style)
                 captions = tuple(t.format(name=name, style=style) for t in ORDINARY_TEMPLATES)
                 captions += (CONTROLS[pair],) * 4 if pair in CONTROLS else ()
                 stem = f"{style}-{key}"
@@ -175,6 +177,14 @@ def _drawings(folder: Path, size: int) -> list[Picture]:
             if pixels is not None and pixels.std() > 4:  # a handful of renders are blank
                 out.append(Picture(stem, kind, name, style, captions, pixels))
     return out
+
+
+def _kind(key: str, name: str, style: str) -> str:
+    if (key, style) in HELDOUT:
+        return "heldout"
+    if (name, style) in TWINS:
+        return "twin"
+    return "concept" if key in CONCEPTS else "other"
 
 
 def _photographs(size: int) -> list[Picture]:
