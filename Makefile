@@ -17,10 +17,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# eight requests for protected pictures: exit code 3, something withheld, is a result and no failure
+# every third prompt that gives a protected picture; exit code 3, something withheld, is a result and no failure
 demo: $(READY)
 	@mkdir -p $(DEMO)
-	@head -n 8 src/steerclear/emoji/assets/prompts/planted.txt > $(DEMO)/prompts.txt
+	@awk 'NR % 3 == 1' src/steerclear/emoji/assets/prompts/planted.txt > $(DEMO)/prompts.txt
 	@$(BIN)/steerclear generate --prompts $(DEMO)/prompts.txt --compare --out $(DEMO) || test $$? -eq 3
 	@echo "The pictures lie in $(DEMO). Look at $(DEMO)/compare.png: protected, plain pipeline, handed out."
 
