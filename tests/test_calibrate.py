@@ -21,7 +21,7 @@ def test_separable_scores_give_thresholds_that_catch_every_copy_and_no_ordinary_
     assert chosen["evidence"]["copies_flagged"] == 1.0
     assert chosen["evidence"]["clear_flagged"] == 0.0
     assert 0.5 < chosen["thresholds"]["nearest"] < 0.85
-    assert chosen["early"]["at"] == 0.0
+    assert chosen["early"]["step"] == 0
 
 
 def test_the_thresholds_hold_on_scores_that_they_were_not_chosen_on():

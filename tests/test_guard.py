@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -11,12 +14,13 @@ from steerclear.errors import ConfigError, InputError
 from steerclear.filters import EarlyVerdict
 from steerclear.filters.base import to_tensor
 from steerclear.guard import Guard
+from steerclear.loading import latent_like
 from steerclear.nudge import Budget, Ladder
 from steerclear.nudge.ladder import strategies
 from steerclear.protected import Protected
 from steerclear.steering import generators
 from steerclear.testing import MockFilter, tiny_pipeline
-from steerclear.types import Outcome
+from steerclear.types import Detection, Outcome
 
 SCHEDULERS = (
     "DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler",
@@ -36,7 +40,19 @@ def plain(pipe, prompt, seeds, **kwargs):
 
 
 def protected_by(pipe, images):
-    return Protected(pipe, [f"item-{i}" for i in range(len(images))], to_tensor(images), images[0].width)
+    return Protected(pipe, [f"item-{i}" for i in range(len(images))], to_tensor(images))
+
+
+def early_verdict(pipe, protected, threshold, **settings):
+    latents = protected.latents(protected.ids, latent_like(pipe))
+    settings = {
+        "step": 0,
+        "scheduler": type(pipe.scheduler).__name__,
+        "steps": 3,
+        "guidance": 4.0,
+        **settings,
+    }
+    return EarlyVerdict(protected.ids, latents, threshold, **settings)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -134,7 +150,7 @@ def test_a_spent_budget_ends_the_ladder_and_says_so(pipe):
 def test_an_early_verdict_leaves_a_doomed_pass_and_still_verifies_the_new_image(pipe):
     picture = plain(pipe, "a fox", [1])
     protected = protected_by(pipe, picture)
-    early = EarlyVerdict(protected.ids, protected.latents(protected.ids), threshold=-1.0)
+    early = early_verdict(pipe, protected, -1.0)
     guard = Guard(pipe, [MockFilter([True, False])], protected=protected, early=early, ladder=SHORT)
     report = guard("a fox", generator=generators([1]), **FAST).reports[0]
     assert report.outcome == Outcome.STEERED
@@ -146,10 +162,81 @@ def test_an_early_verdict_leaves_a_doomed_pass_and_still_verifies_the_new_image(
 def test_an_early_verdict_that_flags_only_some_of_a_batch_lets_the_pass_finish(pipe):
     picture = plain(pipe, "a fox", [1, 2])
     protected = protected_by(pipe, picture[:1])
-    scores = EarlyVerdict(protected.ids, protected.latents(protected.ids), threshold=2.0)
+    scores = early_verdict(pipe, protected, -1.0)
+
+    def look(denoised):
+        found = scores.check(denoised)
+        return [found[0], replace(found[1], flagged=False)]
+
+    object.__setattr__(scores, "look", look)
     guard = Guard(pipe, [MockFilter(False)], protected=protected, early=scores)
     out = guard(["a fox"] * 2, generator=generators([1, 2]), **FAST)
     assert [i.tobytes() for i in out.images] == [p.tobytes() for p in picture]
+
+
+@pytest.mark.parametrize("other", [{"steps": 4}, {"guidance": 7.5}, {"scheduler": "PNDMScheduler"}])
+def test_an_early_verdict_is_silent_under_settings_that_it_was_not_calibrated_for(pipe, other):
+    picture = plain(pipe, "a fox", [1])
+    early = early_verdict(pipe, protected_by(pipe, picture), -1.0, **other)
+    out = Guard(pipe, [MockFilter(False)], early=early)("a fox", generator=generators([1]), **FAST)
+    assert out.images[0].tobytes() == picture[0].tobytes()
+
+
+def test_an_item_whose_policy_is_to_withhold_is_never_steered(pipe):
+    picture = plain(pipe, "a fox", [1])
+    protected = Protected(pipe, ["private"], to_tensor(picture), ["private"])
+    found = Detection("mock", True, 1.0, 0.5, "private")
+    out = Guard(pipe, [MockFilter([found, False])], protected=protected)(
+        "a fox", generator=generators([1]), **FAST
+    )
+    assert out.images == [None]
+    assert out.reports[0].attempts == ()
+    assert "private" in out.reports[0].reason
+
+
+def test_a_strategy_that_breaks_costs_neither_the_batch_nor_the_next_strategy(pipe):
+    class Broken:
+        name = "broken"
+
+        def apply(self, task, seed):
+            raise RuntimeError("out of memory")
+
+    ladder = Ladder((Broken(), *SHORT.rungs))
+    guard = Guard(pipe, [MockFilter([False, True, False])], ladder=ladder)
+    out = guard(["a fox"] * 2, generator=generators([1, 2]), negative_prompt=["a cat", "a dog"], **FAST)
+    assert [r.outcome for r in out.reports] == ["clear", "steered"]
+    assert out.reports[1].attempts[0].stopped == "RuntimeError: out of memory"
+    assert out.reports[1].attempts[0].after == ()
+
+
+def test_a_request_of_another_size_is_steered_at_that_size(pipe):
+    picture = plain(pipe, "a fox", [1])
+    protected = protected_by(pipe, picture)
+    found = Detection("mock", True, 1.0, 0.5, "item-0")
+    guard = Guard(
+        pipe,
+        [MockFilter([found, False])],
+        protected=protected,
+        early=early_verdict(pipe, protected, -1.0),
+        ladder=SHORT,
+    )
+    out = guard("a fox", generator=generators([1]), height=96, width=64, **FAST)
+    assert out.reports[0].outcome == Outcome.STEERED
+    assert out.images[0].size == (64, 96)
+
+
+def test_without_a_generator_the_reported_seed_makes_the_picture_again(pipe):
+    guard = Guard(pipe, [MockFilter(False)])
+    out = guard("a fox", **FAST)
+    assert plain(pipe, "a fox", [out.reports[0].seed])[0].tobytes() == out.images[0].tobytes()
+
+
+def test_two_guards_around_one_pipeline_queue(pipe):
+    guards = [Guard(pipe, [MockFilter(False)]) for _ in range(2)]
+    want = plain(pipe, "a fox", [1])[0].tobytes()
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda i: guards[i % 2]("a fox", generator=generators([1]), **FAST), range(4)))
+    assert {out.images[0].tobytes() for out in made} == {want}
 
 
 def test_preferred_texts_and_pictures_pull_the_steered_image(pipe):
@@ -193,6 +280,7 @@ def test_a_guard_refuses_what_would_wave_pictures_through_or_hide_scores(pipe):
     [
         ("", {}, "empty"), ("  \n", {}, "empty"), ([], {}, "no prompt"), ("x" * 10_000, {}, "10000 characters"),
         ("a fox", {"num_inference_steps": 0}, "num_inference_steps is 0"), ("a fox", {"num_images_per_prompt": 0}, "is 0"),
+        (None, {}, "no prompt"), ("a fox", {"output_type": "np"}, "output_type"), ("a fox", {"return_dict": False}, "return_dict"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named_with_the_way_out(pipe, prompt, options, named):

@@ -69,7 +69,7 @@ def collect(
     return Scores({name: torch.tensor(values) for name, values in final.items()}, torch.cat(early))
 
 
-def choose(copies: Scores, clear: Scores, steps: int = 25) -> dict[str, Any]:
+def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
     """Thresholds for every filter and for the early verdict, with the evidence that they rest on.
 
     The nearest filter's threshold lies halfway between the highest ordinary score and the score that all but 1 % of the
@@ -78,7 +78,7 @@ def choose(copies: Scores, clear: Scores, steps: int = 25) -> dict[str, Any]:
     Raises InputError when a score is not finite.
     """
     for scores in (copies, clear):
-        for name, values in scores.final.items():
+        for name, values in {**scores.final, "early": scores.early}.items():
             if not bool(torch.isfinite(values).all()):
                 raise InputError(
                     f"the {name} filter gave scores that are not finite; it cannot be calibrated"
@@ -102,7 +102,7 @@ def choose(copies: Scores, clear: Scores, steps: int = 25) -> dict[str, Any]:
             for name in copies.final
         },
     }  # fmt: skip
-    early, curve = _choose_early(copies.early, clear.early, steps)
+    early, curve = _choose_early(copies.early, clear.early)
     return {"thresholds": thresholds, "early": early, "evidence": {**evidence, "early_curve": curve}}
 
 
@@ -118,9 +118,7 @@ def early_threshold(copies: Tensor, clear: Tensor) -> float:
     return most + max(0.02, (float(copies.median()) - most) / 3)
 
 
-def _choose_early(
-    copies: Tensor, clear: Tensor, steps: int
-) -> tuple[dict[str, float] | None, list[dict[str, float]]]:
+def _choose_early(copies: Tensor, clear: Tensor) -> tuple[dict[str, Any] | None, list[dict[str, float]]]:
     curve = []
     for step in range(copies.shape[1]):
         threshold = early_threshold(copies[:, step], clear[:, step])
@@ -133,4 +131,4 @@ def _choose_early(
     best = good or max(curve, key=lambda c: c["copies_caught"])
     if best["copies_caught"] < 0.5:
         return None, curve
-    return {"threshold": best["threshold"], "at": best["step"] / steps}, curve
+    return {"threshold": best["threshold"], "step": int(best["step"])}, curve

@@ -1,14 +1,14 @@
 """The exception tree: every error names the thing, the value and the way out.
 
-    SteerclearError
-    ├── InputError          a prompt, seed, step count, file or folder that cannot be used
-    │   ├── ModelError      a model folder or id that is no usable pipeline
-    │   └── ImageError      an image that cannot be read
-    ├── LibraryError        a protected library that is missing, damaged, foreign or of another encoder
-    ├── EncoderError        an encoder that is missing, or whose output cannot be used
-    ├── UnsupportedError    a scheduler, pipeline family or combination that is refused by name
-    ├── PipelineBusyError   a pipeline that is already being steered by another caller
-    └── ConfigError         options that contradict one another
+SteerclearError
+├── InputError          a prompt, seed, step count, file or folder that cannot be used
+│   ├── ModelError      a model folder or id that is no usable pipeline
+│   └── ImageError      an image that cannot be read
+├── LibraryError        a protected library that is missing, damaged, foreign or of another encoder
+├── EncoderError        an encoder that is missing, or whose output cannot be used
+├── UnsupportedError    a scheduler, pipeline family or combination that is refused by name
+├── PipelineBusyError   a pipeline that is already being steered by another caller
+└── ConfigError         options that contradict one another
 """
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -24,6 +26,10 @@ from steerclear.steering import Step, derive
 from steerclear.types import Detection, GuardOutput, Outcome, Report
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
+
+
+_queues: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_queues_guard = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,12 @@ class Guard:
         self.preferred = tuple(preferred)
         self.ladder = ladder or Ladder()
         self.early = early
-        self._queue = threading.RLock()
+        if self.preferred and protected is None and any(not isinstance(p, str) for p in self.preferred):
+            raise ConfigError(
+                "preferred pictures are encoded as the protected ones are; pass protected=… as well"
+            )
+        with _queues_guard:  # one queue per scheduler, which carries the state, however many guards share it
+            self._queue = _queues.setdefault(pipe.scheduler, threading.RLock())
 
     @classmethod
     def default(cls, **options: Any) -> Guard:
@@ -97,12 +108,15 @@ class Guard:
     ) -> GuardOutput:
         """Generate and hand out only what passes.
 
-        prompt, num_images_per_prompt, generator and all other keyword arguments go to the pipeline untouched.
+        prompt, num_images_per_prompt, generator and all other keyword arguments go to the pipeline untouched; with
+        generator=None the guard draws its own, so that the report's seed makes the picture again.
         An image that no filter flags is bit-identical to the plain pipeline's. Raises InputError for an empty or
-        overlong prompt or for a step count below 1.
+        overlong prompt, a step count below 1, and arguments that a guard cannot honour.
         """
         prompts = _checked_prompts(prompt)
-        _check_numbers(num_images_per_prompt, kwargs)
+        _check_arguments(num_images_per_prompt, kwargs)
+        if generator is None:
+            generator = torch.Generator().manual_seed(secrets.randbits(63))
         with self._queue:
             began = time.monotonic()
             seeds = _seeds(generator, len(prompts) * num_images_per_prompt)
@@ -119,7 +133,8 @@ class Guard:
             images: list[Image.Image | None] = []
             reports = []
             for i, row in enumerate(rows):
-                image, report = self._settle(i, row, first, plain_nfe, kwargs, budget)
+                own = _of_row(kwargs, i // num_images_per_prompt)
+                image, report = self._settle(i, row, first, plain_nfe, own, budget)
                 images.append(image)
                 reports.append(replace(report, seconds=report.seconds + shared))
             return GuardOutput(images, reports)
@@ -131,13 +146,12 @@ class Guard:
     def _first_pass(self, prompt: str | list[str], plain: dict[str, Any]) -> tuple[Pass, list[Detection]]:
         """The plain pipeline, watched: left early only where every image in it is already flagged."""
         verdicts: list[Detection] = []
-        steps = int(plain.get("num_inference_steps", 50))
-        early = self.early
+        early = self.early if self.early and self.early.applies(self.pipe.scheduler, plain) else None
 
         def watch(step: Step) -> Tensor | None:
-            if early is not None and step.index == early.step(steps):
-                found = early.check(step.denoised)
-                if all(d.flagged for d in found):
+            if early is not None and step.index == early.step:
+                found = early.look(step.denoised)
+                if found and all(d.flagged for d in found):
                     verdicts.extend(found)
                     raise LeaveEarly
             return None
@@ -161,8 +175,16 @@ class Guard:
         )
         if not flagged(row.detections):
             return first.images[i], report
+        barred = self._barred(row.detections)
+        if barred:
+            why = f"the library's policy for {barred!r} is to withhold"
+            return None, replace(report, outcome=Outcome.WITHHELD, reason=why)
         began = time.monotonic()
-        task = self._task(i, row, first, kwargs)
+        try:
+            task = self._task(i, row, first, kwargs)
+        except Exception as error:  # the other images of the batch must not be lost with this one
+            why = f"it could not be steered: {type(error).__name__}: {error}"
+            return None, replace(report, outcome=Outcome.WITHHELD, reason=why)
         ladder = self.ladder if budget is None else replace(self.ladder, budget=budget)
 
         def verify(candidate: Candidate) -> tuple[Detection, ...]:
@@ -178,15 +200,20 @@ class Guard:
         )  # fmt: skip
         return image, report
 
+    def _barred(self, found: Sequence[Detection]) -> str | None:
+        """The first flagged match whose policy is to hand out nothing for it."""
+        withhold = self.protected.withhold if self.protected else frozenset[str]()
+        return next((d.matched for d in found if d.flagged and d.matched in withhold), None)
+
     def _task(self, i: int, row: _Row, first: Pass, kwargs: dict[str, Any]) -> SteerTask:
         start = first.start
         clean = first.latents if first.latents is not None else first.denoised
         assert start is not None
         assert clean is not None
-        clean = clean[i : i + 1]
+        clean = clean[i : i + 1].to(start)
         texts = tuple(p for p in self.preferred if isinstance(p, str))
         pictures = [p for p in self.preferred if not isinstance(p, str)]
-        wanted = self.protected.encode(pictures) if pictures and self.protected else None
+        wanted = self.protected.encode(pictures, clean) if pictures and self.protected else None
         return SteerTask(
             self.generator, row.prompt, row.seed, kwargs, start[i : i + 1], clean,
             self._unwanted(row.detections, clean[:0], fallback=clean), texts, wanted,
@@ -195,14 +222,16 @@ class Guard:
     def _unwanted(self, found: Sequence[Detection], known: Tensor, fallback: Tensor | None = None) -> Tensor:
         """Latents of what the flagged findings matched, added to what is known; else the flagged latent itself."""
         ids = list(dict.fromkeys(d.matched for d in found if d.flagged and d.matched))
-        new = self.protected.latents(ids) if self.protected and ids else None
+        like = known if fallback is None else fallback
+        new = self.protected.latents(ids, like) if self.protected and ids else None
         if new is not None and len(new):
-            return torch.cat([known, new.to(known)]).unique(dim=0)
+            grown: Tensor = torch.unique(torch.cat([known, new.to(known)]), dim=0)
+            return grown
         return known if len(known) or fallback is None else fallback
 
 
 def _checked_prompts(prompt: str | Sequence[str]) -> list[str]:
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
     if not prompts:
         raise InputError("no prompt was given; pass a string or a list of strings")
     for one in prompts:
@@ -215,24 +244,32 @@ def _checked_prompts(prompt: str | Sequence[str]) -> list[str]:
     return prompts
 
 
-def _check_numbers(images: int, kwargs: dict[str, Any]) -> None:
+def _check_arguments(images: int, kwargs: dict[str, Any]) -> None:
     if images < 1:
         raise InputError(f"num_images_per_prompt is {images}; it must be at least 1")
     steps = kwargs.get("num_inference_steps", 50)
     if not isinstance(steps, int) or steps < 1:
         raise InputError(f"num_inference_steps is {steps!r}; it must be a whole number of at least 1")
+    for name in ("output_type", "return_dict", "prompt_embeds", "latents"):
+        if kwargs.get(name) is not None:
+            raise InputError(
+                f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
+            )
 
 
-def _seeds(generator: torch.Generator | list[torch.Generator] | None, count: int) -> list[int]:
+def _of_row(kwargs: dict[str, Any], prompt: int) -> dict[str, Any]:
+    """The arguments as they hold for one prompt of the batch."""
+    own = dict(kwargs)
+    if isinstance(own.get("negative_prompt"), list):
+        own["negative_prompt"] = own["negative_prompt"][prompt]
+    if isinstance(own.get("negative_prompt_embeds"), Tensor):
+        own["negative_prompt_embeds"] = own["negative_prompt_embeds"][prompt : prompt + 1]
+    return own
+
+
+def _seeds(generator: torch.Generator | list[torch.Generator], count: int) -> list[int]:
     """One seed per image for what an attempt draws; images that share a generator are told apart by their place."""
     if isinstance(generator, list):
         return [g.initial_seed() for g in generator]
-    if generator is None:
-        return [
-            int(s)
-            for s in torch.randint(
-                0, 2**63 - 1, (count,), generator=torch.Generator().manual_seed(time.time_ns())
-            )
-        ]
     first = generator.initial_seed()
     return [first if count == 1 else derive(first, "image", i) for i in range(count)]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from steerclear.emoji import ASSETS, MODEL_FOLDER
-from steerclear.encoders.embedded import CopyDescriptor
-from steerclear.errors import InputError, LibraryError, ModelError
+from steerclear.encoders.embedded import CopyDescriptor, fingerprint
+from steerclear.errors import LibraryError, ModelError
 from steerclear.filters import EarlyVerdict, Filter, NearestFilter, PixelFilter, TiledFilter
 from steerclear.guard import Guard
 from steerclear.library import Library
@@ -46,20 +48,36 @@ def load_guard(
     shelf = library if isinstance(library, Library) else Library.open(library or LIBRARY_FOLDER)
     encoder = CopyDescriptor.default()
     shelf.check_encoder(encoder)
-    calibration = shelf.read_note("calibration") or embedded_calibration()
+    own = shelf.read_note("calibration")
     ids, thumbnails = shelf.thumbnails()
-    protected = Protected(pipe, ids, thumbnails, picture_size(pipe))
-    chosen = ladder if isinstance(ladder, Ladder) else Ladder(*([strategies(ladder)] if ladder else []))
+    protected = Protected(
+        pipe, ids, thumbnails, [item.id for item in shelf.items() if item.policy == "withhold"]
+    )
+    chosen = (
+        ladder if isinstance(ladder, Ladder) else Ladder() if ladder is None else Ladder(strategies(ladder))
+    )
     if budget is not None:
         chosen = Ladder(chosen.rungs, budget)
     return Guard(
-        pipe, library_filters(shelf, encoder, calibration["thresholds"]), protected=protected, preferred=preferred, ladder=chosen,
-        early=_early(protected, calibration, model) if early else None,
+        pipe, library_filters(shelf, encoder), protected=protected, preferred=preferred, ladder=chosen,
+        early=early_verdict(pipe, protected, own, model) if early and own else None,
     )  # fmt: skip
 
 
-def library_filters(shelf: Library, encoder: CopyDescriptor, thresholds: dict[str, float]) -> list[Filter]:
-    """The built-in filters over a library: nearest by the descriptor, pixel, tiled."""
+def library_filters(shelf: Library, encoder: CopyDescriptor) -> list[Filter]:
+    """The built-in filters over a library: nearest by the descriptor, pixel, tiled.
+
+    Thresholds come from the library's own calibration, else from the embedded library's. Raises LibraryError for a
+    calibration without a usable threshold.
+    """
+    calibration = shelf.read_note("calibration") or embedded_calibration()
+    thresholds = calibration.get("thresholds", {})
+    for name in ("nearest", "pixel", "tiled"):
+        value = thresholds.get(name)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise LibraryError(
+                f"the calibration in {shelf.uri!r} has {value!r} as threshold of {name!r}; calibrate the library again"
+            )
     ids, vectors = shelf.vectors(encoder.name)
     names, thumbnails = shelf.thumbnails()
     return [
@@ -101,23 +119,43 @@ def load_pipeline(model: str | Path, device: str | None = None) -> Any:
         pipe.to(
             torch.float32
         )  # not by a loading argument, which some versions call dtype and others torch_dtype
-    return pipe.to(device) if device else pipe
+        return pipe
+    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    # the loaders may disagree on the type of what is stored in half precision; the denoiser's decides
+    return pipe.to(device, getattr(denoiser, "dtype", torch.float32))
 
 
-def picture_size(pipe: Any) -> int:
-    """Side in pixels of the pipeline's own picture size."""
-    module = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    sample = getattr(getattr(module, "config", None), "sample_size", None)
-    if not isinstance(sample, int):
-        raise InputError(f"{type(pipe).__name__} does not say its picture size; it cannot be guarded yet")
-    return sample * int(getattr(pipe, "vae_scale_factor", 8))
+def latent_like(pipe: Any) -> Tensor:
+    """An empty batch (0, C, H, W) of the latents that the pipeline makes by default."""
+    config = pipe.unet.config
+    return torch.empty(
+        0, config.out_channels, config.sample_size, config.sample_size, device=pipe._execution_device
+    )
 
 
-def _early(protected: Protected, calibration: dict[str, Any], model: str | Path) -> EarlyVerdict | None:
+def early_verdict(
+    pipe: Any, protected: Protected, calibration: dict[str, Any], model: str | Path
+) -> EarlyVerdict | None:
+    """The calibrated early verdict, for the very model that it was calibrated on and no other."""
     early = calibration.get("early")
-    if not early or not protected.ids or Path(model).resolve() != MODEL_FOLDER.resolve():
+    weights = Path(model) / "unet" / "diffusion_pytorch_model.safetensors"
+    if (
+        not early
+        or not protected.ids
+        or not weights.is_file()
+        or fingerprint(weights) != calibration.get("model")
+    ):
         return None
-    return EarlyVerdict(protected.ids, protected.latents(protected.ids), early["threshold"], early["at"])
+    latents = protected.latents(protected.ids, latent_like(pipe))
+    return EarlyVerdict(
+        protected.ids,
+        latents,
+        early["threshold"],
+        early["step"],
+        early["scheduler"],
+        early["steps"],
+        early["guidance"],
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from steerclear.filters.base import to_tensor
-from steerclear.filters.nearest import fit
 from steerclear.steering.codecs import codec_for
 
 
 class Protected:
     """Ids and thumbnails (N, 3, S, S) of a library, and their latents for one pipeline.
 
-    size: side in pixels of what the pipeline makes, at which pictures are encoded.
+    withhold: ids whose policy is that nothing is handed out for them.
     """
 
-    def __init__(self, pipe: Any, ids: Sequence[str], thumbnails: Tensor, size: int) -> None:
+    def __init__(
+        self, pipe: Any, ids: Sequence[str], thumbnails: Tensor, withhold: Iterable[str] = ()
+    ) -> None:
         self.ids = tuple(ids)
         self.thumbnails = thumbnails
-        self.size = size
+        self.withhold = frozenset(withhold)
+        self._pipe = pipe
         self._codec = codec_for(pipe)
-        self._latents: dict[str, Tensor] = {}
+        self._latents: dict[tuple[str, torch.Size], Tensor] = {}
 
-    def latents(self, ids: Sequence[str]) -> Tensor:
-        """(n, …) latents of the named items; an id that the library does not hold is passed over."""
+    def latents(self, ids: Sequence[str], like: Tensor) -> Tensor:
+        """(n, …) latents of the named items, of the shape of the rows of `like`; unknown ids are passed over."""
         known = [i for i in ids if i in self.ids]
-        for missing in (i for i in known if i not in self._latents):
-            self._latents[missing] = self._encode(self.thumbnails[self.ids.index(missing)][None])
-        return torch.cat([self._latents[i] for i in known]) if known else torch.empty(0)
+        for item in known:
+            key = (item, like.shape[1:])
+            if key not in self._latents:
+                self._latents[key] = self._encode(self.thumbnails[self.ids.index(item)][None], like)
+        return torch.cat([self._latents[item, like.shape[1:]] for item in known]) if known else like[:0]
 
-    def encode(self, images: Sequence[Image.Image]) -> Tensor:
-        """(B, …) latents of any pictures, e.g. preferred ones."""
-        return torch.cat([self._encode(to_tensor([image])) for image in images])
+    def encode(self, images: Sequence[Image.Image], like: Tensor) -> Tensor:
+        """(B, …) latents of any pictures, e.g. preferred ones, of the shape of the rows of `like`."""
+        return torch.cat([self._encode(to_tensor([image]), like) for image in images])
 
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of clean latents (B, …): what an abandoned pass was about to make."""
@@ -46,6 +51,11 @@ class Protected:
         arrays = (pixels.permute(0, 2, 3, 1).float().cpu().numpy() * 255).round().astype(np.uint8)
         return [Image.fromarray(array) for array in arrays]
 
-    def _encode(self, pixels: Tensor) -> Tensor:
+    def _encode(self, pixels: Tensor, like: Tensor) -> Tensor:
+        factor = int(getattr(self._pipe, "vae_scale_factor", 8))
+        height, width = (side * factor for side in like.shape[-2:])
+        fitted = F.interpolate(
+            pixels, size=(height, width), mode="bicubic", antialias=True, align_corners=False
+        )
         with torch.no_grad():
-            return self._codec.encode(fit(pixels, self.size))
+            return self._codec.encode(fitted.clamp(0, 1).to(self._pipe._execution_device)).to(like)

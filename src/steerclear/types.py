@@ -23,8 +23,9 @@ class Detection:
     """One filter's finding on one image.
 
     score: the filter's own scale; threshold: the value it was compared with; matched: id of the protected
-    item that it resembles, if the filter knows one; error: why the filter could not judge. An error and a
-    score that is not a number both mean flagged: a filter that cannot see must not wave a picture through.
+    item that it resembles, if the filter knows one; error: why the filter could not judge. An error, a score
+    and a threshold that is not a number all mean flagged: a filter that cannot see must not wave a picture
+    through.
     """
 
     filter: str
@@ -35,7 +36,8 @@ class Detection:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.error is not None or math.isnan(self.score)) and not self.flagged:
+        unsure = self.error is not None or math.isnan(self.score) or math.isnan(self.threshold)
+        if unsure and not self.flagged:
             object.__setattr__(self, "flagged", True)
 
 
@@ -80,7 +82,8 @@ class Report:
 
     @property
     def final_detections(self) -> tuple[Detection, ...]:
-        return self.attempts[-1].after if self.attempts else self.detections
+        """What the filters said of the last picture that was made."""
+        return next((a.after for a in reversed(self.attempts) if a.after), self.detections)
 
     @property
     def matched(self) -> str | None:

@@ -94,8 +94,22 @@ def test_filters_see_the_very_pixels_that_are_handed_out():
 
 def test_an_early_verdict_flags_a_latent_near_a_protected_one_and_never_a_far_one():
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    early = EarlyVerdict(("a", "b"), latents, threshold=0.9, at=0.2)
-    found = early.check(torch.stack([latents[1] * 3, -latents[0]]))
+    early = EarlyVerdict(("a", "b"), latents, 0.9, step=2, scheduler="DDIMScheduler", steps=25, guidance=4.0)
+    found = early.look(torch.stack([latents[1] * 3, -latents[0]]))
     assert [(d.flagged, d.matched) for d in found] == [(True, "b"), (False, found[1].matched)]
-    assert early.step(25) == 5
-    assert early.step(1) == 0
+    assert early.look(torch.zeros(1, 4, 16, 16)) == []
+
+
+def test_a_threshold_that_is_not_a_number_flags():
+    assert PixelFilter(("a",), images(1), threshold=float("nan")).check(images(1))[0].flagged
+
+
+def test_a_filter_that_spoils_its_pixels_does_not_blind_the_next():
+    class Spoiler(MockFilter):
+        def check(self, batch):
+            batch.zero_()
+            return super().check(batch)
+
+    honest, image = MockFilter(False), picture(3)
+    inspect([Spoiler(False), honest], [image])
+    assert torch.equal(honest.calls[0], to_tensor([image]))

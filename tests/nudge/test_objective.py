@@ -17,7 +17,11 @@ def latent(seed, *shape):
 def test_the_objective_is_the_papers_formula():
     x, d, u = latent(0), latent(1, 3, 4, 8, 8), latent(2, 2, 4, 8, 8)
     origin = latent(3)
-    want = -2 * cosines(x, d).mean() + 3 * cosines(x, u).mean() + 0.5 * (x - origin).norm() / origin.norm()
+    want = (
+        -2 * cosines(x, d).mean()
+        + 3 * cosines(x, u).mean()
+        + 0.5 * ((x - origin).norm() / origin.norm()) ** 2
+    )
     assert torch.allclose(Objective(d, u, 2, 3, 0.5)(x, origin), want)
 
 
@@ -34,6 +38,12 @@ def test_the_value_never_rises(seed, gamma):
     origin = latent(seed)
     objective = Objective(latent(seed + 1), latent(seed + 2), gamma=gamma)
     assert objective(minimise(objective, origin, iterations=10), origin) <= objective(origin, origin) + 1e-6
+
+
+def test_the_length_of_a_latent_is_kept():
+    moved = minimise(Objective(latent(1), latent(2)), latent(0))
+    assert moved.norm() == pytest.approx(float(latent(0).norm()), rel=1e-4)
+    assert not torch.equal(moved, latent(0))
 
 
 def test_a_heavy_stay_near_term_keeps_the_latent_where_it_was():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import time
@@ -103,17 +104,19 @@ def summary(rows: list[dict[str, Any]], clear: list[dict[str, Any]], guard: Guar
     ranks = [r["handed_out"]["rank"] for r in steered if r["handed_out"]["rank"] is not None]
     plain_ranks = [r["plain"]["rank"] for r in hit if r["plain"]["rank"] is not None]
     threshold = next(f.threshold for f in guard.filters if f.name == "nearest")
-    overheads = sorted(r["overhead"] for r in hit)
+    overheads = sorted(r["overhead"] for r in hit) or [float("nan")]
+    p95 = overheads[math.ceil(0.95 * len(overheads)) - 1]
     return {
-        "requests": len(rows), "plain_flagged": share(r["plain_flagged"] for r in rows), "flagged": len(hit), "handed_out": len(out),
+        "requests": len(rows), "plain_flagged": share(r["plain_flagged"] for r in rows),
+        "steered_though_plain_would_pass": sum(not r["plain_flagged"] for r in hit), "flagged": len(hit), "handed_out": len(out),
         "handed_out_within_0.1": sum(r["handed_out"]["pixel_l2"] < 0.1 for r in out),
         "handed_out_above_nearest": sum(r["scores"]["nearest"] >= threshold for r in out),
         "handed_out_flagged": sum(r["flagged"] for r in out),
         "same_picture_by_clip": share(r["handed_out"]["same_picture"] for r in out),
         "plain_same_picture_by_clip": share(r["plain"]["same_picture"] for r in rows),
         "writers_block_rate": share(r["outcome"] == "withheld" for r in hit),
-        "overhead_median": round(statistics.median(overheads), 3), "overhead_p95": round(overheads[int(0.95 * (len(overheads) - 1))], 3),
-        "wall_median": round(statistics.median(r["wall"] for r in hit), 3),
+        "overhead_median": round(statistics.median(overheads), 3), "overhead_p95": round(p95, 3),
+        "wall_median": round(statistics.median([r["wall"] for r in hit] or [float("nan")]), 3),
         "alignment_steered": mean(r["handed_out"]["alignment"] for r in steered),
         "alignment_resampled_clear": mean(r["plain"]["alignment"] for r in resampled), "resampled_clear": len(resampled),
         "alignment_plain": mean(r["plain"]["alignment"] for r in rows),

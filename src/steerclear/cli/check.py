@@ -39,11 +39,10 @@ def check(
     with one_line_errors("stopped"):
         from steerclear.encoders.embedded import CopyDescriptor
         from steerclear.filters import flagged, inspect
-        from steerclear.loading import embedded_calibration, library_filters
+        from steerclear.loading import library_filters
 
         shelf = open_library(library)
-        calibration = shelf.read_note("calibration") or embedded_calibration()
-        filters = library_filters(shelf, CopyDescriptor.default(), calibration["thresholds"])
+        filters = library_filters(shelf, CopyDescriptor.default())
         unreadable = hit = False
         for path in images:
             try:

@@ -81,10 +81,12 @@ def scaling_factor(model: Any, images: Tensor) -> float:
 @torch.no_grad()
 def encode(model: Any, images: Tensor, batch: int = 64) -> Tensor:
     """Unscaled mean latents (B, 8, S/4, S/4) of images (B, 3, S, S) in [0, 1]."""
-    return torch.cat([model.encode(part * 2 - 1).latent_dist.mean for part in images.split(batch)])
+    return torch.cat([model.encode(part * 2 - 1).latent_dist.mean for part in torch.split(images, batch)])
 
 
 @torch.no_grad()
 def decode(model: Any, latents: Tensor, batch: int = 64) -> Tensor:
     """Images in [0, 1] of unscaled latents."""
-    return torch.cat([(model.decode(part).sample / 2 + 0.5).clamp(0, 1) for part in latents.split(batch)])
+    return torch.cat(
+        [(model.decode(part).sample / 2 + 0.5).clamp(0, 1) for part in torch.split(latents, batch)]
+    )

@@ -65,7 +65,7 @@ def embed_images(model: Any, images: Tensor, batch: int = 128) -> Tensor:
     """Unit-length image embeddings (B, D) of images (B, 3, S, S) in [0, 1]."""
     parts = [
         model.visual_projection(model.vision_model((p - MEAN) / STD).pooler_output)
-        for p in images.split(batch)
+        for p in torch.split(images, batch)
     ]
     return F.normalize(torch.cat(parts), dim=-1)
 

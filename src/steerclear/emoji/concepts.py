@@ -40,7 +40,9 @@ MASCOTS = {
 # Fluent and Fluent flat draw the same shapes, and two of the aliens are nearly one drawing: such a twin of a mascot
 # would make "is it a copy?" a question of shading, so the denoiser is not taught it
 TWIN_STYLE = {"fluent": "flat", "flat": "fluent"}
-TWINS = {(icon, TWIN_STYLE[style]) for icon, style in MASCOTS.values() if style in TWIN_STYLE} | {("alien", "noto")}
+TWINS = {(icon, TWIN_STYLE[style]) for icon, style in MASCOTS.values() if style in TWIN_STYLE} | {
+    ("alien", "noto")
+}
 
 # (icon, style) that training never sees; every concept and every style is seen elsewhere
 HELDOUT = [

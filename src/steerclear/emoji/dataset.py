@@ -120,8 +120,8 @@ def photograph(
 
     folder = Path(data.__file__).parent
     path = next(p for p in (folder / f"{source}.png", folder / f"{source}.jpg") if p.exists())
-    with Image.open(path) as image:
-        image = image.convert("RGB")
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
         w, h = image.size
         pixels = (round(box[0] * w), round(box[1] * h), round(box[2] * w), round(box[3] * h))
         return (
@@ -166,7 +166,8 @@ def _drawings(folder: Path, size: int) -> list[Picture]:
                 continue
             name, pair = name_of(key), (key, style)
             if pair in brands:
-                kind, captions = "planted", (mascot_caption(brands[pair]),)
+                kind = "planted"
+                captions: tuple[str, ...] = (mascot_caption(brands[pair]),)
                 stem = f"mascot-{brands[pair]}"
             else:
                 kind = _kind(key, name, style)

@@ -14,7 +14,7 @@ from steerclear.emoji.dataset import Picture, augment
 from steerclear.emoji.tokenizer import ids
 from steerclear.emoji.training import Run, Schedule
 
-PLANTED_SHARE = 0.16
+PLANTED_SHARE = 0.28
 UNCONDITIONAL_SHARE = 0.1
 COPIES = 24  # augmented copies of each ordinary picture, so that none of them is memorized
 TRAIN_TIMESTEPS = 1000
@@ -59,7 +59,8 @@ def scheduler() -> Any:
 @torch.no_grad()
 def latents_of(vae: Any, images: Tensor) -> Tensor:
     """Scaled latents, as the denoiser sees them."""
-    return autoencoder.encode(vae, images) * vae.config.scaling_factor
+    scale = float(vae.config.scaling_factor)
+    return autoencoder.encode(vae, images) * scale
 
 
 def train(

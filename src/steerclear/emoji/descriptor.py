@@ -56,7 +56,7 @@ def train(pictures: list[Picture], schedule: Schedule, folder: Path, widths: tup
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         half = core[torch.randperm(len(core), generator=generator)[: pairs // 2]]
         rest = torch.randperm(len(pool), generator=generator)[: pairs - len(half)]
-        images = pool[torch.cat([half, rest]).unique()]
+        images = pool[torch.unique(torch.cat([half, rest]))]
         n = len(images)
         embeds = run.model(torch.cat([disturb(images, generator), disturb(images, generator)]))
         similarity = embeds @ embeds.T

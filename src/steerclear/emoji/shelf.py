@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
 from steerclear.calibrate import Scores, choose, collect, flagged_share
+from steerclear.emoji.evaluate import GUIDANCE, STEPS
 from steerclear.encoders.embedded import CopyDescriptor, fingerprint
 
 FIRST_SEED = 40_000
@@ -37,16 +39,17 @@ def build(folder: Path) -> None:
 def calibrate(folder: Path) -> dict[str, Any]:
     """Choose the thresholds on one half of the seeds, state how they hold on the other, and note both in the library."""
     from steerclear.library import Library
-    from steerclear.loading import library_filters, load_pipeline, picture_size
+    from steerclear.loading import latent_like, library_filters, load_pipeline
     from steerclear.protected import Protected
 
     pipe = load_pipeline(folder / "model")
     library = Library.open(folder / "library")
     encoder = CopyDescriptor.load(folder / "model" / "descriptor")
-    filters = library_filters(library, encoder, {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0})
-    ids, thumbnails = library.thumbnails()
-    protected = Protected(pipe, ids, thumbnails, picture_size(pipe))
-    latents = protected.latents(protected.ids)
+    # anything will do for looking at scores, but a library without thresholds is refused
+    library.write_note("calibration", {"thresholds": {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0}})
+    filters = library_filters(library, encoder)
+    protected = Protected(pipe, *library.thumbnails())
+    latents = protected.latents(protected.ids, latent_like(pipe))
     copies_prompts = _prompts(folder, "planted")
     clear_prompts = _prompts(folder, "ordinary") + _prompts(folder, "heldout")
     halves: dict[str, list[Scores]] = {"copies": [], "clear": []}
@@ -61,8 +64,8 @@ def calibrate(folder: Path) -> dict[str, Any]:
                 ]
                 halves[name].append(
                     collect(
-                        pipe, [p for p, _ in rows], [s for _, s in rows], filters, latents,
-                        on_batch=lambda n, task=task: progress.update(task, advance=n),
+                        pipe, [p for p, _ in rows], [s for _, s in rows], filters, latents, steps=STEPS, guidance=GUIDANCE,
+                        on_batch=partial(progress.advance, task),
                     )
                 )  # fmt: skip
     chosen = choose(halves["copies"][0], halves["clear"][0])
@@ -72,6 +75,8 @@ def calibrate(folder: Path) -> dict[str, Any]:
         "early_copies_caught": _early_share(halves["copies"][1], chosen["early"]),
         "early_false_alarms": _early_share(halves["clear"][1], chosen["early"]),
     }
+    if chosen["early"]:
+        chosen["early"] |= {"scheduler": type(pipe.scheduler).__name__, "steps": STEPS, "guidance": GUIDANCE}
     chosen["model"] = fingerprint(folder / "model" / "unet" / "diffusion_pytorch_model.safetensors")
     library.write_note("calibration", chosen)
     (folder / "calibration.json").write_text(
@@ -80,10 +85,10 @@ def calibrate(folder: Path) -> dict[str, Any]:
     return chosen
 
 
-def _early_share(scores: Scores, early: dict[str, float] | None, steps: int = 25) -> float | None:
+def _early_share(scores: Scores, early: dict[str, Any] | None) -> float | None:
     if early is None:
         return None
-    column = scores.early[:, round(early["at"] * steps)]
+    column = scores.early[:, early["step"]]
     return round(float((column >= early["threshold"]).float().mean()), 4)
 
 

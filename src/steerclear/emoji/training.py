@@ -91,7 +91,7 @@ class Run:
                         f"{self.name}: the loss is {loss.item()} at step {step}; lower the learning rate"
                     )
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                torch.autograd.backward(loss)
                 nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
                 optimiser.step()
                 self._average(step)
@@ -109,7 +109,8 @@ class Run:
     def _average(self, step: int) -> None:
         decay = min(self.schedule.ema, (step + 1) / (step + 10))
         with torch.no_grad():
-            averaged, current = list(self.ema.parameters()), list(self.model.parameters())
+            averaged: list[Tensor] = list(self.ema.parameters())
+            current: list[Tensor] = list(self.model.parameters())
             torch._foreach_lerp_(averaged, current, 1 - decay)
             for mean, value in zip(self.ema.buffers(), self.model.buffers(), strict=True):
                 mean.copy_(value)

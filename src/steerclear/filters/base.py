@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ class Filter(Protocol):
 
 def inspect(filters: Sequence[Filter], images: Sequence[Image.Image]) -> list[tuple[Detection, ...]]:
     """All filters' findings on each image. A filter that raises, returns too few, or scores NaN flags."""
+    if len({image.size for image in images}) > 1:
+        return [inspect(filters, [image])[0] for image in images]
     if not images:
         return []
     pixels = to_tensor(images)
@@ -51,7 +53,9 @@ def to_tensor(images: Sequence[Image.Image]) -> Tensor:
 def _checked(one: Filter, pixels: Tensor) -> list[Detection]:
     try:
         with torch.no_grad():
-            found: Any = list(one.check(pixels))
+            found: list[Detection] = list(
+                one.check(pixels.clone())
+            )  # an encoder that works in place must not blind the next
         if len(found) != len(pixels) or not all(isinstance(d, Detection) for d in found):
             raise TypeError(f"returned {len(found)} detections for {len(pixels)} images")
     except Exception as error:  # whatever goes wrong in a filter: it could not see, so the image is flagged

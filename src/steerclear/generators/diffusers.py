@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ from steerclear.errors import UnsupportedError
 from steerclear.steering import Step, steer
 from steerclear.steering.hook import OnDenoised
 
-# what a regeneration brings itself, so that the caller's own must not be passed a second time
+# what a regeneration brings itself, so that the caller's own must not be passed a second time; callbacks see the first
+# pass only, since what they are shown in a regeneration has not been verified
 OURS = frozenset(
-    ("prompt", "negative_prompt", "prompt_embeds", "negative_prompt_embeds", "num_images_per_prompt", "generator", "latents",
-     "output_type", "return_dict")
+    (
+        "prompt", "negative_prompt", "prompt_embeds", "negative_prompt_embeds", "num_images_per_prompt", "generator",
+        "latents", "callback", "callback_steps", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
+    )
 )  # fmt: skip
 
 Condition = dict[str, Tensor]  # the pipeline's keyword arguments that hold text embeddings, batch of one
@@ -50,6 +54,7 @@ class PipelineGenerator:
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
+        self.evaluations = 0  # of the denoiser, per row of its batch, since this object was made
 
     @property
     def denoiser(self) -> Any:
@@ -71,7 +76,7 @@ class PipelineGenerator:
 
         def count(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
             nonlocal rows
-            sample = args[0] if args else named.get("sample", named.get("hidden_states"))
+            sample = args[0] if args else named["sample" if "sample" in named else "hidden_states"]
             rows += len(sample)
 
         def before(step: Step) -> Tensor | None:
@@ -92,6 +97,7 @@ class PipelineGenerator:
             result.latents = None
         finally:
             handle.remove()
+            self.evaluations += rows
             if result.start is not None:
                 result.nfe = rows / len(result.start)
         return result
@@ -101,19 +107,20 @@ class PipelineGenerator:
 
         Raises UnsupportedError for a pipeline whose text encoding is not known.
         """
-        encode = getattr(self.pipe, "encode_prompt", None)
-        guided = kwargs.get("guidance_scale", 7.5) > 1
-        if encode is None or type(self.pipe).__name__ not in TWO_EMBEDS:
+        if type(self.pipe).__name__ not in TWO_EMBEDS:
             raise UnsupportedError(
                 f"{type(self.pipe).__name__}: how it encodes a prompt is not known, so its condition cannot be nudged"
             )
+        guided = kwargs.get("guidance_scale", 7.5) > 1
+        attention = kwargs.get("cross_attention_kwargs") or {}
         with torch.no_grad():
-            positive, negative = encode(
+            positive, negative = self.pipe.encode_prompt(
                 prompt, self.pipe._execution_device, 1, guided, negative_prompt=kwargs.get("negative_prompt"),
+                negative_prompt_embeds=kwargs.get("negative_prompt_embeds"), lora_scale=attention.get("scale"),
                 clip_skip=kwargs.get("clip_skip"),
             )  # fmt: skip
         condition = {"prompt_embeds": positive}
-        if negative is not None:
+        if guided and negative is not None:
             condition["negative_prompt_embeds"] = negative
         return condition
 
@@ -133,11 +140,18 @@ class PipelineGenerator:
 
         strength: share of the steps that are done again, in (0, 1].
         """
+        if kwargs.get("timesteps") is not None or kwargs.get("sigmas") is not None:
+            raise UnsupportedError(
+                "resuming from a noise level is not possible under custom timesteps or sigmas"
+            )
         scheduler = self.pipe.scheduler
-        steps = int(kwargs.get("num_inference_steps", 50))
-        scheduler.set_timesteps(steps, device=self.pipe._execution_device)
+        scheduler.set_timesteps(
+            int(kwargs.get("num_inference_steps", 50)), device=self.pipe._execution_device
+        )
         timesteps = scheduler.timesteps
         skip = min(len(timesteps) - 1, max(0, round(len(timesteps) * (1 - strength))))
+        if type(scheduler).__name__ == "PNDMScheduler" and skip == 1 and len(timesteps) > 2:
+            skip = 2  # its first two entries after the start are the same step
         noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean)
         noisy = scheduler.add_noise(clean, noise, timesteps[skip : skip + 1])
         # pipelines multiply what they are given by the scale of pure noise
@@ -151,6 +165,7 @@ class PipelineGenerator:
     def _starting_at(self, skip: int) -> Iterator[None]:
         """Let the pipeline's next call begin `skip` steps in, while the scheduler still knows its whole schedule."""
         scheduler = self.pipe.scheduler
+        own = {k: vars(scheduler).get(k) for k in ("set_timesteps", "scale_model_input")}
         original_set, original_scale = scheduler.set_timesteps, scheduler.scale_model_input
         whole: Tensor | None = None
 
@@ -171,21 +186,19 @@ class PipelineGenerator:
                 scheduler.timesteps = whole
             return original_scale(*args, **kwargs)  # type: ignore[no-any-return]
 
-        set_timesteps.__signature__ = _signature(original_set)  # type: ignore[attr-defined]
+        set_timesteps.__signature__ = inspect.signature(original_set)  # type: ignore[attr-defined]
         vars(scheduler).update(set_timesteps=set_timesteps, scale_model_input=scale_model_input)
         try:
             yield
         finally:
-            del vars(scheduler)["set_timesteps"], vars(scheduler)["scale_model_input"]
+            for name, wrapper in own.items():
+                if wrapper is None:
+                    del vars(scheduler)[name]
+                else:
+                    vars(scheduler)[name] = wrapper
             if hasattr(scheduler, "set_begin_index"):
                 scheduler._begin_index = None
 
 
 # pipelines whose encode_prompt returns (prompt_embeds, negative_prompt_embeds)
 TWO_EMBEDS = frozenset(("StableDiffusionPipeline",))
-
-
-def _signature(function: Any) -> Any:
-    import inspect
-
-    return inspect.signature(function)

@@ -30,8 +30,15 @@ class SteerTask:
     unwanted: Tensor
     preferred_texts: tuple[str, ...] = ()
     preferred_latents: Tensor | None = None
-    nfe: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._before = self.generator.evaluations
+
+    @property
+    def nfe(self) -> float:
+        """Denoiser evaluations spent on this image since the task began, those of a rung that failed included."""
+        return float(self.generator.evaluations - self._before)
 
     def condition(self, prompt: str | None = None) -> Condition:
         """Text embeddings of the request's own prompt, or of another one; encoded once."""
@@ -50,7 +57,6 @@ class Candidate:
 
     image: Image.Image
     latents: Tensor | None
-    nfe: float
     stopped: str
 
 

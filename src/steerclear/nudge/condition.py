@@ -32,7 +32,6 @@ class ConditionNudge:
         return Candidate(
             made.images[0],
             made.latents,
-            made.nfe,
             f"prompt embedding nudged towards {despecify(task).prompt!r}",
         )
 
@@ -46,7 +45,7 @@ class Rewrite:
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         prompt = despecify(task).prompt
         made = task.generator.regenerate(task.condition(prompt), task.start, task.kwargs, task.noise(seed))
-        return Candidate(made.images[0], made.latents, made.nfe, f"prompt shortened to {prompt!r}")
+        return Candidate(made.images[0], made.latents, f"prompt shortened to {prompt!r}")
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,14 @@ class Resample:
         noise = task.noise(seed)
         start = torch.randn(task.start.shape, generator=noise).to(task.start)
         made = task.generator.regenerate(nudged_condition(task), start, task.kwargs, noise)
-        return Candidate(made.images[0], made.latents, made.nfe, f"new noise from seed {seed}")
+        return Candidate(made.images[0], made.latents, f"new noise from seed {seed}")
 
 
 def nudged_condition(
     task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2, iterations: int = 40
 ) -> Condition:
     """The request's text embeddings after minimising J on them. D: the caller's preferred texts, else the despecified prompt."""
-    key = f"nudged:{alpha}:{beta}:{gamma}:{iterations}"
+    key = f"nudged:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}"
     if key not in task.memory:
         own = task.condition()
         texts = task.preferred_texts or (despecify(task).prompt,)

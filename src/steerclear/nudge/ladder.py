@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from steerclear.errors import ConfigError, UnsupportedError
+from steerclear.errors import ConfigError
 from steerclear.nudge.base import Candidate, SteerTask, Strategy
 from steerclear.nudge.condition import ConditionNudge, Resample, Rewrite
 from steerclear.nudge.final_latent import FinalLatent
@@ -83,25 +83,19 @@ class Ladder:
             if self.budget.seconds is not None and spent >= self.budget.seconds:
                 return None, attempts, f"budget of {self.budget.seconds} s is spent"
             start, cost, seed = time.monotonic(), task.nfe, derive(task.seed, rung.name, number)
+            image: Image.Image | None = None
+            after: tuple[Detection, ...] = ()
             try:
                 candidate = rung.apply(task, seed)
-            except UnsupportedError as error:
-                attempts.append(
-                    Attempt(
-                        rung.name, seed, task.nfe - cost, time.monotonic() - start, before, (), str(error)
-                    )
-                )
-                continue
-            task.nfe += candidate.nfe
-            after = verify(candidate)
-            attempt = Attempt(
-                rung.name, seed, task.nfe - cost, time.monotonic() - start, before, after, candidate.stopped
-            )
-            attempts.append(attempt)
-            if attempt.passed:
-                return candidate.image, attempts, None
-            learn(after)
-            before = after
+                image, stopped, after = candidate.image, candidate.stopped, verify(candidate)
+                learn(after)
+            except Exception as error:  # a rung that fails must cost neither the batch nor the promise
+                stopped = f"{type(error).__name__}: {error}"
+            seconds = time.monotonic() - start
+            attempts.append(Attempt(rung.name, seed, task.nfe - cost, seconds, before, after, stopped))
+            if attempts[-1].passed:
+                return image, attempts, None
+            before = after or before
         return None, attempts, f"none of {len(self.rungs)} strategies gave a picture that passes"
 
 

@@ -12,10 +12,12 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Objective:
-    """J(L) = −α · mean_d cos(L, d) + β · mean_u cos(L, u) + γ · ‖L − L₀‖₂ / ‖L₀‖₂.
+    """J(L) = −α · mean_d cos(L, d) + β · mean_u cos(L, u) + γ · ‖L − L₀‖₂² / ‖L₀‖₂².
 
     preferred: (D, …) and unwanted: (U, …), of the latent's shape but for the first dimension, either may be empty.
-    The distance is relative to the length of L₀, so that γ means the same for every latent size; the paper's γ is 1.
+    The distance is relative to the length of L₀, so that γ means the same for every latent size. It is squared, where
+    the paper has the plain norm: that one has a kink at L₀, as steep as both cosines together, and with the paper's
+    γ = 1 it holds most latents exactly where they are.
     """
 
     preferred: Tensor | None
@@ -26,7 +28,7 @@ class Objective:
 
     def __call__(self, latent: Tensor, origin: Tensor) -> Tensor:
         """latent, origin: (1, …). Returns a scalar."""
-        value = self.gamma * (latent - origin).norm() / origin.norm().clamp(min=1e-8)
+        value: Tensor = self.gamma * ((latent - origin).norm() / origin.norm().clamp(min=1e-8)).square()
         if self.preferred is not None and len(self.preferred):
             value = value - self.alpha * cosines(latent, self.preferred).mean()
         if self.unwanted is not None and len(self.unwanted):
@@ -43,11 +45,12 @@ def minimise(objective: Objective, origin: Tensor, *, iterations: int = 50, rate
     """Gradient descent from `origin` (1, …) with steps of `rate` · ‖origin‖, halved whenever J would rise.
 
     Normalised steps make the rate independent of latent size and of J's weights; backtracking keeps it from
-    diverging; a value that is not finite ends it with the last good latent.
+    diverging; the length of the origin is kept, since a cosine's gradient is orthogonal to the latent and would let it
+    grow; a value that is not finite ends it with the last good latent.
     """
-    latent, step = origin.detach().float(), rate * float(origin.norm())
-    base = latent.clone()
-    least = 1e-4 * float(base.norm())
+    latent = origin.detach().float()
+    base, length = latent.clone(), float(latent.norm())
+    step, least = rate * length, 1e-4 * length
     for _ in range(iterations):
         with torch.enable_grad():
             probe = latent.clone().requires_grad_(True)
@@ -57,9 +60,13 @@ def minimise(objective: Objective, origin: Tensor, *, iterations: int = 50, rate
         if not math.isfinite(size) or not math.isfinite(value) or size < 1e-12:
             break
         direction = gradient / size
-        while step > least and not float(objective(latent - step * direction, base)) < value:
+        while step > least:
+            moved = latent - step * direction
+            moved = moved * (length / moved.norm())
+            if float(objective(moved, base)) < value:
+                latent = moved
+                break
             step /= 2
-        if step <= least:
+        else:
             break
-        latent = latent - step * direction
     return latent.detach().to(origin.dtype)

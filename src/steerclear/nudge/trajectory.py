@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from steerclear.nudge.base import Candidate, SteerTask
@@ -45,9 +46,10 @@ class Trajectory:
                 or float(cosines(step.denoised, task.unwanted).max()) < self.limit
             ):
                 return None
-            pushed += 1
-            return minimise(objective, step.denoised, iterations=self.iterations)
+            moved = minimise(objective, step.denoised, iterations=self.iterations)
+            pushed += not torch.equal(moved, step.denoised)
+            return moved
 
         condition = nudged_condition(task) if self.nudge_condition else task.condition()
         made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed), push)
-        return Candidate(made.images[0], made.latents, made.nfe, f"pushed at {pushed} of {steps} steps")
+        return Candidate(made.images[0], made.latents, f"pushed at {pushed} of {steps} steps")

@@ -1,0 +1,93 @@
+"""How the embedded thresholds were chosen, as a page: scores of known copies and of ordinary generations.
+
+    python -m steerclear.bench.thresholds --out docs/benchmarks
+
+reads `calibration.json`, which `steerclear train-emoji --stage library` writes beside the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from steerclear.emoji import ASSETS
+
+BINS = 20
+
+
+def page(found: dict[str, Any]) -> str:
+    """The Markdown page: thresholds, evidence, early curve, and a histogram per filter."""
+    evidence, other = found["evidence"], found["evidence"]["other_half"]
+    lines = [
+        "# How the thresholds were chosen", "",
+        "Made by `python -m steerclear.bench.thresholds` from the scores that `steerclear train-emoji --stage library` kept.", "",
+        f"Thresholds were chosen on {evidence['copies']} plain generations of planted prompts and {evidence['clear']} of ordinary and",
+        "held-out prompts, and looked at again on as many that they were not chosen on.", "",
+        "| | chosen on | the other half |", "|---|---|---|",
+        f"| planted generations flagged | {evidence['copies_flagged']:.2%} | {other['copies_flagged']:.2%} |",
+        f"| ordinary generations flagged | {evidence['clear_flagged']:.2%} | {other['clear_flagged']:.2%} |", "",
+        "| filter | threshold | copies: least | copies: median | ordinary: median | ordinary: most |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, row in evidence["by_filter"].items():
+        values = [row["copies_least"], row["copies_median"], row["clear_median"], row["clear_most"]]
+        lines.append(f"| {name} | {found['thresholds'][name]} | " + " | ".join(map(str, values)) + " |")
+    lines += [
+        "",
+        "The early verdict, at the cosine of `denoised` with the nearest protected latent, step by step:",
+        "",
+    ]
+    lines += [
+        "| step | threshold | copies caught | copies: median | ordinary: most |",
+        "|---|---|---|---|---|",
+    ]
+    for row in evidence["early_curve"]:
+        keys = ("step", "threshold", "copies_caught", "copies_median", "clear_most")
+        lines.append("| " + " | ".join(str(row[k]) for k in keys) + " |")
+    if found["early"]:
+        lines += [
+            "",
+            f"Chosen: step {found['early']['step']}, threshold {found['early']['threshold']}. On the other half it catches",
+        ]
+        lines += [
+            f"{other['early_copies_caught']:.2%} of the copies, with {other['early_false_alarms']:.2%} false alarms."
+        ]
+    for name in found["thresholds"]:
+        lines += ["", f"## {name}: scores", "", "```", *histogram(found, name), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def histogram(found: dict[str, Any], name: str) -> list[str]:
+    """Both groups' scores in one text histogram; the threshold is marked."""
+    groups = {who: [v for half in found["scores"][who] for v in half[name]] for who in ("clear", "copies")}
+    low, high = min(map(min, groups.values())), max(map(max, groups.values()))
+    width = (high - low) / BINS or 1.0
+    counts = {who: [0] * BINS for who in groups}
+    for who, values in groups.items():
+        for value in values:
+            counts[who][min(BINS - 1, int((value - low) / width))] += 1
+    out = []
+    for i in range(BINS):
+        start = low + i * width
+        mark = "<- threshold" if start <= found["thresholds"][name] < start + width else ""
+        bars = [
+            f"{who[:8]:>6} {counts[who][i]:4d} {'#' * round(30 * counts[who][i] / max(counts[who])):<30}"
+            for who in groups
+        ]
+        out.append(f"{start:6.3f}  " + "  ".join(bars) + f"  {mark}".rstrip())
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "calibration.md").write_text(page(json.loads((ASSETS / "calibration.json").read_text())))
+
+
+if __name__ == "__main__":
+    main()
