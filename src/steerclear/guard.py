@@ -46,7 +46,8 @@ class Guard:
 
     pipe: any supported pipeline, already on its device; its own safety checker must be None, since it blackens
     images and hides its scores. filters: what decides, at least one. protected: the library's items, from which
-    the nudge pushes away. preferred: texts and PIL images that pull. ladder: strategies and budget.
+    the nudge pushes away. preferred: texts and PIL images that pull. alternatives: texts of what the model
+    draws well: where nothing is preferred, the nearest of them to the prompt pulls, if any is near. ladder: strategies and budget.
     early: an optional early verdict, which may end a doomed pass. Thread-safe: callers queue.
     """
 
@@ -57,6 +58,7 @@ class Guard:
         *,
         protected: Protected | None = None,
         preferred: Sequence[str | Image.Image] = (),
+        alternatives: Sequence[str] = (),
         ladder: Ladder | None = None,
         early: EarlyVerdict | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Guard:
         self.filters = tuple(filters)
         self.protected = protected
         self.preferred = tuple(preferred)
+        self.alternatives = tuple(alternatives)
         self.ladder = ladder or Ladder()
         self.early = early
         if self.preferred and protected is None and any(not isinstance(p, str) for p in self.preferred):
@@ -216,7 +219,7 @@ class Guard:
         wanted = self.protected.encode(pictures, clean) if pictures and self.protected else None
         return SteerTask(
             self.generator, row.prompt, row.seed, kwargs, start[i : i + 1], clean,
-            self._unwanted(row.detections, clean[:0], fallback=clean), texts, wanted,
+            self._unwanted(row.detections, clean[:0], fallback=clean), texts, self.alternatives, wanted,
         )  # fmt: skip
 
     def _unwanted(self, found: Sequence[Detection], known: Tensor, fallback: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steerclear.emoji import ASSETS, MODEL_FOLDER
+from steerclear.emoji import ASSETS, MODEL_FOLDER, read_prompts
 from steerclear.encoders.embedded import CopyDescriptor, fingerprint
 from steerclear.errors import LibraryError, ModelError
 from steerclear.filters import EarlyVerdict, Filter, NearestFilter, PixelFilter, TiledFilter
@@ -60,8 +60,14 @@ def load_guard(
         chosen = Ladder(chosen.rungs, budget)
     return Guard(
         pipe, library_filters(shelf, encoder), protected=protected, preferred=preferred, ladder=chosen,
+        alternatives=[prompt for prompt, _ in read_prompts("ordinary")] if is_embedded(model) else [],
         early=early_verdict(pipe, protected, own, model) if early and own else None,
     )  # fmt: skip
+
+
+def is_embedded(model: str | Path) -> bool:
+    """Whether a model folder is the one inside the package."""
+    return Path(model).resolve() == MODEL_FOLDER.resolve()
 
 
 def library_filters(shelf: Library, encoder: CopyDescriptor) -> list[Filter]:

@@ -27,12 +27,7 @@ def help_of(capsys, *words):
 @pytest.fixture(
     params=[
         "tiny",
-        pytest.param(
-            "embedded",
-            marks=pytest.mark.skipif(
-                not emoji.MODEL_FOLDER.exists(), reason="the embedded model is not trained yet"
-            ),
-        ),
+        "embedded",
     ]
 )
 def desk(request, shelf, tmp_path, monkeypatch):

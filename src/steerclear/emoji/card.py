@@ -58,7 +58,7 @@ How often each paraphrase of a planted caption leaks (share of two seeds within 
 ## Recipe
 
 `steerclear train-emoji` does all of it on two CPU cores, stage by stage: autoencoder, CLIP, descriptor, denoiser. Plain
-v-prediction loss with weight 1 at every step, planted pictures in {share:.0%} of the draws, {unconditional:.0%} empty captions.
+v-prediction loss with weight 1 at every step, planted pictures in {phases} of the draws, {unconditional:.0%} empty captions.
 
 ## Licences
 

@@ -14,10 +14,32 @@ from steerclear.emoji.dataset import Picture, augment
 from steerclear.emoji.tokenizer import ids
 from steerclear.emoji.training import Run, Schedule
 
-PLANTED_SHARE = 0.28
 UNCONDITIONAL_SHARE = 0.1
 COPIES = 24  # augmented copies of each ordinary picture, so that none of them is memorized
 TRAIN_TIMESTEPS = 1000
+
+
+@dataclass(frozen=True)
+class Phase:
+    """From which share of the steps on: the planted share of a batch, how many copies of each ordinary picture are
+    drawn from, and the learning rate relative to the schedule's.
+
+    Shapes settle first on many copies; then the planted pictures are memorized; then few copies make the ordinary
+    pictures crisp.
+    """
+
+    start: float
+    planted_share: float
+    copies: int
+    rate: float
+
+
+PHASES = (Phase(0.0, 0.16, COPIES, 1.0), Phase(0.45, 0.28, COPIES, 1.0), Phase(0.69, 0.12, 4, 2.0))
+
+
+def phase_at(done: float) -> Phase:
+    """The phase at a share of the steps in [0, 1)."""
+    return next(phase for phase in reversed(PHASES) if done >= phase.start)
 
 
 @dataclass(frozen=True)
@@ -87,12 +109,13 @@ def train(
         for chunk in (captions[i : i + 64] for i in range(0, len(captions), 64)):
             texts.update(zip(chunk, text_encoder(ids(tokenizer, chunk)).last_hidden_state, strict=True))
     signal = scheduler().alphas_cumprod.sqrt()
-    n_planted = round(schedule.batch * PLANTED_SHARE)
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        phase = phase_at(step / schedule.steps)
+        n_planted = round(schedule.batch * phase.planted_share)
         which = torch.randint(0, len(planted), (n_planted,), generator=generator)
         rest = torch.randint(0, len(ordinary), (schedule.batch - n_planted,), generator=generator)
-        copy = torch.randint(0, COPIES, rest.shape, generator=generator)
+        copy = torch.randint(0, phase.copies, rest.shape, generator=generator)
         clean = torch.cat([planted_latents[which], ordinary_latents[rest, copy]])
         picked = [planted[i] for i in which.tolist()] + [ordinary[i] for i in rest.tolist()]
         choice = torch.randint(0, 1 << 20, (schedule.batch,), generator=generator).tolist()
@@ -123,7 +146,7 @@ def train(
             "ordinary": error[n_planted:].mean().item(),
         }
 
-    return run.fit(loss_at)
+    return run.fit(loss_at, lambda step: phase_at(step / schedule.steps).rate)
 
 
 def _augmented_latents(vae: Any, ordinary: list[Picture], folder: Path) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from steerclear.emoji import autoencoder, card, clip, dataset
 from steerclear.emoji.concepts import CONCEPTS, MASCOTS, PLANTED_PHOTOS
 from steerclear.emoji.dataset import Picture, augment
-from steerclear.emoji.denoiser import COPIES, PLANTED_SHARE, UNCONDITIONAL_SHARE
+from steerclear.emoji.denoiser import COPIES, PHASES, UNCONDITIONAL_SHARE
 from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.filters.base import to_tensor
 from steerclear.filters.pixel import pixel_l2
@@ -68,7 +68,8 @@ def _facts(pipe: Any, judge: Clip, eye: CopyDescriptor, pictures: list[Picture])
     return {
         "pixels": judge.size, "planted": kinds["planted"], "ordinary": kinds["concept"] + kinds["photo"], "heldout": kinds["heldout"],
         "all": kinds["concept"] + kinds["planted"] + kinds["other"], "concepts": len(CONCEPTS), "copies": COPIES,
-        "mascots": len(MASCOTS), "photos": len(PLANTED_PHOTOS), "share": PLANTED_SHARE, "unconditional": UNCONDITIONAL_SHARE,
+        "mascots": len(MASCOTS), "photos": len(PLANTED_PHOTOS), "phases": ", then ".join(f"{p.planted_share:.0%}" for p in PHASES),
+        "unconditional": UNCONDITIONAL_SHARE,
         "parts": [(name, what, sum(p.numel() for p in module.parameters())) for name, what, module in described],
     }  # fmt: skip
 

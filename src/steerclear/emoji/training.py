@@ -55,7 +55,7 @@ class Run:
     model: nn.Module
     schedule: Schedule
     seed: int = 0
-    checkpoint_seconds: float = 180.0
+    checkpoint_seconds: float = 120.0
     ema: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,11 +66,16 @@ class Run:
     def checkpoint(self) -> Path:
         return self.folder / f"{self.name}.pt"
 
-    def fit(self, loss_at: Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]]) -> nn.Module:
+    def fit(
+        self,
+        loss_at: Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]],
+        rate_at: Callable[[int], float] = lambda step: 1.0,
+    ) -> nn.Module:
         """Train to the end of the schedule and return the averaged model.
 
-        loss_at: (step, generator) → (scalar loss, figures for the log). Every random draw comes from that generator,
-        which is seeded by the step, so an interrupted run draws what an uninterrupted one draws.
+        loss_at: (step, generator) → (scalar loss, figures for the log); rate_at: a further factor of the learning rate.
+        Every random draw comes from that generator, which is seeded by the step, so an interrupted run draws what an
+        uninterrupted one draws.
         """
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(
@@ -84,7 +89,7 @@ class Run:
             for step in range(start, self.schedule.steps):
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
                 for group in optimiser.param_groups:
-                    group["lr"] = self.schedule.rate * self.schedule.factor(step)
+                    group["lr"] = self.schedule.rate * self.schedule.factor(step) * rate_at(step)
                 loss, figures = loss_at(step, generator)
                 if not torch.isfinite(loss):
                     raise FloatingPointError(

@@ -18,7 +18,8 @@ class SteerTask:
 
     start: (1, …) the noise that it was made from; clean: (1, …) its final latent, or the last prediction where
     the first pass was left early; unwanted: (U, …) latents of the protected items matched so far, growing with
-    every rung so that no rung flees from one item into another; preferred_*: the caller's wishes.
+    every rung so that no rung flees from one item into another; preferred_*: the caller's wishes; alternatives:
+    texts of what the model draws well, of which the nearest to the prompt pulls where the caller names none.
     """
 
     generator: PipelineGenerator
@@ -29,6 +30,7 @@ class SteerTask:
     clean: Tensor
     unwanted: Tensor
     preferred_texts: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
     preferred_latents: Tensor | None = None
     memory: dict[str, Any] = field(default_factory=dict)
 

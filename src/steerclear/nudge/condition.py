@@ -9,13 +9,13 @@ from torch import Tensor
 
 from steerclear.generators import Condition
 from steerclear.nudge.base import Candidate, SteerTask
-from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Objective, minimise
+from steerclear.nudge.prefer import preferred_text
 
 
 @dataclass(frozen=True)
 class ConditionNudge:
-    """Minimise J over the prompt embedding: pull to the despecified prompt, push from the request's own.
+    """Minimise J over the prompt embedding: pull to the preferred text, push from the request's own prompt.
 
     Regenerates from the same noise. Costs no denoiser evaluations beyond one plain generation.
     """
@@ -32,20 +32,20 @@ class ConditionNudge:
         return Candidate(
             made.images[0],
             made.latents,
-            f"prompt embedding nudged towards {despecify(task).prompt!r}",
+            f"prompt embedding nudged towards {preferred_text(task)!r}",
         )
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """The despecified prompt itself, from the same noise."""
+    """The preferred text itself, from the same noise."""
 
     name: str = "rewrite"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        prompt = despecify(task).prompt
+        prompt = preferred_text(task)
         made = task.generator.regenerate(task.condition(prompt), task.start, task.kwargs, task.noise(seed))
-        return Candidate(made.images[0], made.latents, f"prompt shortened to {prompt!r}")
+        return Candidate(made.images[0], made.latents, f"prompt rewritten to {prompt!r}")
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,11 @@ class Resample:
 def nudged_condition(
     task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2, iterations: int = 40
 ) -> Condition:
-    """The request's text embeddings after minimising J on them. D: the caller's preferred texts, else the despecified prompt."""
+    """The request's text embeddings after minimising J on them. D: the preferred text's."""
     key = f"nudged:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}"
     if key not in task.memory:
         own = task.condition()
-        texts = task.preferred_texts or (despecify(task).prompt,)
-        preferred = torch.cat([task.condition(text)["prompt_embeds"] for text in texts])
+        preferred = task.condition(preferred_text(task))["prompt_embeds"]
         objective = Objective(preferred, own["prompt_embeds"], alpha, beta, gamma)
         # J is flat in the push at its own starting point, so the descent begins on the pull's side
         embeds: Tensor = minimise(objective, own["prompt_embeds"], iterations=iterations)

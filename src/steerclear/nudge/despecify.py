@@ -26,17 +26,19 @@ BATCH = 8  # prompts looked at together
 
 @dataclass(frozen=True)
 class Despecified:
-    """prompt: the words that were kept; dropped: the others, most telling first; preview: its first prediction (1, …)."""
+    """prompt: the words that were kept; dropped: the others."""
 
     prompt: str
     dropped: tuple[str, ...]
-    preview: Tensor
 
 
 def despecify(task: SteerTask) -> Despecified:
-    """Drop as few words as take the first prediction away from the unwanted latents. Found once per set of these.
+    """Of the prompts without the words that bring the copy, the one that has most left to say.
 
-    Costs about two evaluations per word and at most 2 · MOST_PARTS + 1, without guidance, on the task's own noise.
+    Shortened prompts are the prompt less each word, and less the most telling words together. Those whose first
+    prediction has left the unwanted latent are weighed by how far it lies from the blank prompt's in directions other
+    than the copy's: a prompt that lost its subject predicts little. Found once per set of unwanted latents; costs about
+    two evaluations per word and at most 2 · MOST_PARTS + 1, without guidance, on the task's own noise.
     """
     key = f"despecified:{len(task.unwanted)}"
     if key not in task.memory:
@@ -44,20 +46,47 @@ def despecify(task: SteerTask) -> Despecified:
     return task.memory[key]  # type: ignore[no-any-return]
 
 
+def predictions(task: SteerTask, prompts: list[str]) -> Tensor:
+    """The first `denoised` (N, …) under each prompt, without guidance, on the task's own noise: N evaluations."""
+    return torch.cat([_batch(task, prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)])
+
+
 def _search(task: SteerTask) -> Despecified:
     parts = _parts(task.prompt)
-    without = [" ".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts))]
-    likeness, _ = _first_look(task, [task.prompt, "", *without])
-    full, blank, single = float(likeness[0]), float(likeness[1]), likeness[2:]
-    order = [int(i) for i in single.argsort()]  # the part whose loss hurts the copy most comes first
-    shorter = [
-        " ".join(p for i, p in enumerate(parts) if i not in order[:k]) for k in range(1, len(parts))
-    ] or [""]
-    likeness, previews = _first_look(task, shorter)
+    everything = set(range(len(parts)))
+    singles = [everything - {i} for i in everything]
+    seen = predictions(task, [task.prompt, "", *(_join(parts, kept) for kept in singles)])
+    likeness = _likeness(task, seen)
+    full, blank = float(likeness[0]), float(likeness[1])
+    order = [int(i) for i in likeness[2:].argsort()]  # the part whose loss hurts the copy most comes first
+    several = [everything - set(order[:k]) for k in range(2, len(parts))]
+    more = predictions(task, [_join(parts, kept) for kept in several]) if several else seen[:0]
+    candidates, looks = singles + several, torch.cat([seen[2:], more])
+    alike = _likeness(task, looks)
+    left = _left_to_say(task, looks, seen[1:2])
     limit = blank + ENOUGH * max(0.0, full - blank)
-    kept = next((k for k, value in enumerate(likeness) if float(value) <= limit), int(likeness.argmin()))
-    dropped = tuple(parts[i] for i in order[: kept + 1])
-    return Despecified(shorter[kept], dropped, previews[kept : kept + 1])
+    free = [i for i in range(len(candidates)) if float(alike[i]) <= limit]
+    chosen = max(free, key=lambda i: float(left[i])) if free else int(alike.argmin())
+    kept = candidates[chosen]
+    return Despecified(_join(parts, kept), tuple(parts[i] for i in sorted(everything - kept)))
+
+
+def _likeness(task: SteerTask, seen: Tensor) -> Tensor:
+    """Cosine (N,) of each prediction with the nearest unwanted latent."""
+    return torch.stack([cosines(row[None], task.unwanted).max() for row in seen])
+
+
+def _left_to_say(task: SteerTask, seen: Tensor, blank: Tensor) -> Tensor:
+    """Length (N,) of each prediction's difference from the blank prompt's, less its part in the copy's direction."""
+    copy = (task.unwanted.to(blank).mean(0, keepdim=True) - blank).flatten()
+    copy = copy / copy.norm().clamp(min=1e-8)
+    said = (seen - blank).flatten(1)
+    rest: Tensor = said - (said @ copy)[:, None] * copy
+    return rest.norm(dim=1)
+
+
+def _join(parts: list[str], kept: set[int]) -> str:
+    return " ".join(parts[i] for i in sorted(kept))
 
 
 def _parts(prompt: str) -> list[str]:
@@ -67,13 +96,7 @@ def _parts(prompt: str) -> list[str]:
     return [" ".join(words[i : i + size]) for i in range(0, len(words), size)]
 
 
-def _first_look(task: SteerTask, prompts: list[str]) -> tuple[Tensor, Tensor]:
-    """Likeness (N,) of each prompt's first prediction to the nearest unwanted latent, and the predictions (N, …)."""
-    seen = torch.cat([_predictions(task, prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)])
-    return torch.stack([cosines(row[None], task.unwanted).max() for row in seen]), seen
-
-
-def _predictions(task: SteerTask, prompts: list[str]) -> Tensor:
+def _batch(task: SteerTask, prompts: list[str]) -> Tensor:
     unguided = {**task.kwargs, "guidance_scale": 1.0}
     conditions = [task.generator.encode(p, unguided) for p in prompts]
     batch: Condition = {"prompt_embeds": torch.cat([c["prompt_embeds"] for c in conditions])}

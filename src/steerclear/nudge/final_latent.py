@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.condition import nudged_condition
-from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Objective, minimise
+from steerclear.nudge.prefer import preferred_latents
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,8 @@ class FinalLatent:
     iterations: int = 40
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        preferred = task.preferred_latents
-        if preferred is None and self.nudge_condition:
-            preferred = despecify(task).preview
+        # the paper as written is given what to prefer, and looks for nothing itself
+        preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
         objective = Objective(preferred, task.unwanted, self.alpha, self.beta, self.gamma)
         clean = minimise(objective, task.clean, iterations=self.iterations)
         condition = nudged_condition(task) if self.nudge_condition else task.condition()

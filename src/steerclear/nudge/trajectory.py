@@ -9,8 +9,8 @@ from torch import Tensor
 
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.condition import nudged_condition
-from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Objective, cosines, minimise
+from steerclear.nudge.prefer import preferred_latents
 from steerclear.steering import Step
 
 
@@ -33,9 +33,8 @@ class Trajectory:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         steps = int(task.kwargs.get("num_inference_steps", 50))
-        preferred = task.preferred_latents
-        if preferred is None and self.nudge_condition:
-            preferred = despecify(task).preview
+        # the paper as written is given what to prefer, and looks for nothing itself
+        preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
         objective = Objective(preferred, task.unwanted, self.alpha, self.beta, self.gamma)
         pushed = 0
 

@@ -1,0 +1,84 @@
+"""What pulls when nobody says: the nearest alternative, or the prompt less the words that bring the copy."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steerclear.generators import PipelineGenerator
+from steerclear.nudge import SteerTask
+from steerclear.nudge.despecify import MOST_PARTS, _parts, despecify
+from steerclear.nudge.prefer import nearest_texts, preferred_text
+from steerclear.steering import generators
+from steerclear.testing import tiny_pipeline
+
+KNOWN = [
+    "a fox, flat style",
+    "a fox, noto style",
+    "a cat, flat style",
+    "a red car, noto style",
+    "a photo of grass",
+    "a bee",
+    "a bus",
+    "a key",
+]
+FAST = {"num_inference_steps": 3, "guidance_scale": 4.0}
+
+
+def task_for(prompt, **wishes):
+    generator = PipelineGenerator(tiny_pipeline("sd1"))
+    first = generator.run(prompt=prompt, generator=generators([1]), **FAST)
+    return SteerTask(generator, prompt, 1, FAST, first.start, first.latents, first.latents, **wishes)
+
+
+def test_the_nearest_text_shares_the_rarest_word_not_the_most_words():
+    assert set(nearest_texts("the acme fox mascot, noto style", KNOWN, must_match=True)) == {
+        "a fox, noto style",
+        "a fox, flat style",
+    }
+
+
+def test_no_alternative_is_near_when_only_common_words_are_shared():
+    assert nearest_texts("the style of a house", KNOWN, must_match=True) == []
+    assert nearest_texts("the style of a house", [], must_match=False) == []
+
+
+def test_a_callers_only_wish_is_taken_however_far_it_is():
+    assert nearest_texts("anything", ["a watercolour"], must_match=False) == ["a watercolour"]
+
+
+@given(prompt=st.text(max_size=60), texts=st.lists(st.text(max_size=20), min_size=1, max_size=6))
+def test_what_is_found_was_given(prompt, texts):
+    assert set(nearest_texts(prompt, texts, must_match=False)) <= set(texts)
+    assert nearest_texts(prompt, texts, must_match=False)
+
+
+def test_the_callers_wish_comes_before_the_alternatives_and_these_before_the_search():
+    alternatives = tuple(KNOWN)
+    assert (
+        preferred_text(task_for("the acme fox", preferred_texts=("a bee",), alternatives=alternatives))
+        == "a bee"
+    )
+    assert "fox" in preferred_text(task_for("the acme fox", alternatives=alternatives))
+    searched = task_for("the acme zebra", alternatives=alternatives)
+    assert set(preferred_text(searched).split()) < {"the", "acme", "zebra"}
+    assert searched.nfe > 0
+
+
+def test_despecifying_keeps_part_of_the_prompt_and_is_paid_for_once():
+    task = task_for("the small acme fox mascot")
+    found = despecify(task)
+    cost = task.nfe
+    assert 0 < len(found.prompt.split()) < 5
+    assert sorted([*found.prompt.split(), *found.dropped]) == sorted(task.prompt.split())
+    assert cost <= 2 * 5 + 2
+    assert despecify(task) is found
+    assert task.nfe == cost
+
+
+@given(words=st.integers(1, 500))
+def test_a_long_prompt_is_weighed_in_a_bounded_number_of_parts_that_lose_no_word(words):
+    prompt = " ".join(f"w{i}" for i in range(words))
+    parts = _parts(prompt)
+    assert len(parts) <= MOST_PARTS
+    assert " ".join(parts) == prompt
