@@ -12,7 +12,7 @@ from steerclear.emoji.training import Run, Schedule
 SCHEDULE = Schedule(steps=12, batch=4, rate=0.05, warmup=2, ema=0.5)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -22,7 +22,7 @@ def run(folder, *, die_at=None, checkpoint_seconds=0.0):
 
     def loss_at(step, generator):
         if step == die_at:
-            raise Killed
+            raise KilledError
         x = torch.randn(SCHEDULE.batch, 2, generator=generator)
         return (training.model(x)[:, 0] - x.sum(1)).square().mean(), {}
 
@@ -31,7 +31,7 @@ def run(folder, *, die_at=None, checkpoint_seconds=0.0):
 
 def test_a_run_that_was_killed_ends_where_an_uninterrupted_one_ends(tmp_path):
     whole = run(tmp_path / "whole")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run(tmp_path / "killed", die_at=7)
     resumed = run(tmp_path / "killed")
     assert torch.equal(whole.weight, resumed.weight)

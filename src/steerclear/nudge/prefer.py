@@ -15,7 +15,10 @@ from steerclear.nudge.despecify import despecify, predictions
 from steerclear.steering import derive
 
 NEARLY = 0.75  # of the best cosine: texts that differ in their style alone should all have their turn
-STOP_WORDS = frozenset(["a", "an", "and", "at", "by", "for", "from", "her", "his", "in", "is", "its", "of", "on", "or", "that", "the", "their", "this", "to", "with"])
+STOP_WORDS = frozenset(
+    ("a", "an", "and", "at", "by", "for", "from", "her", "his", "in", "is", "its", "of", "on", "or", "that", "the", "their",
+     "this", "to", "with")
+)  # fmt: skip
 
 
 def preferred_text(task: SteerTask) -> str:
