@@ -17,6 +17,7 @@ from steerclear.steering import Step, steer
 EARLY_STEPS = 6  # steps at which an early verdict is considered
 COPIES_CAUGHT = 0.99  # share of known copies that the final filters must flag
 CLEAR_FLAGGED = 0.005  # share of ordinary generations that they may flag
+STRICT_FLAGGED = 0.01  # share of ordinary generations that the strict thresholds for steered pictures would flag
 EARLY_CAUGHT = 0.95  # share of known copies that an early verdict should catch to be worth its step
 
 
@@ -72,9 +73,11 @@ def collect(
 def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
     """Thresholds for every filter and for the early verdict, with the evidence that they rest on.
 
-    The nearest filter's threshold lies halfway between the highest ordinary score and the score that all but 1 % of the
-    copies reach; the pixel filter keeps the paper's distance of 0.1; the tiled one, which confirms copies, lies above every
-    ordinary score. Where the two groups overlap, the ordinary share CLEAR_FLAGGED decides and the evidence says so.
+    thresholds: where the copies' scores and the ordinary ones are apart, halfway between; where they overlap, a little
+    above the highest ordinary score, as long as the filters together still flag COPIES_CAUGHT of the copies, else where
+    CLEAR_FLAGGED of the ordinary ones are flagged. The pixel filter keeps the paper's distance of 0.1.
+    strict: what a steered picture must stay below, where STRICT_FLAGGED of the ordinary pictures would be flagged: it comes
+    from a request for a copy, so that a likeness which is chance elsewhere is suspect here.
     Raises InputError when a score is not finite.
     """
     for scores in (copies, clear):
@@ -83,12 +86,12 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
                 raise InputError(
                     f"the {name} filter gave scores that are not finite; it cannot be calibrated"
                 )
-    thresholds = {"pixel": 0.9}
-    for name in ("nearest", "tiled"):
-        low = float(copies.final[name].quantile(1 - COPIES_CAUGHT))
-        high = float(clear.final[name].max())
-        limit = float(clear.final[name].quantile(1 - CLEAR_FLAGGED))
-        thresholds[name] = round((low + high) / 2 if low > high else limit + 1e-3, 4)
+    thresholds = _thresholds(copies, clear, above_all=True)
+    if flagged_share(copies, thresholds) < COPIES_CAUGHT:
+        thresholds = _thresholds(copies, clear, above_all=False)
+    strict = {
+        name: min(value, round(float(clear.final[name].quantile(1 - STRICT_FLAGGED)), 4)) for name, value in thresholds.items()
+    }
     evidence = {
         "copies": len(copies.early),
         "clear": len(clear.early),
@@ -103,7 +106,17 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
         },
     }  # fmt: skip
     early, curve = _choose_early(copies.early, clear.early)
-    return {"thresholds": thresholds, "early": early, "evidence": {**evidence, "early_curve": curve}}
+    return {"thresholds": thresholds, "strict": strict, "early": early, "evidence": {**evidence, "early_curve": curve}}
+
+
+def _thresholds(copies: Scores, clear: Scores, *, above_all: bool) -> dict[str, float]:
+    thresholds = {"pixel": 0.9}
+    for name in ("nearest", "tiled"):
+        low = float(copies.final[name].quantile(1 - COPIES_CAUGHT))
+        high = float(clear.final[name].max())
+        limit = high + 0.005 if above_all else float(clear.final[name].quantile(1 - CLEAR_FLAGGED)) + 0.001
+        thresholds[name] = round((low + high) / 2 if low > high else limit, 4)
+    return thresholds
 
 
 def flagged_share(scores: Scores, thresholds: dict[str, float]) -> float:

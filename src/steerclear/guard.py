@@ -47,7 +47,8 @@ class Guard:
     pipe: any supported pipeline, already on its device; its own safety checker must be None, since it blackens
     images and hides its scores. filters: what decides, at least one. protected: the library's items, from which
     the nudge pushes away. preferred: texts and PIL images that pull. alternatives: texts of what the model
-    draws well: where nothing is preferred, the nearest of them to the prompt pulls, if any is near. ladder: strategies and budget.
+    draws well: where nothing is preferred, the nearest of them to the prompt pulls, if any is near. strict: further
+    filters that a steered picture must pass as well, usually the same with stricter thresholds. ladder: strategies and budget.
     early: an optional early verdict, which may end a doomed pass. Thread-safe: callers queue.
     """
 
@@ -59,6 +60,7 @@ class Guard:
         protected: Protected | None = None,
         preferred: Sequence[str | Image.Image] = (),
         alternatives: Sequence[str] = (),
+        strict: Sequence[Filter] = (),
         ladder: Ladder | None = None,
         early: EarlyVerdict | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class Guard:
         self.protected = protected
         self.preferred = tuple(preferred)
         self.alternatives = tuple(alternatives)
+        self.strict = tuple(strict)
         self.ladder = ladder or Ladder()
         self.early = early
         if self.preferred and protected is None and any(not isinstance(p, str) for p in self.preferred):
@@ -191,7 +194,7 @@ class Guard:
         ladder = self.ladder if budget is None else replace(self.ladder, budget=budget)
 
         def verify(candidate: Candidate) -> tuple[Detection, ...]:
-            return inspect(self.filters, [candidate.image])[0]
+            return inspect((*self.filters, *self.strict), [candidate.image])[0]
 
         def learn(found: tuple[Detection, ...]) -> None:
             task.unwanted = self._unwanted(found, task.unwanted)

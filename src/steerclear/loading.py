@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -59,7 +59,7 @@ def load_guard(
     if budget is not None:
         chosen = Ladder(chosen.rungs, budget)
     return Guard(
-        pipe, library_filters(shelf, encoder), protected=protected, preferred=preferred, ladder=chosen,
+        pipe, library_filters(shelf, encoder), strict=library_filters(shelf, encoder, "strict"), protected=protected, preferred=preferred, ladder=chosen,
         alternatives=[prompt for prompt, _ in read_prompts("ordinary")] if is_embedded(model) else [],
         early=early_verdict(pipe, protected, own, model) if early and own else None,
     )  # fmt: skip
@@ -70,14 +70,18 @@ def is_embedded(model: str | Path) -> bool:
     return Path(model).resolve() == MODEL_FOLDER.resolve()
 
 
-def library_filters(shelf: Library, encoder: CopyDescriptor) -> list[Filter]:
+def library_filters(
+    shelf: Library, encoder: CopyDescriptor, which: Literal["thresholds", "strict"] = "thresholds"
+) -> list[Filter]:
     """The built-in filters over a library: nearest by the descriptor, pixel, tiled.
 
+    which: the thresholds for any picture, or the strict ones for a steered picture.
     Thresholds come from the library's own calibration, else from the embedded library's. Raises LibraryError for a
     calibration without a usable threshold.
     """
     calibration = shelf.read_note("calibration") or embedded_calibration()
-    thresholds = calibration.get("thresholds", {})
+    thresholds = calibration.get(which, {})
+    prefix = "" if which == "thresholds" else "strict "
     for name in ("nearest", "pixel", "tiled"):
         value = thresholds.get(name)
         if not isinstance(value, int | float) or not math.isfinite(value):
@@ -87,9 +91,9 @@ def library_filters(shelf: Library, encoder: CopyDescriptor) -> list[Filter]:
     ids, vectors = shelf.vectors(encoder.name)
     names, thumbnails = shelf.thumbnails()
     return [
-        NearestFilter(encoder, tuple(ids), vectors, thresholds["nearest"]),
-        PixelFilter(tuple(names), thumbnails, thresholds["pixel"]),
-        TiledFilter(tuple(names), thumbnails, thresholds["tiled"]),
+        NearestFilter(encoder, tuple(ids), vectors, thresholds["nearest"], f"{prefix}nearest"),
+        PixelFilter(tuple(names), thumbnails, thresholds["pixel"], f"{prefix}pixel"),
+        TiledFilter(tuple(names), thumbnails, thresholds["tiled"], f"{prefix}tiled"),
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import math
 import platform
 import statistics
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--ordinary", type=int, default=200)
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     guard, judge = Guard.default(), Judge()
     rows, clear = planted(guard, judge, args.seeds), ordinary(guard, args.ordinary)
     figures = summary(rows, clear, guard)

@@ -46,7 +46,8 @@ def calibrate(folder: Path) -> dict[str, Any]:
     library = Library.open(folder / "library")
     encoder = CopyDescriptor.load(folder / "model" / "descriptor")
     # anything will do for looking at scores, but a library without thresholds is refused
-    library.write_note("calibration", {"thresholds": {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0}})
+    open_ended = {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0}
+    library.write_note("calibration", {"thresholds": open_ended, "strict": open_ended})
     filters = library_filters(library, encoder)
     protected = Protected(pipe, *library.thumbnails())
     latents = protected.latents(protected.ids, latent_like(pipe))
