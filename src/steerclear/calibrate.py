@@ -17,7 +17,9 @@ from steerclear.steering import Step, steer
 EARLY_STEPS = 6  # steps at which an early verdict is considered
 COPIES_CAUGHT = 0.99  # share of known copies that the final filters must flag
 CLEAR_FLAGGED = 0.005  # share of ordinary generations that they may flag
-STRICT_FLAGGED = 0.01  # share of ordinary generations that the strict thresholds for steered pictures would flag
+STRICT_FLAGGED = (
+    0.01  # share of ordinary generations that the strict thresholds for steered pictures would flag
+)
 EARLY_CAUGHT = 0.95  # share of known copies that an early verdict should catch to be worth its step
 
 
@@ -90,7 +92,8 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
     if flagged_share(copies, thresholds) < COPIES_CAUGHT:
         thresholds = _thresholds(copies, clear, above_all=False)
     strict = {
-        name: min(value, round(float(clear.final[name].quantile(1 - STRICT_FLAGGED)), 4)) for name, value in thresholds.items()
+        name: min(value, round(float(clear.final[name].quantile(1 - STRICT_FLAGGED)), 4))
+        for name, value in thresholds.items()
     }
     evidence = {
         "copies": len(copies.early),
@@ -106,7 +109,12 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
         },
     }  # fmt: skip
     early, curve = _choose_early(copies.early, clear.early)
-    return {"thresholds": thresholds, "strict": strict, "early": early, "evidence": {**evidence, "early_curve": curve}}
+    return {
+        "thresholds": thresholds,
+        "strict": strict,
+        "early": early,
+        "evidence": {**evidence, "early_curve": curve},
+    }
 
 
 def _thresholds(copies: Scores, clear: Scores, *, above_all: bool) -> dict[str, float]:

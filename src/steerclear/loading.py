@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steerclear.emoji import ASSETS, MODEL_FOLDER, read_prompts
+from steerclear.emoji import ASSETS, MODEL_FOLDER
 from steerclear.encoders.embedded import CopyDescriptor, fingerprint
 from steerclear.errors import LibraryError, ModelError
 from steerclear.filters import EarlyVerdict, Filter, NearestFilter, PixelFilter, TiledFilter
@@ -59,8 +59,9 @@ def load_guard(
     if budget is not None:
         chosen = Ladder(chosen.rungs, budget)
     return Guard(
-        pipe, library_filters(shelf, encoder), strict=library_filters(shelf, encoder, "strict"), protected=protected, preferred=preferred, ladder=chosen,
-        alternatives=[prompt for prompt, _ in read_prompts("ordinary")] if is_embedded(model) else [],
+        pipe, library_filters(shelf, encoder), strict=library_filters(shelf, encoder, "strict"),
+        protected=protected, preferred=preferred, ladder=chosen,
+        alternatives=embedded_calibration()["alternatives"] if is_embedded(model) else [],
         early=early_verdict(pipe, protected, own, model) if early and own else None,
     )  # fmt: skip
 

@@ -28,11 +28,16 @@ def page(found: dict[str, Any]) -> str:
         "| | chosen on | the other half |", "|---|---|---|",
         f"| planted generations flagged | {evidence['copies_flagged']:.2%} | {other['copies_flagged']:.2%} |",
         f"| ordinary generations flagged | {evidence['clear_flagged']:.2%} | {other['clear_flagged']:.2%} |", "",
-        "| filter | threshold | for steered pictures | copies: least | copies: median | ordinary: median | ordinary: most |", "|---|---|---|---|---|---|---|",
+        "| filter | threshold | for steered pictures | copies: least | copies: median | ordinary: median | ordinary: most |",
+        "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, row in evidence["by_filter"].items():
         values = [row["copies_least"], row["copies_median"], row["clear_median"], row["clear_most"]]
-        lines.append(f"| {name} | {found['thresholds'][name]} | {found['strict'][name]} | " + " | ".join(map(str, values)) + " |")
+        lines.append(
+            f"| {name} | {found['thresholds'][name]} | {found['strict'][name]} | "
+            + " | ".join(map(str, values))
+            + " |"
+        )
     lines += [
         "",
         "The early verdict, at the cosine of `denoised` with the nearest protected latent, step by step:",

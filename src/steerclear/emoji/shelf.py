@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.progress import Progress
 
 from steerclear.calibrate import Scores, choose, collect, flagged_share
@@ -76,6 +77,9 @@ def calibrate(folder: Path) -> dict[str, Any]:
         "early_copies_caught": _early_share(halves["copies"][1], chosen["early"]),
         "early_false_alarms": _early_share(halves["clear"][1], chosen["early"]),
     }
+    chosen["alternatives"] = _alternatives(
+        prompts=_prompts(folder, "ordinary"), halves=halves["clear"], strict=chosen["strict"]
+    )
     if chosen["early"]:
         chosen["early"] |= {"scheduler": type(pipe.scheduler).__name__, "steps": STEPS, "guidance": GUIDANCE}
     chosen["model"] = fingerprint(folder / "model" / "unet" / "diffusion_pytorch_model.safetensors")
@@ -84,6 +88,19 @@ def calibrate(folder: Path) -> dict[str, Any]:
         json.dumps({**chosen, "scores": _listed(halves)}, indent=1) + "\n"
     )
     return chosen
+
+
+def _alternatives(prompts: list[str], halves: list[Scores], strict: dict[str, float]) -> list[str]:
+    """The ordinary prompts whose pictures all stayed below the strict thresholds: safe to be pulled towards."""
+    each = CLEAR_SEEDS // 2
+    clear = [
+        torch.stack([values < strict[name] for name, values in half.final.items()])
+        .all(0)
+        .view(-1, each)
+        .all(1)
+        for half in halves
+    ]
+    return [prompt for i, prompt in enumerate(prompts) if all(bool(part[i]) for part in clear)]
 
 
 def _early_share(scores: Scores, early: dict[str, Any] | None) -> float | None:

@@ -19,7 +19,8 @@ class SteerTask:
     start: (1, …) the noise that it was made from; clean: (1, …) its final latent, or the last prediction where
     the first pass was left early; unwanted: (U, …) latents of the protected items matched so far, growing with
     every rung so that no rung flees from one item into another; preferred_*: the caller's wishes; alternatives:
-    texts of what the model draws well, of which the nearest to the prompt pulls where the caller names none.
+    texts of what the model draws well, of which the nearest to the prompt pulls where the caller names none; attempt: how many
+    rungs have been tried, so that the next one may prefer something else.
     """
 
     generator: PipelineGenerator
@@ -32,6 +33,7 @@ class SteerTask:
     preferred_texts: tuple[str, ...] = ()
     alternatives: tuple[str, ...] = ()
     preferred_latents: Tensor | None = None
+    attempt: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

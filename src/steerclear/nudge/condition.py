@@ -65,10 +65,11 @@ def nudged_condition(
     task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2, iterations: int = 40
 ) -> Condition:
     """The request's text embeddings after minimising J on them. D: the preferred text's."""
-    key = f"nudged:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}"
+    text = preferred_text(task)
+    key = f"nudged:{text}:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}"
     if key not in task.memory:
         own = task.condition()
-        preferred = task.condition(preferred_text(task))["prompt_embeds"]
+        preferred = task.condition(text)["prompt_embeds"]
         objective = Objective(preferred, own["prompt_embeds"], alpha, beta, gamma)
         # J is flat in the push at its own starting point, so the descent begins on the pull's side
         embeds: Tensor = minimise(objective, own["prompt_embeds"], iterations=iterations)

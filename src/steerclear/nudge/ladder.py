@@ -26,15 +26,10 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "resample": Resample,
 }
 
+# in the order of docs/benchmarks/rungs.md: all cost about one generation, and the rewritten prompt keeps the concept best
 DEFAULT_LADDER = (
-    "condition",
-    "final-latent+condition",
-    "trajectory+condition",
-    "rewrite",
-    "resample",
-    "resample",
-    "resample",
-)
+    "rewrite", "final-latent+condition", "condition", "rewrite", "trajectory+condition", "resample", "resample", "resample",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +78,7 @@ class Ladder:
             if self.budget.seconds is not None and spent >= self.budget.seconds:
                 return None, attempts, f"budget of {self.budget.seconds} s is spent"
             start, cost, seed = time.monotonic(), task.nfe, derive(task.seed, rung.name, number)
+            task.attempt = number
             image: Image.Image | None = None
             after: tuple[Detection, ...] = ()
             try:

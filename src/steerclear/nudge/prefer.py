@@ -25,13 +25,20 @@ def preferred_text(task: SteerTask) -> str:
     """The text towards which this task is pulled.
 
     The caller's preferred texts come first, the nearest to the prompt where there are several; then the guard's
-    alternatives, if one has a telling word in common with the prompt; then the despecified prompt, which costs a few
-    denoiser evaluations. Nearly equal texts are told apart by the task's seed, so that seeds stay diverse.
+    alternatives that have a telling word in common with the prompt; then the despecified prompt, which costs a few
+    denoiser evaluations; and where that has failed twice, any alternative at all: another picture is better than none.
+    Nearly equal texts take turns, by the task's seed, so that seeds stay diverse, and by its attempt, so that no rung
+    repeats what has just failed.
     """
-    for texts, must_match in ((task.preferred_texts, False), (task.alternatives, True)):
-        near = nearest_texts(task.prompt, texts, must_match=must_match)
-        if near:
-            return near[derive(task.seed, "prefer") % len(near)]
+    turn = derive(task.seed, "prefer") + task.attempt
+    wishes = nearest_texts(task.prompt, task.preferred_texts, must_match=False)
+    if wishes:
+        return wishes[turn % len(wishes)]
+    near = nearest_texts(task.prompt, task.alternatives, must_match=True)
+    if task.attempt < len(near):
+        return near[turn % len(near)]
+    if task.attempt > len(near) + 1 and task.alternatives:
+        return task.alternatives[turn % len(task.alternatives)]
     return despecify(task).prompt
 
 
