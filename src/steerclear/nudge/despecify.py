@@ -81,8 +81,8 @@ def _left_to_say(task: SteerTask, seen: Tensor, blank: Tensor) -> Tensor:
     copy = (task.unwanted.to(blank).mean(0, keepdim=True) - blank).flatten()
     copy = copy / copy.norm().clamp(min=1e-8)
     said = (seen - blank).flatten(1)
-    rest: Tensor = said - (said @ copy)[:, None] * copy
-    return rest.norm(dim=1)
+    length: Tensor = (said - (said @ copy)[:, None] * copy).norm(dim=1)
+    return length
 
 
 def _join(parts: list[str], kept: set[int]) -> str:
