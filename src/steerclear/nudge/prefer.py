@@ -57,7 +57,7 @@ def nearest_texts(prompt: str, texts: Sequence[str], *, must_match: bool) -> lis
     """Those of `texts` with the highest TF-IDF cosine to the prompt: the nearest, and others nearly as near.
 
     A word counts the more, the fewer texts have it, so "fox" outweighs "style". must_match: return nothing where the
-    nearest shares no word that fewer than a quarter of the texts have; a shared "a" or "style" tells nothing.
+    nearest shares no word that at most a quarter of the texts have; a shared "a" or "style" tells nothing.
     """
     if not texts:
         return []
@@ -68,7 +68,7 @@ def nearest_texts(prompt: str, texts: Sequence[str], *, must_match: bool) -> lis
     ]
     best = max(scores)
     near = [text for text, score in zip(texts, scores, strict=True) if score >= NEARLY * best]
-    telling = {word for word, value in weight.items() if value > math.log(4)}
+    telling = {word for word, value in weight.items() if value >= math.log(4) - 1e-9}
     if must_match and not telling & set(_words(near[0])) & set(_words(prompt)):
         return []
     return near
