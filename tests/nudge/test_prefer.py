@@ -32,7 +32,7 @@ def task_for(prompt, **wishes):
 
 
 def test_the_nearest_text_shares_the_rarest_word_not_the_most_words():
-    assert set(nearest_texts("the acme fox mascot, noto style", KNOWN, must_match=True)) == {
+    assert set(nearest_texts("the acme fox mascot in any style", KNOWN, must_match=True)) == {
         "a fox, noto style",
         "a fox, flat style",
     }
