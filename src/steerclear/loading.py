@@ -61,7 +61,7 @@ def load_guard(
     return Guard(
         pipe, library_filters(shelf, encoder), strict=library_filters(shelf, encoder, "strict"),
         protected=protected, preferred=preferred, ladder=chosen,
-        alternatives=embedded_calibration()["alternatives"] if is_embedded(model) else [],
+        alternatives=embedded_calibration().get("alternatives", []) if is_embedded(model) else [],
         early=early_verdict(pipe, protected, own, model) if early and own else None,
     )  # fmt: skip
 
@@ -81,7 +81,8 @@ def library_filters(
     calibration without a usable threshold.
     """
     calibration = shelf.read_note("calibration") or embedded_calibration()
-    thresholds = calibration.get(which, {})
+    # a calibration without strict thresholds asks no more of a steered picture than of any other
+    thresholds = calibration.get(which) or calibration.get("thresholds") or {}
     prefix = "" if which == "thresholds" else "strict "
     for name in ("nearest", "pixel", "tiled"):
         value = thresholds.get(name)

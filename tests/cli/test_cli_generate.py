@@ -18,6 +18,7 @@ from PIL import Image
 from steerclear import __version__
 from steerclear.cli.inputs import uninterrupted
 from steerclear.loading import load_pipeline
+from steerclear.nudge import DEFAULT_LADDER
 from steerclear.output import read_png
 
 REPORT_KEYS = {
@@ -124,7 +125,7 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, shel
     assert (image["image"], len(image["sha256"])) == ("wish.png", 16)
     fingerprints = recipe.pop("model_fingerprint"), recipe.pop("library_fingerprint")
     assert [len(one) for one in fingerprints] == [16, 16]
-    assert recipe.pop("ladder")[0] == "condition"
+    assert recipe.pop("ladder") == list(DEFAULT_LADDER)
     assert recipe == {
         "prompt": ORDINARY, "seed": 7, "steps": 3, "guidance": 4.0, "model": "embedded", "library": "embedded",
         "device": "cpu", "budget": 8.0, "prefer": [{"text": "a red fox"}], "outcome": "clear",
