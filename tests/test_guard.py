@@ -254,7 +254,8 @@ def test_preferred_texts_and_pictures_pull_the_steered_image(pipe):
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize(
-    "strategy", ["final-latent", "final-latent+condition", "trajectory", "condition", "rewrite", "resample"]
+    "strategy",
+    ["final-latent", "final-latent+condition", "trajectory", "shield", "condition", "rewrite", "resample"],
 )
 def test_every_strategy_runs_under_every_scheduler_and_leaves_the_pipeline_as_it_was(scheduler, strategy):
     pipe = tiny_pipeline("sd1", scheduler)

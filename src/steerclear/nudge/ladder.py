@@ -12,6 +12,7 @@ from steerclear.errors import ConfigError
 from steerclear.nudge.base import Candidate, SteerTask, Strategy
 from steerclear.nudge.condition import ConditionNudge, Resample, Rewrite
 from steerclear.nudge.final_latent import FinalLatent
+from steerclear.nudge.shield import Shield
 from steerclear.nudge.trajectory import Trajectory
 from steerclear.steering import derive
 from steerclear.types import Attempt, Detection
@@ -23,6 +24,8 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "final-latent+condition": FinalLatent,
     "trajectory": lambda: Trajectory(name="trajectory", nudge_condition=False),
     "trajectory+condition": Trajectory,
+    "shield": lambda: Shield(name="shield", nudge_condition=False),
+    "shield+condition": Shield,
     "resample": Resample,
 }
 
