@@ -53,7 +53,8 @@ class Shield:
 def distances(latent: Tensor, centres: Tensor) -> Tensor:
     """‖latent − u‖ / ‖u‖ for each row u of centres (U, …): (U,)."""
     flat, points = latent.flatten().float(), centres.flatten(1).to(latent).float()
-    return (flat - points).norm(dim=1) / points.norm(dim=1).clamp(min=1e-8)
+    apart: Tensor = (flat - points).norm(dim=1) / points.norm(dim=1).clamp(min=1e-8)
+    return apart
 
 
 def outside(latent: Tensor, centres: Tensor, radius: float) -> Tensor:
