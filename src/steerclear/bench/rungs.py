@@ -7,19 +7,16 @@ writes `rungs.json`, `rungs.md` (the table) and `rungs.png` (a row per prompt: p
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from rich.progress import track
 
 from steerclear.bench.judge import Judge
-from steerclear.bench.main_job import GUIDANCE, STEPS, generator, share
+from steerclear.bench.main_job import GUIDANCE, STEPS, arguments, generator, save_sheet, share
 from steerclear.emoji import PROTECTED_FOLDER, read_prompts
 from steerclear.filters.base import flagged
 from steerclear.guard import Guard
@@ -90,18 +87,13 @@ def sheet(pictures: list[list[Image.Image | None]], path: Path) -> None:
         for x, picture in enumerate(line, 1):
             if picture is not None:
                 canvas.paste(picture, (x * size, y * size))
-    canvas.save(path, optimize=True)
+    save_sheet(canvas, path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
-    parser.add_argument("--seeds", type=int, default=2)
+    parser = arguments(__doc__, seeds=2)
     parser.add_argument("--only", nargs="*", default=list(STRATEGIES))
     args = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     names = tuple(args.only)
     rows, pictures = measure(names, args.seeds)
     args.out.mkdir(parents=True, exist_ok=True)
