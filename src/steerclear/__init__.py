@@ -39,4 +39,7 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use: torch and diffusers take seconds, and `--help` should not."""
     if name not in _HOMES:
         raise AttributeError(f"module 'steerclear' has no attribute {name!r}")
-    return getattr(import_module(f"steerclear.{_HOMES[name]}"), name)
+    from steerclear._imports import collector_paused
+
+    with collector_paused():
+        return getattr(import_module(f"steerclear.{_HOMES[name]}"), name)

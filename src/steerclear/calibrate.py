@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from steerclear.conformal import CONFIDENCE, Bounded, auc, bounded_threshold, upper_rate
 from steerclear.errors import InputError
-from steerclear.filters.base import Filter, inspect
+from steerclear.filters.base import Filter, inspect, to_image
 from steerclear.nudge.objective import cosines
 from steerclear.steering import Step, steer
 
@@ -115,6 +119,86 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
         "early": early,
         "evidence": {**evidence, "early_curve": curve},
     }
+
+
+def at_rate(
+    clean: Mapping[str, Sequence[float]], copies: Mapping[str, Sequence[float]], fpr: float
+) -> tuple[dict[str, Any], dict[str, Bounded]]:
+    """Each filter's threshold at a false-positive rate, as a library's calibration, and each bound alone.
+
+    clean, copies: filter name → scores, of the same images in the same order. strict thresholds, for steered pictures,
+    are where STRICT_FLAGGED of the clean images would be flagged. Errors as in `bounded_threshold`.
+    """
+    bounds = {name: bounded_threshold(scores, fpr) for name, scores in clean.items()}
+    thresholds = {name: bound.threshold for name, bound in bounds.items()}
+    strict = {
+        name: min(thresholds[name], float(torch.tensor(scores).quantile(1 - STRICT_FLAGGED)))
+        for name, scores in clean.items()
+    }
+    by_filter = {
+        name: {
+            **asdict(bound),
+            "copies_flagged": _share([[s >= bound.threshold] for s in copies[name]]),
+            "auc": round(auc(copies[name], clean[name]), 4),
+            "curve": _curve(clean[name], copies[name]),
+        }
+        for name, bound in bounds.items()
+    }
+    flagged_clean = [
+        [s >= thresholds[name] for name, s in zip(clean, row, strict=True)]
+        for row in zip(*clean.values(), strict=True)
+    ]
+    flagged_copies = [
+        [s >= thresholds[name] for name, s in zip(copies, row, strict=True)]
+        for row in zip(*copies.values(), strict=True)
+    ]
+    evidence = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"), "fpr": fpr, "confidence": CONFIDENCE,
+        "clean": len(flagged_clean), "copies": len(flagged_copies),
+        "clear_flagged": _share(flagged_clean), "copies_flagged": _share(flagged_copies),
+        "clear_upper": upper_rate(sum(map(any, flagged_clean)), len(flagged_clean)), "by_filter": by_filter,
+    }  # fmt: skip
+    return {"thresholds": thresholds, "strict": strict, "evidence": evidence}, bounds
+
+
+def altered(pictures: Tensor) -> list[Image.Image]:
+    """Copies as they are met in practice, four of each of pictures (N, 3, H, W) in [0, 1]: JPEG of quality 40, a crop of
+    80 %, brighter by a quarter, and half the size with noise."""
+    out: list[Image.Image] = []
+    draw = torch.Generator().manual_seed(0)
+    for pixels in pictures:
+        height, width = pixels.shape[-2:]
+        picture = to_image(pixels)
+        jpeg = io.BytesIO()
+        picture.save(jpeg, "JPEG", quality=40)
+        out.append(Image.open(jpeg).convert("RGB"))
+        left, top = width // 10, height // 10
+        out.append(
+            picture.crop((left, top, width - left, height - top)).resize(
+                (width, height), Image.Resampling.BICUBIC
+            )
+        )
+        out.append(to_image((pixels * 1.25).clamp(0, 1)))
+        small = torch.nn.functional.interpolate(pixels[None], scale_factor=0.5, mode="area")
+        blurred = torch.nn.functional.interpolate(small, (height, width), mode="bilinear")[0]
+        out.append(to_image((blurred + 0.03 * torch.randn(blurred.shape, generator=draw)).clamp(0, 1)))
+    return out
+
+
+def _share(rows: Sequence[Sequence[bool]]) -> float:
+    return round(sum(map(any, rows)) / len(rows), 4) if rows else 0.0
+
+
+def _curve(clean: Sequence[float], copies: Sequence[float], points: int = 21) -> list[dict[str, float]]:
+    """What share of each is flagged, over thresholds from the lowest score to the highest."""
+    low, high = min(*clean, *copies), max(*clean, *copies)
+    steps = [low + (high - low) * i / (points - 1) for i in range(points)]
+    return [
+        {
+            "threshold": round(t, 4), "clean": _share([[s >= t] for s in clean]), "copies": _share([[s >= t] for s in copies]),
+        }
+        for t in steps
+    ]  # fmt: skip
 
 
 def _thresholds(copies: Scores, clear: Scores, *, above_all: bool) -> dict[str, float]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,13 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.errors import ConfigError, InputError
-from steerclear.filters.base import Filter, flagged, inspect
+from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.generators import LeaveEarly, Pass, PipelineGenerator
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.protected import Protected
-from steerclear.steering import Step, derive
+from steerclear.steering import derive
 from steerclear.types import Detection, GuardOutput, Outcome, Report
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
@@ -45,7 +46,7 @@ class Guard:
     """Wraps a diffusers pipeline so that no flagged image is ever handed out.
 
     pipe: any supported pipeline, already on its device; its own safety checker must be None, since it blackens
-    images and hides its scores. filters: what decides, at least one. protected: the library's items, from which
+    images and hides its scores. filters: what decides; at least one must see pictures or passes. protected: the library's items, from which
     the nudge pushes away. preferred: texts and PIL images that pull. alternatives: texts of what the model
     draws well: where nothing is preferred, the nearest of them to the prompt pulls, if any is near. strict: further
     filters that a steered picture must pass as well, usually the same with stricter thresholds. ladder: strategies and budget.
@@ -55,7 +56,7 @@ class Guard:
     def __init__(
         self,
         pipe: Any,
-        filters: Sequence[Filter],
+        filters: Sequence[Filter | PassFilter | PromptsFilter],
         *,
         protected: Protected | None = None,
         preferred: Sequence[str | Image.Image] = (),
@@ -64,14 +65,23 @@ class Guard:
         ladder: Ladder | None = None,
         early: EarlyVerdict | None = None,
     ) -> None:
-        if not filters:
-            raise ConfigError("a guard without filters would wave everything through; pass filters=[…]")
+        self.filters = tuple(f for f in filters if isinstance(f, Filter))
+        self.pass_filters = tuple(f for f in filters if isinstance(f, PassFilter))
+        self.prompt_filters = tuple(f for f in filters if isinstance(f, PromptsFilter))
+        blind = [f for f in filters if f not in (*self.filters, *self.pass_filters, *self.prompt_filters)]
+        if blind:
+            raise ConfigError(
+                f"{blind[0]!r} is no filter: it needs a name, a threshold, and check, check_pass or check_prompts"
+            )
+        if not self.filters and not self.pass_filters:
+            raise ConfigError(
+                "a guard whose filters see no picture would wave everything through; pass filters=[…]"
+            )
         if getattr(pipe, "safety_checker", None) is not None:
             raise ConfigError(
                 "this pipeline's safety_checker blackens images; set pipe.safety_checker = None and pass a filter"
             )
-        self.generator = PipelineGenerator(pipe)
-        self.filters = tuple(filters)
+        self.generator = PipelineGenerator(pipe, max((f.steps for f in self.pass_filters), default=0))
         self.protected = protected
         self.preferred = tuple(preferred)
         self.alternatives = tuple(alternatives)
@@ -127,10 +137,10 @@ class Guard:
             began = time.monotonic()
             seeds = _seeds(generator, len(prompts) * num_images_per_prompt)
             plain = {**kwargs, "num_images_per_prompt": num_images_per_prompt, "generator": generator}
-            first, early = self._first_pass(prompt if isinstance(prompt, str) else list(prompt), plain)
+            asked = [row for row in self._ask(prompts) for _ in range(num_images_per_prompt)]
+            first, found = self._first_pass(prompt if isinstance(prompt, str) else list(prompt), plain, asked)
             steps = len(self.pipe.scheduler.timesteps)
             plain_nfe = first.nfe * steps / max(1, first.steps)
-            found = self._detect(first, early)
             shared = (time.monotonic() - began) / len(found)
             rows = [
                 _Row(prompts[i // num_images_per_prompt], seeds[i], detections)
@@ -146,31 +156,52 @@ class Guard:
             return GuardOutput(images, reports)
 
     def check(self, images: Sequence[Image.Image]) -> list[tuple[Detection, ...]]:
-        """The filters' findings on finished images, one tuple per image."""
-        return inspect(self.filters, images)
+        """The picture filters' findings on finished images, one tuple per image."""
+        return judge(self.filters, images)
 
-    def _first_pass(self, prompt: str | list[str], plain: dict[str, Any]) -> tuple[Pass, list[Detection]]:
-        """The plain pipeline, watched: left early only where every image in it is already flagged."""
-        verdicts: list[Detection] = []
+    def _ask(self, prompts: list[str]) -> list[tuple[Detection, ...]]:
+        """The prompt filters' findings, one tuple per prompt."""
+        columns = [answers(f, partial(f.check_prompts, prompts), len(prompts)) for f in self.prompt_filters]
+        return [tuple(column[i] for column in columns) for i in range(len(prompts))]
+
+    def _first_pass(
+        self, prompt: str | list[str], plain: dict[str, Any], asked: list[tuple[Detection, ...]]
+    ) -> tuple[Pass, list[tuple[Detection, ...]]]:
+        """The plain pipeline, watched, and what decides on each image.
+
+        It is left as soon as every image in it is known to be flagged: by its prompt, by how the pass goes, or early.
+        """
         early = self.early if self.early and self.early.applies(self.pipe.scheduler, plain) else None
+        found = asked
 
-        def watch(step: Step) -> Tensor | None:
-            if early is not None and step.index == early.step:
-                found = early.look(step.denoised)
-                if found and all(d.flagged for d in found):
-                    verdicts.extend(found)
-                    raise LeaveEarly
-            return None
+        def watch(made: Pass) -> None:
+            nonlocal found
+            assert made.denoised is not None
+            if early is not None and made.steps == early.step + 1:
+                found = _joined(found, [(d,) for d in early.look(made.denoised)])
+            if self.pass_filters and made.steps == self.generator.traced:
+                found = _joined(found, self._followed(made, len(found)))
+            if all(any(d.flagged for d in row) for row in found):
+                raise LeaveEarly
 
-        return self.generator.run(watch, prompt=prompt, **plain), verdicts
-
-    def _detect(self, first: Pass, early: list[Detection]) -> list[tuple[Detection, ...]]:
-        if not early:
-            return inspect(self.filters, first.images)
+        first = self.generator.run(on_pass=watch, prompt=prompt, **plain)
+        if first.images:
+            if self.pass_filters and first.steps < self.generator.traced:
+                found = _joined(found, self._followed(first, len(found)))
+            # where the picture was finished, it decides, and not what it looked like early
+            found = [tuple(d for d in row if d.filter != EarlyVerdict.name) for row in found]
+            return first, judge(self.filters, first.images, found)
         assert first.denoised is not None
         previews = self.protected.decode(first.denoised) if self.protected else []
-        looked = inspect(self.filters, previews) or [()] * len(early)
-        return [(verdict, *seen) for verdict, seen in zip(early, looked, strict=True)]
+        return first, _joined(found, judge(self.filters, previews))
+
+    def _followed(self, made: Pass, count: int) -> list[tuple[Detection, ...]]:
+        """The pass filters' findings on `count` images."""
+        columns = [
+            answers(f, partial(f.check_pass, made.magnitudes, made.resumed, count), count)
+            for f in self.pass_filters
+        ]
+        return list(zip(*columns, strict=True))
 
     def _settle(
         self, i: int, row: _Row, first: Pass, plain_nfe: float, kwargs: dict[str, Any], budget: Budget | None
@@ -194,7 +225,8 @@ class Guard:
         ladder = self.ladder if budget is None else replace(self.ladder, budget=budget)
 
         def verify(candidate: Candidate) -> tuple[Detection, ...]:
-            return inspect((*self.filters, *self.strict), [candidate.image])[0]
+            known = self._followed(candidate.made, 1) if self.pass_filters else None
+            return judge((*self.filters, *self.strict), [candidate.image], known)[0]
 
         def learn(found: tuple[Detection, ...]) -> None:
             task.unwanted = self._unwanted(found, task.unwanted)
@@ -234,6 +266,13 @@ class Guard:
             grown: Tensor = torch.unique(torch.cat([known, new.to(known)]), dim=0)
             return grown
         return known if len(known) or fallback is None else fallback
+
+
+def _joined(
+    found: list[tuple[Detection, ...]], more: list[tuple[Detection, ...]]
+) -> list[tuple[Detection, ...]]:
+    """Both findings row by row; without more, the first alone."""
+    return [(*a, *b) for a, b in zip(found, more, strict=True)] if more else found
 
 
 def _checked_prompts(prompt: str | Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from steerclear._imports import collector_paused
 from steerclear.emoji import ASSETS, MODEL_FOLDER
-from steerclear.encoders.embedded import CopyDescriptor, fingerprint
+from steerclear.encoders import DEFAULT, Encoder, load_encoder
+from steerclear.encoders.embedded import fingerprint
 from steerclear.errors import LibraryError, ModelError
 from steerclear.filters import EarlyVerdict, Filter, NearestFilter, PixelFilter, TiledFilter
 from steerclear.guard import Guard
@@ -44,10 +46,22 @@ def load_guard(
     early: use the library's early verdict, where it was calibrated for this very model.
     Raises ModelError for a folder that is no pipeline, LibraryError for a library that cannot be used.
     """
+    with collector_paused():
+        return _load_guard(model, library, preferred, ladder, budget, device, early)
+
+
+def _load_guard(
+    model: str | Path,
+    library: str | Path | Library | None,
+    preferred: Sequence[str | Image.Image],
+    ladder: Sequence[str] | Ladder | None,
+    budget: Budget | None,
+    device: str | None,
+    early: bool,
+) -> Guard:
     pipe = load_pipeline(model, device)
     shelf = library if isinstance(library, Library) else Library.open(library or LIBRARY_FOLDER)
-    encoder = CopyDescriptor.default()
-    shelf.check_encoder(encoder)
+    encoders = open_encoders(shelf)
     own = shelf.read_note("calibration")
     ids, thumbnails = shelf.thumbnails()
     protected = Protected(
@@ -59,7 +73,7 @@ def load_guard(
     if budget is not None:
         chosen = Ladder(chosen.rungs, budget)
     return Guard(
-        pipe, library_filters(shelf, encoder), strict=library_filters(shelf, encoder, "strict"),
+        pipe, library_filters(shelf, encoders), strict=library_filters(shelf, encoders, "strict"),
         protected=protected, preferred=preferred, ladder=chosen,
         alternatives=embedded_calibration().get("alternatives", []) if is_embedded(model) else [],
         early=early_verdict(pipe, protected, own, model) if early and own else None,
@@ -71,31 +85,60 @@ def is_embedded(model: str | Path) -> bool:
     return Path(model).resolve() == MODEL_FOLDER.resolve()
 
 
+def open_encoders(shelf: Library) -> list[Encoder]:
+    """The encoders that a library was built with, the very same weights.
+
+    Raises EncoderError where one is missing, LibraryError where it is another version.
+    """
+    encoders = [load_encoder(spec.name) for spec in shelf.encoders]
+    for encoder in encoders:
+        shelf.check_encoder(encoder)
+    return encoders
+
+
 def library_filters(
-    shelf: Library, encoder: CopyDescriptor, which: Literal["thresholds", "strict"] = "thresholds"
+    shelf: Library, encoders: Sequence[Encoder], which: Literal["thresholds", "strict"] = "thresholds"
 ) -> list[Filter]:
-    """The built-in filters over a library: nearest by the descriptor, pixel, tiled.
+    """The built-in filters over a library: nearest by each of its encoders, pixel, tiled.
 
     which: the thresholds for any picture, or the strict ones for a steered picture.
-    Thresholds come from the library's own calibration, else from the embedded library's. Raises LibraryError for a
-    calibration without a usable threshold.
+    Thresholds come from the library's own calibration, else from the embedded library's, which knows the copy descriptor
+    alone. Raises LibraryError for a calibration without a usable threshold.
     """
-    calibration = shelf.read_note("calibration") or embedded_calibration()
+    calibration = shelf.read_note("calibration")
+    if calibration is None:
+        # another encoder's scores have another scale
+        calibration = embedded_calibration() if shelf.encoders[0].name == DEFAULT else {}
     # a calibration without strict thresholds asks no more of a steered picture than of any other
     thresholds = calibration.get(which) or calibration.get("thresholds") or {}
-    prefix = "" if which == "thresholds" else "strict "
-    for name in ("nearest", "pixel", "tiled"):
+    return filters_with(shelf, encoders, thresholds, "" if which == "thresholds" else "strict ")
+
+
+def filters_with(
+    shelf: Library, encoders: Sequence[Encoder], thresholds: Mapping[str, Any], prefix: str = ""
+) -> list[Filter]:
+    """The built-in filters over a library at given thresholds, by name: the first encoder's is `nearest`, others'
+    `nearest ENCODER`. Raises LibraryError for one that is missing or no number."""
+
+    def threshold(name: str) -> float:
         value = thresholds.get(name)
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise LibraryError(
-                f"the calibration in {shelf.uri!r} has {value!r} as threshold of {name!r}; calibrate the library again"
+                f"the calibration of {shelf.uri!r} has {value!r} as threshold of {name!r}; run: "
+                f"steerclear calibrate --library {shelf.uri} --clean IMAGES_OR_PROMPTS"
             )
-    ids, vectors = shelf.vectors(encoder.name)
+        return float(value)
+
+    filters: list[Filter] = []
+    for number, encoder in enumerate(encoders):
+        name = "nearest" if number == 0 else f"nearest {encoder.name}"
+        ids, vectors = shelf.vectors(encoder.name)
+        filters.append(NearestFilter(encoder, tuple(ids), vectors, threshold(name), prefix + name))
     names, thumbnails = shelf.thumbnails()
     return [
-        NearestFilter(encoder, tuple(ids), vectors, thresholds["nearest"], f"{prefix}nearest"),
-        PixelFilter(tuple(names), thumbnails, thresholds["pixel"], f"{prefix}pixel"),
-        TiledFilter(tuple(names), thumbnails, thresholds["tiled"], f"{prefix}tiled"),
+        *filters,
+        PixelFilter(tuple(names), thumbnails, threshold("pixel"), f"{prefix}pixel"),
+        TiledFilter(tuple(names), thumbnails, threshold("tiled"), f"{prefix}tiled"),
     ]
 
 

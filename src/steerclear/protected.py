@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from steerclear.filters.base import to_tensor
+from steerclear.filters.base import to_image, to_tensor
 from steerclear.steering.codecs import codec_for
 
 
@@ -48,8 +47,7 @@ class Protected:
         """Pictures of clean latents (B, …): what an abandoned pass was about to make."""
         with torch.no_grad():
             pixels = self._codec.decode(latents).clamp(0, 1)
-        arrays = (pixels.permute(0, 2, 3, 1).float().cpu().numpy() * 255).round().astype(np.uint8)
-        return [Image.fromarray(array) for array in arrays]
+        return [to_image(image) for image in pixels]
 
     def _encode(self, pixels: Tensor, like: Tensor) -> Tensor:
         factor = int(getattr(self._pipe, "vae_scale_factor", 8))

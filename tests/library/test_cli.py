@@ -15,7 +15,8 @@ from steerclear.library import Library, cli
 def run(monkeypatch, tmp_path, encoder, pictures):
     """Run a command in a folder that holds `art`; returns its result."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_default_encoders", lambda: [encoder])
+    monkeypatch.setattr(cli, "load_encoder", lambda name: encoder)
+    monkeypatch.setattr(cli, "encoder_name", lambda name: name)
     runner = CliRunner()
     return lambda *words: runner.invoke(cli.app, [str(w) for w in words])
 

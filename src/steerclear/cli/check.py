@@ -37,12 +37,11 @@ def check(
     steerclear check picture.png sketch.png --library protected
     """
     with one_line_errors("stopped"):
-        from steerclear.encoders.embedded import CopyDescriptor
         from steerclear.filters import flagged, inspect
-        from steerclear.loading import library_filters
+        from steerclear.loading import library_filters, open_encoders
 
         shelf = open_library(library)
-        filters = library_filters(shelf, CopyDescriptor.default())
+        filters = library_filters(shelf, open_encoders(shelf))
         unreadable = hit = False
         for path in images:
             try:

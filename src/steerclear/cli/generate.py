@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -20,6 +18,7 @@ from steerclear.cli.inputs import (
     check_folder,
     number,
     one_line_errors,
+    progress,
     read_prompts,
     read_seeds,
     uninterrupted,
@@ -158,7 +157,7 @@ def _make_all(
 ) -> int:
     """Make, keep and tell of one picture after the other. Returns the exit code."""
     code, rows = OK, list[SheetRow]()
-    with ReportFile(out) as report_file, _progress(len(wanted)) as advance:
+    with ReportFile(out) as report_file, progress("generating", len(wanted)) as advance:
         try:
             for (index, prompt), seed in wanted:
                 one = replace(recipe, prompt=prompt, seed=seed)
@@ -227,31 +226,3 @@ def _say_line(line: dict[str, Any], out: Path) -> None:
     typer.echo(
         f"{line['outcome']:<8}  {line['matched'] or '-':<16}  {before} → {after}  {cost:>11}  {ending}"
     )
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar with the remaining time on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("generating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    # rich would send stdout through the bar's console; only where both are the terminal is that wanted
-    shared = sys.stdout.isatty()
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=shared) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)

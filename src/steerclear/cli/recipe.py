@@ -175,11 +175,10 @@ def is_at_hand(library: str) -> bool:
 def open_library(name: str) -> Library:
     """The library that a recipe names. Raises LibraryError when it is missing, foreign or of another encoder."""
     from steerclear import loading
-    from steerclear.encoders.embedded import CopyDescriptor
     from steerclear.library import Library
 
     library = Library.open(loading.LIBRARY_FOLDER if name == EMBEDDED else name)
-    library.check_encoder(CopyDescriptor.default())
+    loading.open_encoders(library)
     return library
 
 

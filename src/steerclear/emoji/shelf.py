@@ -40,16 +40,14 @@ def build(folder: Path) -> None:
 def calibrate(folder: Path) -> dict[str, Any]:
     """Choose the thresholds on one half of the seeds, state how they hold on the other, and note both in the library."""
     from steerclear.library import Library
-    from steerclear.loading import latent_like, library_filters, load_pipeline
+    from steerclear.loading import filters_with, latent_like, load_pipeline
     from steerclear.protected import Protected
 
     pipe = load_pipeline(folder / "model")
     library = Library.open(folder / "library")
     encoder = CopyDescriptor.load(folder / "model" / "descriptor")
-    # anything will do for looking at scores, but a library without thresholds is refused
-    open_ended = {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0}
-    library.write_note("calibration", {"thresholds": open_ended, "strict": open_ended})
-    filters = library_filters(library, encoder)
+    # any thresholds will do for looking at scores
+    filters = filters_with(library, [encoder], {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0})
     protected = Protected(pipe, *library.thumbnails())
     latents = protected.latents(protected.ids, latent_like(pipe))
     copies_prompts = _prompts(folder, "planted")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -32,6 +32,7 @@ class HashFilter:
     hashes: Bits
     threshold: float = SAME
     name: str = "hash"
+    cost: ClassVar[str] = "library"
 
     def __post_init__(self) -> None:
         if self.hashes.shape != (len(self.ids), BITS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,6 +25,7 @@ class NearestFilter:
     vectors: Tensor
     threshold: float
     name: str = "nearest"
+    cost: ClassVar[str] = "library"
 
     def check(self, images: Tensor) -> list[Detection]:
         if not self.ids:

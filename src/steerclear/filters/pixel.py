@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ class PixelFilter:
     thumbnails: Tensor
     threshold: float = 0.9
     name: str = "pixel"
+    cost: ClassVar[str] = "library"
 
     def check(self, images: Tensor) -> list[Detection]:
         return _closest(self, pixel_l2, images)
@@ -56,6 +58,7 @@ class TiledFilter:
     thumbnails: Tensor
     threshold: float = 0.8
     name: str = "tiled"
+    cost: ClassVar[str] = "library"
 
     def check(self, images: Tensor) -> list[Detection]:
         return _closest(self, tiled_l2, images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +38,9 @@ class Pass:
 
     images: one per row, empty where the pass was left early; latents: final clean latents (B, …) as the
     pipeline decodes them; start: the noise that it began with, at the scale that `latents=` expects; denoised: the last
-    prediction seen; steps: scheduler steps taken; nfe: denoiser evaluations per image.
+    prediction seen; steps: scheduler steps taken; nfe: denoiser evaluations per image; magnitudes: of each step until the
+    first without guidance, (B,), the root mean square of the guided minus the unguided prediction, where the generator
+    traces guidance; resumed: whether it began at a lower noise level.
     """
 
     images: list[Image.Image] = field(default_factory=list)
@@ -47,13 +49,19 @@ class Pass:
     denoised: Tensor | None = None
     steps: int = 0
     nfe: float = 0.0
+    magnitudes: list[Tensor] = field(default_factory=list)
+    resumed: bool = False
 
 
 class PipelineGenerator:
-    """Runs one pipeline: plainly, from a given condition and noise, or on from a noise level."""
+    """Runs one pipeline: plainly, from a given condition and noise, or on from a noise level.
 
-    def __init__(self, pipe: Any) -> None:
+    traced: at how many first steps the magnitude of the guidance is noted.
+    """
+
+    def __init__(self, pipe: Any, traced: int = 0) -> None:
         self.pipe = pipe
+        self.traced = traced
         self.evaluations = 0  # of the denoiser, per row of its batch, since this object was made
 
     @property
@@ -66,37 +74,56 @@ class PipelineGenerator:
             )
         return module
 
-    def run(self, on_denoised: OnDenoised | None = None, **kwargs: Any) -> Pass:
+    def run(
+        self,
+        on_denoised: OnDenoised | None = None,
+        on_pass: Callable[[Pass], None] | None = None,
+        **kwargs: Any,
+    ) -> Pass:
         """Call the pipeline with exactly these arguments; nothing is changed unless `on_denoised` changes it.
 
-        A LeaveEarly from the callback ends the pass: the result then has no images.
+        on_pass: sees the pass as it stands at each step. A LeaveEarly from a callback ends the pass: it has no images then.
         """
         result = Pass()
         rows = 0
+        outputs: list[Tensor] = []  # of the denoiser, since the last step
 
         def count(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
             nonlocal rows
             sample = args[0] if args else named["sample" if "sample" in named else "hidden_states"]
             rows += len(sample)
 
+        def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            if result.steps < self.traced:
+                outputs.append(output[0])
+
         def before(step: Step) -> Tensor | None:
             if step.index == 0:
                 result.start = step.sample / self._noise_scale()
             result.steps = step.index + 1
             result.denoised = step.denoised
+            if step.index == len(result.magnitudes) < self.traced:
+                result.magnitudes += _magnitude(outputs, step.sample)
+                outputs.clear()
+            if on_pass is not None:
+                on_pass(result)
             return on_denoised(step) if on_denoised else None
 
         def after(step: Step, prev_sample: Tensor) -> None:
             result.latents = prev_sample
 
-        handle = self.denoiser.register_forward_pre_hook(count, with_kwargs=True)
+        denoiser = self.denoiser
+        handles = [denoiser.register_forward_pre_hook(count, with_kwargs=True)]
+        if self.traced:
+            handles.append(denoiser.register_forward_hook(note, with_kwargs=True))
         try:
             with steer(self.pipe, before, after):
                 result.images = list(self.pipe(**kwargs, output_type="pil").images)
         except LeaveEarly:
             result.latents = None
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
             self.evaluations += rows
             if result.start is not None:
                 result.nfe = rows / len(result.start)
@@ -130,7 +157,7 @@ class PipelineGenerator:
     ) -> Pass:  # fmt: skip
         """The whole way again from the noise `start` (1, …) under another condition; kwargs: the caller's own."""
         rest = {k: v for k, v in kwargs.items() if k not in OURS}
-        return self.run(on_denoised, **rest, **condition, latents=start, generator=generator)
+        return self.run(on_denoised, None, **rest, **condition, latents=start, generator=generator)
 
     def resume(
         self, clean: Tensor, strength: float, condition: Condition, kwargs: dict[str, Any], generator: torch.Generator,
@@ -156,7 +183,9 @@ class PipelineGenerator:
         noisy = scheduler.add_noise(clean, noise, timesteps[skip : skip + 1])
         # pipelines multiply what they are given by the scale of pure noise
         with self._starting_at(skip):
-            return self.regenerate(condition, noisy / self._noise_scale(), kwargs, generator, on_denoised)
+            made = self.regenerate(condition, noisy / self._noise_scale(), kwargs, generator, on_denoised)
+        made.resumed = True
+        return made
 
     def _noise_scale(self) -> float:
         return float(getattr(self.pipe.scheduler, "init_noise_sigma", 1.0))
@@ -198,6 +227,16 @@ class PipelineGenerator:
                     vars(scheduler)[name] = wrapper
             if hasattr(scheduler, "set_begin_index"):
                 scheduler._begin_index = None
+
+
+def _magnitude(outputs: list[Tensor], sample: Tensor) -> list[Tensor]:
+    """Of one step, [(B,)]; nothing where the denoiser was not asked twice per image, with and without the condition."""
+    if not outputs or sum(map(len, outputs)) != 2 * len(sample):
+        return []
+    first, second = torch.cat(outputs).float().chunk(2)
+    if first.ndim == sample.ndim:
+        first, second = (half[:, : sample.shape[1]] for half in (first, second))  # without a learned variance
+    return [(first - second).flatten(1).square().mean(1).sqrt()]
 
 
 # pipelines whose encode_prompt returns (prompt_embeds, negative_prompt_embeds)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steerclear.errors import ConfigError, InputError
+from steerclear.encoders import DEFAULT as DEFAULT_ENCODER
+from steerclear.encoders import encoder_name, load_encoder
+from steerclear.errors import InputError, LibraryError
 from steerclear.library.ingest import add
 from steerclear.library.schema import POLICIES, Policy
 from steerclear.library.store import Library
@@ -49,6 +52,14 @@ def add_command(
     captions: Annotated[
         Path | None, typer.Option(help="JSON object: path, file name or stem → caption.")
     ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of a new library, may be given several times: descriptor (default) or clip, which ship inside, "
+            "transformers:NAME_OR_FOLDER, sscd:FILE, vae:MODEL.",
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures embedded and committed together.")] = 64,
 ) -> None:
     """Add pictures, making the library if there is none. Pictures that are there already are skipped.
@@ -58,9 +69,10 @@ def add_command(
     \b
     steerclear library add art/ --library protected --owner Acme --tag mascot
     steerclear library add "scans/**/*.png" list.csv shard-0001.tar -l protected --policy withhold
+    steerclear library add art/ -l two-eyes --encoder descriptor --encoder clip
     """
     with one_line_errors():
-        encoders = _default_encoders()
+        encoders = _encoders(library, encoder or ())
         if not any(policy == p for p in POLICIES):
             raise InputError(f"policy {policy!r} is none of {', '.join(POLICIES)}")
         chosen: Policy = "withhold" if policy == "withhold" else "steer"
@@ -263,10 +275,16 @@ def restore(version: int, library: Where = DEFAULT) -> None:
     typer.echo(f"version {version} restored; the library holds {count}")
 
 
-def _default_encoders() -> list[Encoder]:
-    from steerclear.encoders import default_encoders
-
-    return list(default_encoders())
+def _encoders(library: str, names: Sequence[str]) -> list[Encoder]:
+    """The encoders that are named, else those of the library, else the one that a new library gets."""
+    if not names:
+        try:
+            names = [spec.name for spec in Library.open(library).encoders]
+        except LibraryError:
+            names = [
+                DEFAULT_ENCODER
+            ]  # there is none yet; where it is only damaged, opening it again will say so
+    return [load_encoder(encoder_name(name)) for name in names]
 
 
 def _search(library: Library, image: Path, count: int, name: str | None) -> list[tuple[str, float]]:
@@ -277,11 +295,7 @@ def _search(library: Library, image: Path, count: int, name: str | None) -> list
     from steerclear.library.search import Index
 
     spec = library.spec(name) if name else library.encoders[0]
-    encoder = next((e for e in _default_encoders() if e.name == spec.name), None)
-    if encoder is None:
-        raise ConfigError(
-            f"encoder {spec.name!r} is not installed; choose another of the library's with --encoder"
-        )
+    encoder = load_encoder(spec.name)
     library.check_encoder(encoder)
     with torch.no_grad():
         query = encoder(to_tensor(read_image(image), encoder.size)[None])

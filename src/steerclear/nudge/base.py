@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steerclear.generators import Condition, PipelineGenerator
+from steerclear.generators import Condition, Pass, PipelineGenerator
 
 
 @dataclass
@@ -57,11 +57,14 @@ class SteerTask:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A new picture, not yet verified. stopped: why the strategy ended, in words for the report."""
+    """A new picture, not yet verified. made: the pass that made it; stopped: why the strategy ended, for the report."""
 
-    image: Image.Image
-    latents: Tensor | None
+    made: Pass
     stopped: str
+
+    @property
+    def image(self) -> Image.Image:
+        return self.made.images[0]
 
 
 class Strategy(Protocol):

@@ -29,11 +29,7 @@ class ConditionNudge:
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         condition = nudged_condition(task, self.alpha, self.beta, self.gamma, self.iterations)
         made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed))
-        return Candidate(
-            made.images[0],
-            made.latents,
-            f"prompt embedding nudged towards {preferred_text(task)!r}",
-        )
+        return Candidate(made, f"prompt embedding nudged towards {preferred_text(task)!r}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Rewrite:
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         prompt = preferred_text(task)
         made = task.generator.regenerate(task.condition(prompt), task.start, task.kwargs, task.noise(seed))
-        return Candidate(made.images[0], made.latents, f"prompt rewritten to {prompt!r}")
+        return Candidate(made, f"prompt rewritten to {prompt!r}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class Resample:
         noise = task.noise(seed)
         start = torch.randn(task.start.shape, generator=noise).to(task.start)
         made = task.generator.regenerate(nudged_condition(task), start, task.kwargs, noise)
-        return Candidate(made.images[0], made.latents, f"new noise from seed {seed}")
+        return Candidate(made, f"new noise from seed {seed}")
 
 
 def nudged_condition(

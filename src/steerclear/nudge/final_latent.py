@@ -33,4 +33,4 @@ class FinalLatent:
         clean = minimise(objective, task.clean, iterations=self.iterations)
         condition = nudged_condition(task) if self.nudge_condition else task.condition()
         made = task.generator.resume(clean, self.strength, condition, task.kwargs, task.noise(seed))
-        return Candidate(made.images[0], made.latents, f"regenerated from {self.strength:.0%} of the noise")
+        return Candidate(made, f"regenerated from {self.strength:.0%} of the noise")

@@ -47,7 +47,7 @@ class Shield:
             raise ArithmeticError(
                 f"the final latent ended at {nearest:.2f}, inside the radius of {self.radius}"
             )
-        return Candidate(made.images[0], made.latents, f"projected at {pushed} of {steps} steps")
+        return Candidate(made, f"projected at {pushed} of {steps} steps")
 
 
 def distances(latent: Tensor, centres: Tensor) -> Tensor:

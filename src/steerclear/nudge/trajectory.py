@@ -51,4 +51,4 @@ class Trajectory:
 
         condition = nudged_condition(task) if self.nudge_condition else task.condition()
         made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed), push)
-        return Candidate(made.images[0], made.latents, f"pushed at {pushed} of {steps} steps")
+        return Candidate(made, f"pushed at {pushed} of {steps} steps")

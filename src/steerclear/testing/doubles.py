@@ -59,7 +59,7 @@ class MockFilter:
         verdicts: Verdict | Iterable[Verdict] | Callable[[Tensor], Verdict] = False,
         name: str = "mock",
         threshold: float = 0.5,
-        cost: str = "image",
+        cost: str = "network",
     ) -> None:
         self.name = name
         self.threshold = threshold

@@ -1,0 +1,177 @@
+"""Encoders from anywhere give unit-length embeddings, gradients, and a fingerprint that notices other weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import (
+    CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, Dinov2Config, Dinov2Model, SiglipConfig, SiglipModel,
+    SiglipTextConfig, SiglipVisionConfig,
+)  # fmt: skip
+
+from steerclear.encoders import check_embedding, encoder_name, load_encoder
+from steerclear.encoders.pretrained import LatentEncoder, SscdEncoder, TransformersEncoder
+from steerclear.errors import EncoderError, LibraryError
+from steerclear.library import Library, add
+from steerclear.loading import load_guard, open_encoders
+from steerclear.testing import tiny_pipeline
+
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+VISION = {**SMALL, "image_size": 32, "patch_size": 16}
+TEXT = {
+    **SMALL,
+    "vocab_size": 100,
+    "max_position_embeddings": 16,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+def models():
+    return {
+        "clip": CLIPModel(
+            CLIPConfig(
+                text_config=CLIPTextConfig(**TEXT).to_dict(),
+                vision_config=CLIPVisionConfig(**VISION).to_dict(),
+                projection_dim=8,
+            )
+        ),
+        "siglip": SiglipModel(
+            SiglipConfig(
+                text_config=SiglipTextConfig(**TEXT).to_dict(),
+                vision_config=SiglipVisionConfig(**VISION).to_dict(),
+            )
+        ),
+        "dinov2": Dinov2Model(Dinov2Config(**{**VISION, "patch_size": 14, "image_size": 28})),
+    }
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    for name, model in models().items():
+        model.save_pretrained(root / name)
+        side = model.config.vision_config.image_size if hasattr(model.config, "vision_config") else 28
+        settings = {
+            "crop_size": {"height": side, "width": side},
+            "image_mean": [0.4, 0.5, 0.6],
+            "image_std": [0.2] * 3,
+        }
+        (root / name / "preprocessor_config.json").write_text(json.dumps(settings))
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 8))
+    torch.jit.script(network).save(str(root / "sscd.torchscript.pt"))
+    tiny_pipeline("sd1").save_pretrained(root / "pipeline")
+    return root
+
+
+@pytest.fixture(
+    params=[
+        "transformers:clip",
+        "transformers:siglip",
+        "transformers:dinov2",
+        "sscd:sscd.torchscript.pt",
+        "vae:pipeline",
+    ]
+)
+def name(request, folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    return encoder_name(request.param)
+
+
+def images(count=2, size=40, seed=0):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_every_encoder_gives_unit_length_gradients_and_the_same_fingerprint_again(name):
+    encoder = load_encoder(name)
+    pixels = images().requires_grad_()
+    embedding = check_embedding(encoder(pixels), encoder, 2)
+    embedding[:, 0].sum().backward()
+    assert encoder.differentiable
+    assert bool(pixels.grad.abs().sum() > 0)
+    assert load_encoder(name).fingerprint == encoder.fingerprint
+    assert encoder.name == name
+
+
+def test_an_image_does_not_depend_on_its_batch(name):
+    encoder = load_encoder(name)
+    with torch.no_grad():
+        together, alone = encoder(images(3)), encoder(images(3)[1:2])
+    assert torch.allclose(together[1:2], alone, atol=1e-5)
+
+
+def test_clip_features_and_preprocessing_are_those_of_transformers(folders):
+    encoder = TransformersEncoder.load(folders / "clip")
+    pixels = images(size=32)
+    with torch.no_grad():
+        want = encoder.model.get_image_features(
+            pixel_values=(pixels - torch.tensor([0.4, 0.5, 0.6])[:, None, None]) / 0.2
+        )
+        want = want if isinstance(want, torch.Tensor) else want.pooler_output
+        assert torch.allclose(encoder(pixels), want / want.norm(dim=1, keepdim=True), atol=1e-6)
+
+
+def test_other_weights_have_another_fingerprint_and_a_library_refuses_them(folders, tmp_path):
+    first = TransformersEncoder.load(folders / "clip", "eye")
+    library = Library.create(tmp_path / "library", [first])
+    models()["clip"].save_pretrained(tmp_path / "other")
+    (tmp_path / "other" / "preprocessor_config.json").write_text(
+        (folders / "clip/preprocessor_config.json").read_text()
+    )
+    other = TransformersEncoder.load(tmp_path / "other", "eye")
+    assert other.fingerprint != first.fingerprint
+    with pytest.raises(LibraryError, match="cannot be compared"):
+        library.check_encoder(other)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ("resnet", "there is no encoder 'resnet'"), ("sscd:", "there is no encoder"), ("sscd:nowhere.pt", "nowhere.pt"),
+        ("transformers:./nowhere", "nowhere"),
+    ],
+)  # fmt: skip
+def test_an_encoder_that_is_not_there_is_named(wrong, named):
+    with pytest.raises(EncoderError, match=named):
+        load_encoder(encoder_name(wrong))
+
+
+def test_a_file_that_is_no_torchscript_is_named(tmp_path):
+    (tmp_path / "sscd.pt").write_bytes(b"no network")
+    with pytest.raises(EncoderError, match="no TorchScript"):
+        SscdEncoder.load(tmp_path / "sscd.pt")
+
+
+def test_texts_lie_in_the_space_of_the_pictures_or_are_refused(folders):
+    with pytest.raises(EncoderError, match="knows no texts"):
+        TransformersEncoder.load(folders / "dinov2").texts(["a fox"])
+
+
+def test_a_library_of_two_encoders_opens_by_itself_and_asks_to_be_calibrated(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(folders)
+    names = [encoder_name("vae:pipeline"), encoder_name("transformers:dinov2")]
+    encoders = [load_encoder(one) for one in names]
+    library = Library.create(tmp_path / "library", encoders)
+    picture = tmp_path / "picture.png"
+    tiny = tiny_pipeline("sd1")
+    tiny("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(1)).images[0].save(picture)
+    add(library, [picture], encoders)
+    monkeypatch.chdir(tmp_path)
+    assert [e.name for e in open_encoders(Library.open(tmp_path / "library"))] == names
+    with pytest.raises(LibraryError, match="steerclear calibrate"):
+        load_guard(folders / "pipeline", library=tmp_path / "library")
+    thresholds = {"nearest": 0.999, f"nearest {names[1]}": 0.999, "pixel": 0.99, "tiled": 0.99}
+    library.write_note("calibration", {"thresholds": thresholds})
+    guard = load_guard(folders / "pipeline", library=tmp_path / "library")
+    found = guard.check(
+        [tiny("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(1)).images[0]]
+    )[0]
+    assert [(d.filter, d.flagged) for d in found] == [(n, True) for n in thresholds]
+
+
+def test_the_latent_encoder_takes_a_loaded_pipeline():
+    encoder = LatentEncoder.of(tiny_pipeline("sd1"), size=64)
+    assert check_embedding(encoder(images()), encoder, 2).shape == (2, encoder.dim)

@@ -1,0 +1,181 @@
+"""Filters in order of their cost, prompts and passes among them: cheap ones spare the dear, and none is waved through."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from steerclear.errors import ConfigError
+from steerclear.filters import MemorizationFilter, PromptFilter, judge
+from steerclear.filters.prompt import normalised
+from steerclear.guard import Guard
+from steerclear.nudge import Ladder
+from steerclear.nudge.ladder import strategies
+from steerclear.steering import generators
+from steerclear.testing import MockFilter, tiny_pipeline
+from steerclear.types import Outcome
+
+FAST = {"num_inference_steps": 3, "guidance_scale": 4.0}
+SHORT = Ladder(strategies(("condition", "final-latent+condition", "resample")))
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny_pipeline("sd1")
+
+
+def plain(pipe, prompts, seeds):
+    return pipe(prompts, generator=generators(seeds), **FAST).images
+
+
+def pictures(count):
+    return [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(count)]
+
+
+@given(
+    library=st.lists(st.sampled_from([True, False, math.nan]), min_size=1, max_size=6),
+    network=st.lists(st.sampled_from([True, False, RuntimeError("gone")]), min_size=6, max_size=6),
+)
+def test_a_network_filter_sees_exactly_what_the_library_filters_leave_clear(library, network):
+    cheap, dear = MockFilter(library, cost="library"), MockFilter(network)
+    found = judge([dear, cheap], pictures(len(library)))
+    clear = [verdict is False for verdict in library]
+    assert dear.count == sum(clear)
+    for row, left in zip(found, clear, strict=True):
+        assert len(row) == (2 if left else 1)  # the detections say which filters ran
+        assert any(d.flagged for d in row) or left
+
+
+def test_a_picture_that_is_flagged_already_is_still_compared_with_the_library():
+    known = judge([MockFilter(True)], pictures(1))
+    cheap, dear = MockFilter(False, name="library", cost="library"), MockFilter(False)
+    (row,) = judge([cheap, dear], pictures(1), known)
+    assert [d.filter for d in row] == ["mock", "library"]
+    assert dear.count == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "flagged"),
+    [
+        ("a photo of Mickey Mouse", True), ("MICKEY  MOUSE!", True), ("mickéy mouse", True), ("ｍｉｃｋｅｙ mouse", True),
+        ("micky mouse in the park", True), ("mickey-mouse", True), ("a mouse", False), ("a mickey finn", False),
+        ("mickey", False), ("a dog in the park", False),
+    ],
+)  # fmt: skip
+def test_a_prompt_filter_knows_its_entries_by_word_and_nearly_by_word(prompt, flagged):
+    (found,) = PromptFilter.of(["mickey mouse"]).check_prompts([prompt])
+    assert found.flagged == flagged
+    assert found.matched == "mickey mouse"
+
+
+def test_a_short_entry_is_matched_as_whole_words_only():
+    found = PromptFilter.of(["fox"]).check_prompts(["a fox", "a box", "foxes"])
+    assert [d.flagged for d in found] == [True, False, False]
+
+
+@given(st.text(min_size=1, max_size=30).filter(normalised), st.text(max_size=30), st.text(max_size=30))
+def test_whatever_surrounds_an_entry_it_is_found(entry, before, after):
+    assert PromptFilter.of([entry], 1.0).check_prompts([f"{before} {entry} {after}"])[0].flagged
+
+
+def test_a_blocklist_file_holds_one_text_a_line_and_an_entry_without_letters_is_refused(tmp_path):
+    (tmp_path / "blocked.txt").write_text("# ours\nmickey mouse\n\nthe acme fox\n")
+    assert [k for k, _ in PromptFilter.from_file(tmp_path / "blocked.txt").entries] == [
+        "mickey mouse",
+        "the acme fox",
+    ]
+    with pytest.raises(ConfigError, match="every prompt"):
+        PromptFilter.of(["!!"])
+
+
+def test_a_blocked_prompt_is_left_after_one_step_and_steered(pipe):
+    guard = Guard(pipe, [PromptFilter.of(["acme fox"]), MockFilter(False)], ladder=SHORT)
+    out = guard("the acme fox mascot", generator=generators([1]), **FAST)
+    report = out.reports[0]
+    assert report.outcome == Outcome.STEERED
+    assert report.nfe - sum(a.nfe for a in report.attempts) == 2  # one guided step instead of three
+    assert report.matched == "acme fox"
+    assert out.images[0].tobytes() != plain(pipe, "the acme fox mascot", [1])[0].tobytes()
+
+
+def test_a_blocked_prompt_of_a_batch_leaves_the_others_bit_identical(pipe):
+    prompts = ["the acme fox", "a bear", "an owl"]
+    want = plain(pipe, prompts, [1, 2, 3])
+    guard = Guard(pipe, [PromptFilter.of(["acme fox"]), MockFilter(False)], ladder=SHORT)
+    out = guard(prompts, generator=generators([1, 2, 3]), **FAST)
+    assert [r.outcome for r in out.reports] == ["steered", "clear", "clear"]
+    assert [i.tobytes() for i in out.images[1:]] == [p.tobytes() for p in want[1:]]
+
+
+def test_a_prompt_filter_that_breaks_flags_every_prompt(pipe):
+    class Broken(PromptFilter):
+        def check_prompts(self, prompts):
+            raise RuntimeError("no block-list")
+
+    out = Guard(pipe, [Broken(()), MockFilter(False)], ladder=Ladder(()))(
+        "a fox", generator=generators([1]), **FAST
+    )
+    assert out.images == [None]
+    assert "no block-list" in out.reports[0].detections[0].error
+
+
+def test_a_guard_of_prompt_filters_alone_is_refused_since_nobody_would_look_at_the_picture(pipe):
+    with pytest.raises(ConfigError, match="see no picture"):
+        Guard(pipe, [PromptFilter.of(["acme fox"])])
+    with pytest.raises(ConfigError, match="is no filter"):
+        Guard(pipe, [MockFilter(False), "nearest"])
+
+
+def magnitudes(pipe, steps, prompt="a fox", seeds=(1, 2)):
+    """The score by hand: the denoiser's two halves, as the pipeline gets them."""
+    seen = []
+    handle = pipe.unet.register_forward_hook(lambda m, a, k, out: seen.append(out[0]), with_kwargs=True)
+    try:
+        plain(pipe, [prompt] * len(seeds), seeds)
+    finally:
+        handle.remove()
+    each = [
+        (half[1] - half[0]).flatten(1).square().mean(1).sqrt() for half in (s.chunk(2) for s in seen[:steps])
+    ]
+    return torch.stack(each).mean(0)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_memorization_score_is_the_guidance_at_the_first_steps(pipe, steps):
+    want = magnitudes(pipe, steps)
+    guard = Guard(pipe, [MemorizationFilter(1e9, steps)])
+    out = guard(["a fox"] * 2, generator=generators([1, 2]), **FAST)
+    assert [r.outcome for r in out.reports] == ["clear", "clear"]
+    assert [r.detections[0].score for r in out.reports] == pytest.approx(want.tolist())
+    assert [i.tobytes() for i in out.images] == [i.tobytes() for i in plain(pipe, ["a fox"] * 2, [1, 2])]
+
+
+def test_a_memorized_pass_is_left_at_once_and_what_replaces_it_is_judged_the_same_way(pipe):
+    score = float(magnitudes(pipe, 1, seeds=(1,))[0])
+    guard = Guard(pipe, [MemorizationFilter(score * 0.999), MockFilter(False)], ladder=SHORT)
+    report = guard("a fox", generator=generators([1]), **FAST).reports[0]
+    assert report.nfe - sum(a.nfe for a in report.attempts) == 2
+    for attempt in report.attempts:
+        assert attempt.after[0].filter == "memorization"
+        assert attempt.passed == (attempt.after[0].score < score * 0.999)
+
+
+@pytest.mark.parametrize("options", [{"guidance_scale": 1.0}, {"num_inference_steps": 2}])
+def test_a_memorization_filter_that_cannot_see_flags(pipe, options):
+    guard = Guard(pipe, [MemorizationFilter(1e9, steps=3)], ladder=Ladder(()))
+    out = guard("a fox", generator=generators([1]), **{**FAST, **options})
+    assert out.images == [None]
+    assert "guided in" in out.reports[0].detections[0].error
+
+
+def test_a_pass_resumed_from_a_lower_noise_level_is_flagged_by_the_memorization_filter(pipe):
+    ladder = Ladder(strategies(("final-latent+condition",)))
+    guard = Guard(pipe, [MemorizationFilter(1e9), MockFilter([True, False])], ladder=ladder)
+    report = guard("a fox", generator=generators([1]), **FAST).reports[0]
+    assert report.outcome == Outcome.WITHHELD
+    assert "lower noise level" in report.attempts[0].after[0].error
