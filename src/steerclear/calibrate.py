@@ -22,7 +22,7 @@ EARLY_STEPS = 6  # steps at which an early verdict is considered
 COPIES_CAUGHT = 0.99  # share of known copies that the final filters must flag
 CLEAR_FLAGGED = 0.005  # share of ordinary generations that they may flag
 STRICT_FLAGGED = (
-    0.01  # share of ordinary generations that the strict thresholds for steered pictures would flag
+    0.03  # share of ordinary generations that the strict thresholds for steered pictures would flag
 )
 EARLY_CAUGHT = 0.95  # share of known copies that an early verdict should catch to be worth its step
 

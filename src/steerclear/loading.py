@@ -132,8 +132,7 @@ def filters_with(
     filters: list[Filter] = []
     for number, encoder in enumerate(encoders):
         name = "nearest" if number == 0 else f"nearest {encoder.name}"
-        ids, vectors = shelf.vectors(encoder.name)
-        filters.append(NearestFilter(encoder, tuple(ids), vectors, threshold(name), prefix + name))
+        filters.append(NearestFilter(encoder, shelf.index(encoder.name), threshold(name), prefix + name))
     names, thumbnails = shelf.thumbnails()
     return [
         *filters,

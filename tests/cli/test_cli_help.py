@@ -15,7 +15,7 @@ from cli_doubles import stand_in
 from steerclear import __version__, emoji, loading
 from steerclear.cli import main
 
-COMMANDS = ("generate", "check", "replay", "train-emoji")
+COMMANDS = ("generate", "check", "replay", "calibrate", "train-emoji")
 
 
 def help_of(capsys, *words):
@@ -36,10 +36,12 @@ def desk(request, shelf, tmp_path, monkeypatch):
         stand_in(shelf, monkeypatch.setattr)
     monkeypatch.chdir(tmp_path)
     Path("model").symlink_to(emoji.MODEL_FOLDER)
-    Path("protected").symlink_to(loading.LIBRARY_FOLDER)
+    shutil.copytree(loading.LIBRARY_FOLDER, "protected")
     Path("prompts.txt").write_text("a cat, noto style\n\na bear, noto style\n")
     assert main(["generate", "a cat, noto style", "--out", "first"]) == 0
-    for name in ("picture.png", "sketch.png"):
+    Path("ordinary.txt").write_text("a cat, noto style\na bear, noto style\n")
+    Path("photos").mkdir()
+    for name in ("picture.png", "sketch.png", "photos/garden.png", "photos/street.png"):
         shutil.copy("first/0000-0.png", name)
     return tmp_path
 

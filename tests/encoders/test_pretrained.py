@@ -7,8 +7,16 @@ import json
 import pytest
 import torch
 from transformers import (
-    CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, Dinov2Config, Dinov2Model, SiglipConfig, SiglipModel,
-    SiglipTextConfig, SiglipVisionConfig,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    Dinov2Config,
+    Dinov2Model,
+    SiglipConfig,
+    SiglipModel,
+    SiglipTextConfig,
+    SiglipVisionConfig,
 )  # fmt: skip
 
 from steerclear.encoders import check_embedding, encoder_name, load_encoder

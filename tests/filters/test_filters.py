@@ -19,6 +19,7 @@ from steerclear.filters import (
 )
 from steerclear.filters.base import to_tensor
 from steerclear.filters.nearest import fit
+from steerclear.library import Index
 from steerclear.testing import FakeEncoder, MockFilter
 
 
@@ -46,7 +47,7 @@ def test_tiled_l2_finds_the_one_tile_that_differs_where_plain_l2_averages_it_awa
 
 def test_the_nearest_filter_names_the_item_and_flags_from_its_threshold_on():
     encoder, shelf = FakeEncoder(), images(5)
-    one = NearestFilter(encoder, tuple("abcde"), encoder(fit(shelf, encoder.size)), threshold=0.999)
+    one = NearestFilter(encoder, Index(tuple("abcde"), encoder(fit(shelf, encoder.size))), threshold=0.999)
     found = one.check(torch.cat([shelf[3:4], images(1, 9)]))
     assert (found[0].flagged, found[0].matched) == (True, "d")
     assert found[0].score == pytest.approx(1.0)
@@ -55,7 +56,11 @@ def test_the_nearest_filter_names_the_item_and_flags_from_its_threshold_on():
 
 def test_an_empty_library_flags_nothing():
     empty = torch.empty(0, 16)
-    for one in (NearestFilter(FakeEncoder(), (), empty, 0.5), PixelFilter((), empty), TiledFilter((), empty)):
+    for one in (
+        NearestFilter(FakeEncoder(), Index((), torch.empty(0, 16)), 0.5),
+        PixelFilter((), empty),
+        TiledFilter((), empty),
+    ):
         assert not one.check(images(2))[1].flagged
 
 
@@ -73,7 +78,7 @@ def test_an_encoder_that_returns_nan_is_an_error_and_an_error_flags():
         def __call__(self, batch):
             return super().__call__(batch) * float("nan")
 
-    one = NearestFilter(Broken(), ("a",), torch.eye(1, 16), 0.5)
+    one = NearestFilter(Broken(), Index(("a",), torch.eye(1, 16)), 0.5)
     with pytest.raises(EncoderError):
         one.check(images(1))
     found = inspect([one], [picture()])[0]

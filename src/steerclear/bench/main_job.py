@@ -28,7 +28,11 @@ from steerclear.filters.base import flagged
 from steerclear.guard import Guard
 
 STEPS, GUIDANCE = 25, 4.0
-PLANTED_SEED, ORDINARY_SEED = 20_000, 30_000  # neither training nor calibration drew these
+PLANTED_SEED, ORDINARY_SEED, PARAPHRASE_SEED = (
+    20_000,
+    30_000,
+    35_000,
+)  # neither training nor calibration drew these
 
 
 def generator(seed: int) -> torch.Generator:
@@ -92,16 +96,40 @@ def ordinary(guard: Guard, count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def paraphrases(guard: Guard, judge: Judge, seeds: int) -> list[dict[str, Any]]:
+    """Plain pictures of paraphrased planted prompts, judged against the planted prompt itself.
+
+    No plain picture of a planted prompt is clear, so that these are the clear pictures that steered ones compare with.
+    """
+    planted_prompt = {file: prompt for prompt, file in read_prompts("planted")}
+    todo = [
+        (prompt, file, PARAPHRASE_SEED + s) for prompt, file in read_prompts("template") for s in range(seeds)
+    ]
+    rows = []
+    for prompt, file, seed in track(todo, "paraphrases"):
+        plain = guard.pipe(
+            prompt, generator=generator(seed), num_inference_steps=STEPS, guidance_scale=GUIDANCE
+        ).images[0]
+        rows.append({
+            "prompt": prompt, "file": file, "seed": seed, "flagged": flagged(guard.check([plain])[0]),
+            "plain": vars_of(judge(plain, planted_prompt[file], file)),
+        })  # fmt: skip
+    return rows
+
+
 def vars_of(verdict: Any) -> dict[str, Any]:
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in vars(verdict).items()}
 
 
-def summary(rows: list[dict[str, Any]], clear: list[dict[str, Any]], guard: Guard) -> dict[str, Any]:
-    """The figures of the table."""
+def summary(
+    rows: list[dict[str, Any]], clear: list[dict[str, Any]], other: list[dict[str, Any]], guard: Guard
+) -> dict[str, Any]:
+    """The figures of the table. other: of `paraphrases`."""
     hit = [r for r in rows if r["outcome"] != "clear"]
     out = [r for r in rows if r["handed_out"]]
     steered = [r for r in out if r["outcome"] == "steered"]
-    resampled = [r for r in rows if not r["plain_flagged"]]
+    free = [r for r in other if not r["flagged"]]
+    both = {r["file"] for r in free} & {r["file"] for r in steered}
     ranks = [r["handed_out"]["rank"] for r in steered if r["handed_out"]["rank"] is not None]
     plain_ranks = [r["plain"]["rank"] for r in hit if r["plain"]["rank"] is not None]
     threshold = next(f.threshold for f in guard.filters if f.name == "nearest")
@@ -119,7 +147,9 @@ def summary(rows: list[dict[str, Any]], clear: list[dict[str, Any]], guard: Guar
         "overhead_median": round(statistics.median(overheads), 3), "overhead_p95": round(p95, 3),
         "wall_median": round(statistics.median([r["wall"] for r in hit] or [float("nan")]), 3),
         "alignment_steered": mean(r["handed_out"]["alignment"] for r in steered),
-        "alignment_resampled_clear": mean(r["plain"]["alignment"] for r in resampled), "resampled_clear": len(resampled),
+        "clear_paraphrases": len(free), "of_paraphrases": len(other), "their_items": len(both),
+        "alignment_clear_paraphrases": mean(r["plain"]["alignment"] for r in free if r["file"] in both),
+        "alignment_steered_same_items": mean(r["handed_out"]["alignment"] for r in steered if r["file"] in both),
         "alignment_plain": mean(r["plain"]["alignment"] for r in rows),
         "concept_top5_steered": share(r < 5 for r in ranks), "concept_top5_plain": share(r < 5 for r in plain_ranks),
         "passed_by": {name: sum(r["rungs"][-1:] == [name] for r in steered) for name in {x for r in steered for x in r["rungs"][-1:]}},
@@ -186,7 +216,8 @@ def main() -> None:
     args = parser.parse_args()
     guard, judge = Guard.default(), Judge()
     rows, clear = planted(guard, judge, args.seeds), ordinary(guard, args.ordinary)
-    figures = summary(rows, clear, guard)
+    other = paraphrases(guard, judge, max(1, args.seeds // 4))
+    figures = summary(rows, clear, other, guard)
     args.out.mkdir(parents=True, exist_ok=True)
     sheet(rows, args.out / "main-job.png")
     for row in rows:
@@ -196,7 +227,13 @@ def main() -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    document = {"environment": environment, "summary": figures, "planted": rows, "ordinary": clear}
+    document = {
+        "environment": environment,
+        "summary": figures,
+        "planted": rows,
+        "ordinary": clear,
+        "paraphrases": other,
+    }
     (args.out / "main-job.json").write_text(json.dumps(document, indent=1) + "\n")
     text = table(
         figures, f"python -m steerclear.bench.main_job --seeds {args.seeds} --ordinary {args.ordinary}"

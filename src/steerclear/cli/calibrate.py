@@ -99,7 +99,7 @@ def calibrate(
             raise InputError(f"there are no pictures in {', '.join(map(repr, clean))}; give clean ones")
         copied = scored(makers.pictures(copies) if copies else altered(shelf.thumbnails()[1]))
         document, bounds = at_rate(ordinary, copied, fpr)
-        document["evidence"] |= {"encoders": [str(spec) for spec in shelf.encoders], "clean": list(clean)}
+        document["evidence"] |= {"encoders": [str(spec) for spec in shelf.encoders], "sources": list(clean)}
         old = shelf.read_note("calibration") or {}
         # the early verdict belongs to a model, and what pulls to its prompts: neither is touched here
         kept: dict[str, Any] = {k: old[k] for k in ("early", "alternatives", "model") if k in old}

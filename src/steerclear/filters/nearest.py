@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steerclear.encoders.base import Encoder, check_embedding
-from steerclear.library.search import nearest
+from steerclear.library.approximate import LanceIndex
+from steerclear.library.search import Index
 from steerclear.types import Detection
 
 
@@ -17,25 +18,21 @@ from steerclear.types import Detection
 class NearestFilter:
     """Cosine to the nearest protected item in an encoder's space.
 
-    ids: N item names; vectors: (N, D) unit length, made by this very encoder. An empty library flags nothing.
+    index: the items' vectors, made by this very encoder, in memory or on disk. An empty one flags nothing.
     """
 
     encoder: Encoder
-    ids: tuple[str, ...]
-    vectors: Tensor
+    index: Index | LanceIndex
     threshold: float
     name: str = "nearest"
     cost: ClassVar[str] = "library"
 
     def check(self, images: Tensor) -> list[Detection]:
-        if not self.ids:
+        if not len(self.index):
             return [Detection(self.name, False, -1.0, self.threshold)] * len(images)
         embedding = check_embedding(self.encoder(fit(images, self.encoder.size)), self.encoder, len(images))
-        scores, indices = nearest(embedding, self.vectors, 1)
-        return [
-            Detection(self.name, float(s) >= self.threshold, float(s), self.threshold, self.ids[int(i)])
-            for s, i in zip(scores[:, 0], indices[:, 0], strict=True)
-        ]
+        best = [row[0] for row in self.index.matches(embedding, 1)]
+        return [Detection(self.name, s >= self.threshold, s, self.threshold, item) for item, s in best]
 
 
 def fit(images: Tensor, size: int) -> Tensor:

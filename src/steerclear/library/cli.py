@@ -231,6 +231,20 @@ def verify(
 
 
 @app.command()
+def index(library: Where = DEFAULT) -> None:
+    """Build the approximate index that very large libraries are searched by; build it anew after adding many.
+
+    \b
+    steerclear library index -l protected
+    """
+    with one_line_errors():
+        opened = Library.open(library)
+        names = opened.build_index()
+        count = len(opened)
+    typer.echo(f"{count} items indexed for {' and '.join(names)}")
+
+
+@app.command()
 def export(file: Annotated[Path, typer.Argument(help="A .parquet file.")], library: Where = DEFAULT) -> None:
     """Write everything, vectors and thumbnails included, to a Parquet file that `add` can read again.
 
@@ -292,14 +306,13 @@ def _search(library: Library, image: Path, count: int, name: str | None) -> list
 
     from steerclear.encoders.base import check_embedding
     from steerclear.library.images import read_image, to_tensor
-    from steerclear.library.search import Index
 
     spec = library.spec(name) if name else library.encoders[0]
     encoder = load_encoder(spec.name)
     library.check_encoder(encoder)
     with torch.no_grad():
         query = encoder(to_tensor(read_image(image), encoder.size)[None])
-    return Index.of(library, spec.name).matches(check_embedding(query, encoder, 1), count)[0]
+    return library.index(spec.name).matches(check_embedding(query, encoder, 1), count)[0]
 
 
 def _captions(path: Path | None) -> dict[str, str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import LibraryError
-from steerclear.library import notes
+from steerclear.library import approximate, notes
+from steerclear.library.approximate import LanceIndex
 from steerclear.library.schema import (
     ITEM_COLUMNS,
     POLICIES,
@@ -26,6 +27,7 @@ from steerclear.library.schema import (
     read_specs,
     to_arrow,
 )
+from steerclear.library.search import Index
 from steerclear.library.table import (
     ITEMS,
     connect,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from steerclear.encoders.base import Encoder
 
 MANY_FRAGMENTS = 64
+EXACT_UP_TO = 1_000_000  # items whose vectors are compared in memory; see docs/benchmarks/scale.md
 FOREVER = timedelta(days=36500)  # compaction would otherwise drop the versions that `restore` promises
 
 
@@ -140,6 +143,30 @@ class Library:
         )
         check_unit_length(vectors, spec.name)  # a damaged vector would silently protect nothing
         return rows["id"].to_pylist(), vectors
+
+    def index(self, encoder_name: str) -> Index | LanceIndex:
+        """What answers for the nearest items: everything in memory, or beyond EXACT_UP_TO items the index, if built."""
+        spec = self.spec(encoder_name)
+        if len(self) > EXACT_UP_TO:
+            with lance_errors(self.uri):
+                if approximate.has_index(self._table, spec.column):
+                    return LanceIndex(self.uri, self._table, spec.column)
+        return Index.of(self, encoder_name)
+
+    def build_index(self) -> list[str]:
+        """Make or renew the approximate index of each encoder; their names. LibraryError for a library that is too small.
+
+        Rows that are added later are found as well, by comparing each of them: renew it when they have become many.
+        """
+        if len(self) < approximate.LEAST_ROWS:
+            raise LibraryError(
+                f"the library at {self.uri!r} holds {len(self)}; an index is made from {approximate.LEAST_ROWS} on, below "
+                "that comparing everything is faster"
+            )
+        with write_lock(self.uri), lance_errors(self.uri):
+            for spec in self.encoders:
+                approximate.build(self._table, spec.column)
+        return [spec.name for spec in self.encoders]
 
     def thumbnails(self) -> tuple[list[str], Tensor]:
         """ids and (N, 3, 64, 64) float32 pictures in [0, 1]."""

@@ -1,0 +1,83 @@
+"""Nearest pictures of a library too large for memory: Lance's index proposes candidates, exact cosines decide among them.
+
+The index keeps one bit per dimension (RaBitQ, Gao & Long, SIGMOD 2024), so that all its partitions can be scanned; what
+the bits rank first is fetched in full and compared exactly. Rows that were added since it was built are compared exactly
+as well. What it may miss is measured in docs/benchmarks/scale.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from steerclear.errors import EncoderError
+from steerclear.library.table import lance_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LEAST_ROWS = 10_000  # below, an index would be slower than comparing everything
+ROWS_PER_PARTITION = 8192
+CANDIDATES = 64  # compared exactly, for each match that is asked for
+
+
+def build(table: Any, column: str) -> None:
+    """Make or renew the index of a vector column."""
+    from lancedb.index import IvfRq
+
+    partitions = max(1, table.count_rows() // ROWS_PER_PARTITION)
+    table.create_index(column, config=IvfRq(distance_type="cosine", num_partitions=partitions), replace=True)
+
+
+def has_index(table: Any, column: str) -> bool:
+    """Whether a vector column has an index."""
+    return any(column in index.columns for index in table.list_indices())
+
+
+@dataclass(frozen=True, slots=True)
+class LanceIndex:
+    """The indexed vectors of one encoder, left on disk or object storage.
+
+    probes: partitions that are scanned, all by default; candidates: see CANDIDATES.
+    """
+
+    uri: str
+    table: Any
+    column: str
+    probes: int | None = None
+    candidates: int = CANDIDATES
+
+    def __len__(self) -> int:
+        with lance_errors(self.uri):
+            return int(self.table.count_rows())
+
+    def matches(self, queries: Tensor, k: int = 1) -> list[list[tuple[str, float]]]:
+        """For each query (Q, D) of unit length the k best (id, cosine), best first.
+
+        Raises EncoderError for a query that is not finite, which would match nothing and pass as clear.
+        """
+        import torch
+
+        if queries.ndim != 2 or not bool(torch.isfinite(queries).all()):
+            raise EncoderError(
+                f"a query embedding of shape {tuple(queries.shape)} is no finite (Q, D); it cannot be judged"
+            )
+        return [self._one(query, k) for query in queries.float().cpu()]
+
+    def _one(self, query: Tensor, k: int) -> list[tuple[str, float]]:
+        import torch
+
+        with lance_errors(self.uri):
+            search = (
+                self.table.search(query.numpy(), vector_column_name=self.column)
+                .distance_type("cosine")
+                .refine_factor(self.candidates)
+            )
+            probes = self.probes or max(1, len(self) // ROWS_PER_PARTITION)
+            rows = search.nprobes(probes).select(["id", self.column]).limit(k).to_arrow()
+        if not len(rows):
+            return []
+        flat = rows[self.column].combine_chunks().flatten()
+        vectors = torch.tensor(flat.to_numpy(zero_copy_only=False)).reshape(len(rows), -1)
+        found = zip(rows["id"].to_pylist(), (vectors @ query).tolist(), strict=True)
+        return sorted(found, key=lambda pair: -pair[1])
