@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
 DEMO := out/demo
 
 export HF_HUB_OFFLINE ?= 1
@@ -10,10 +11,14 @@ export HF_HUB_OFFLINE ?= 1
 .PHONY: demo test check format
 .DEFAULT_GOAL := demo
 
-# set up once, and again only when what is to be installed has changed
+# set up once, and again only when what is to be installed has changed; the demo needs less than the tests do
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "steerclear needs Python 3.11 or newer, not %d.%d: make PYTHON=python3.12" % sys.version_info[:2] or 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(READY_DEV): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -24,14 +29,14 @@ demo: $(READY)
 	@$(BIN)/steerclear generate --prompts $(DEMO)/prompts.txt --compare --out $(DEMO) || test $$? -eq 3
 	@echo "The pictures lie in $(DEMO). Look at $(DEMO)/compare.png: protected, plain pipeline, handed out."
 
-test: $(READY)
+test: $(READY_DEV)
 	$(BIN)/python -m pytest
 
-check: $(READY)
+check: $(READY_DEV)
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(READY_DEV)
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests

@@ -40,11 +40,11 @@ def plain(pipe, prompt, seeds, **kwargs):
 
 
 def protected_by(pipe, images):
-    return Protected(pipe, [f"item-{i}" for i in range(len(images))], to_tensor(images))
+    return Protected(pipe, {f"item-{i}": pixels for i, pixels in enumerate(to_tensor(images))})
 
 
 def early_verdict(pipe, protected, threshold, **settings):
-    latents = protected.latents(protected.ids, latent_like(pipe))
+    latents = protected.latents(tuple(protected.pictures), latent_like(pipe))
     settings = {
         "step": 0,
         "scheduler": type(pipe.scheduler).__name__,
@@ -52,7 +52,7 @@ def early_verdict(pipe, protected, threshold, **settings):
         "guidance": 4.0,
         **settings,
     }
-    return EarlyVerdict(protected.ids, latents, threshold, **settings)
+    return EarlyVerdict(tuple(protected.pictures), latents, threshold, **settings)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -184,7 +184,7 @@ def test_an_early_verdict_is_silent_under_settings_that_it_was_not_calibrated_fo
 
 def test_an_item_whose_policy_is_to_withhold_is_never_steered(pipe):
     picture = plain(pipe, "a fox", [1])
-    protected = Protected(pipe, ["private"], to_tensor(picture), ["private"])
+    protected = Protected(pipe, {"private": to_tensor(picture)[0]}, ["private"])
     found = Detection("mock", True, 1.0, 0.5, "private")
     out = Guard(pipe, [MockFilter([found, False])], protected=protected)(
         "a fox", generator=generators([1]), **FAST

@@ -17,8 +17,10 @@ from steerclear.encoders import DEFAULT, Encoder, load_encoder
 from steerclear.encoders.embedded import fingerprint
 from steerclear.errors import LibraryError, ModelError
 from steerclear.filters import EarlyVerdict, Filter, NearestFilter, PixelFilter, TiledFilter
+from steerclear.filters.pixel import Everything, Gallery, Nominated
 from steerclear.guard import Guard
 from steerclear.library import Library
+from steerclear.library.pictures import IN_MEMORY
 from steerclear.nudge.ladder import Budget, Ladder, strategies
 from steerclear.protected import Protected
 
@@ -63,10 +65,7 @@ def _load_guard(
     shelf = library if isinstance(library, Library) else Library.open(library or LIBRARY_FOLDER)
     encoders = open_encoders(shelf)
     own = shelf.read_note("calibration")
-    ids, thumbnails = shelf.thumbnails()
-    protected = Protected(
-        pipe, ids, thumbnails, [item.id for item in shelf.items() if item.policy == "withhold"]
-    )
+    protected = Protected(pipe, shelf.pictures(), shelf.ids("withhold"))
     chosen = (
         ladder if isinstance(ladder, Ladder) else Ladder() if ladder is None else Ladder(strategies(ladder))
     )
@@ -129,15 +128,20 @@ def filters_with(
             )
         return float(value)
 
-    filters: list[Filter] = []
+    filters: list[NearestFilter] = []
     for number, encoder in enumerate(encoders):
         name = "nearest" if number == 0 else f"nearest {encoder.name}"
         filters.append(NearestFilter(encoder, shelf.index(encoder.name), threshold(name), prefix + name))
-    names, thumbnails = shelf.thumbnails()
+    gallery: Gallery
+    if len(shelf) > IN_MEMORY:
+        gallery = Nominated(encoders[0], filters[0].index, shelf.pictures())
+    else:
+        ids, thumbnails = shelf.thumbnails()
+        gallery = Everything(tuple(ids), thumbnails)
     return [
         *filters,
-        PixelFilter(tuple(names), thumbnails, threshold("pixel"), f"{prefix}pixel"),
-        TiledFilter(tuple(names), thumbnails, threshold("tiled"), f"{prefix}tiled"),
+        PixelFilter(gallery, threshold("pixel"), f"{prefix}pixel"),
+        TiledFilter(gallery, threshold("tiled"), f"{prefix}tiled"),
     ]
 
 
@@ -195,14 +199,15 @@ def early_verdict(
     weights = Path(model) / "unet" / "diffusion_pytorch_model.safetensors"
     if (
         not early
-        or not protected.ids
+        or not protected.pictures
         or not weights.is_file()
         or fingerprint(weights) != calibration.get("model")
     ):
         return None
-    latents = protected.latents(protected.ids, latent_like(pipe))
+    ids = tuple(protected.pictures)
+    latents = protected.latents(ids, latent_like(pipe))
     return EarlyVerdict(
-        protected.ids,
+        ids,
         latents,
         early["threshold"],
         early["step"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,16 +15,13 @@ from steerclear.steering.codecs import codec_for
 
 
 class Protected:
-    """Ids and thumbnails (N, 3, S, S) of a library, and their latents for one pipeline.
+    """The pictures of a library by id, (3, S, S) in [0, 1] each, and their latents for one pipeline.
 
     withhold: ids whose policy is that nothing is handed out for them.
     """
 
-    def __init__(
-        self, pipe: Any, ids: Sequence[str], thumbnails: Tensor, withhold: Iterable[str] = ()
-    ) -> None:
-        self.ids = tuple(ids)
-        self.thumbnails = thumbnails
+    def __init__(self, pipe: Any, pictures: Mapping[str, Tensor], withhold: Iterable[str] = ()) -> None:
+        self.pictures = pictures
         self.withhold = frozenset(withhold)
         self._pipe = pipe
         self._codec = codec_for(pipe)
@@ -32,11 +29,11 @@ class Protected:
 
     def latents(self, ids: Sequence[str], like: Tensor) -> Tensor:
         """(n, …) latents of the named items, of the shape of the rows of `like`; unknown ids are passed over."""
-        known = [i for i in ids if i in self.ids]
+        known = [i for i in ids if i in self.pictures]
         for item in known:
             key = (item, like.shape[1:])
             if key not in self._latents:
-                self._latents[key] = self._encode(self.thumbnails[self.ids.index(item)][None], like)
+                self._latents[key] = self._encode(self.pictures[item][None], like)
         return torch.cat([self._latents[item, like.shape[1:]] for item in known]) if known else like[:0]
 
     def encode(self, images: Sequence[Image.Image], like: Tensor) -> Tensor:

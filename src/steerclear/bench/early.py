@@ -104,9 +104,10 @@ def page(rows: list[dict[str, Any]], chosen: dict[str, Any]) -> str:
     caught = min(row["at"][step]["caught"] for row in rows)
     return "\n".join([
         *lines, "",
-        f"The guard looks at step {step} (threshold {chosen['threshold']}): over all settings it catches at least {caught:.0%}",
-        f"of the copies there, with at most {alarms:.0%} false alarms. A false alarm costs one",
-        "steered picture where a plain one would have done, so the guard uses the verdict only where there were none.", "", "![Copies caught, step by step](early.png)", "",
+        f"The guard looks at step {step} (threshold {chosen['threshold']}): over all settings it catches at least",
+        f"{caught:.0%} of the copies there, with at most {alarms:.0%} false alarms. A false alarm costs one",
+        "steered picture where a plain one would have done, so the guard uses the verdict only where there were none.", "",
+        "![Copies caught, step by step](early.png)", "",
     ])  # fmt: skip
 
 
@@ -126,10 +127,12 @@ def main() -> None:
     from steerclear.protected import Protected
 
     pipe = load_pipeline(MODEL_FOLDER)
-    protected = Protected(pipe, *Library.open(LIBRARY_FOLDER).thumbnails())
+    protected = Protected(pipe, Library.open(LIBRARY_FOLDER).pictures())
     calibration = embedded_calibration()
     thresholds = [row["threshold"] for row in calibration["evidence"]["early_curve"]]
-    rows = measure(pipe, protected.latents(protected.ids, latent_like(pipe)), thresholds, args.ordinary)
+    rows = measure(
+        pipe, protected.latents(tuple(protected.pictures), latent_like(pipe)), thresholds, args.ordinary
+    )
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "early.json").write_text(
         json.dumps({"thresholds": thresholds, "rows": rows}, indent=1) + "\n"

@@ -12,9 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from steerclear.conformal import bounded_threshold
 from steerclear.emoji import ASSETS
 
 BINS = 20
+RATES = (0.01, 0.02, 0.05)
 
 
 def page(found: dict[str, Any]) -> str:
@@ -58,9 +60,32 @@ def page(found: dict[str, Any]) -> str:
         lines += [
             f"{other['early_copies_caught']:.2%} of the copies, with {other['early_false_alarms']:.2%} false alarms."
         ]
+    lines += stated_rates(found)
     for name in found["thresholds"]:
         lines += ["", f"## {name}: scores", "", "```", *histogram(found, name), "```"]
     return "\n".join(lines) + "\n"
+
+
+def stated_rates(found: dict[str, Any]) -> list[str]:
+    """What `steerclear calibrate` would choose at a stated rate on one half of the ordinary generations, on the other."""
+    (chosen_on, other), copies = found["scores"]["clear"], found["scores"]["copies"]
+    lines = [
+        "", "## At a stated false-positive rate", "",
+        "`steerclear calibrate` takes the rate from you. Chosen on one half of the ordinary generations, looked at on the other half,",
+        "which it has not seen, and on all planted generations:", "",
+        "| filter | rate asked for | threshold | clean flagged, chosen on | bound at 95 % | clean flagged, other half | copies flagged |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for rate in RATES:
+        for name in found["thresholds"]:
+            bound = bounded_threshold(chosen_on[name], rate)
+            hits = sum(s >= bound.threshold for s in other[name])
+            caught = [s >= bound.threshold for half in copies for s in half[name]]
+            lines.append(
+                f"| {name} | {rate:.0%} | {bound.threshold:.4f} | {bound.exceeding} of {bound.n} | {bound.upper:.2%} | "
+                f"{hits} of {len(other[name])} ({hits / len(other[name]):.2%}) | {sum(caught) / len(caught):.1%} |"
+            )
+    return lines
 
 
 def histogram(found: dict[str, Any], name: str) -> list[str]:

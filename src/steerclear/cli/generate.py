@@ -204,13 +204,12 @@ def _row(guard: Guard, recipe: Recipe, image: Image.Image | None, report: Report
 
 
 def _thumbnail(guard: Guard, item: str | None) -> Image.Image | None:
-    from PIL import Image
+    from steerclear.filters.base import to_image
 
     protected = guard.protected
-    if item is None or protected is None or item not in protected.ids:
+    if item is None or protected is None or item not in protected.pictures:
         return None
-    pixels = protected.thumbnails[protected.ids.index(item)].permute(1, 2, 0)
-    return Image.fromarray((pixels * 255).round().byte().numpy())
+    return to_image(protected.pictures[item])
 
 
 def _say_json(line: dict[str, Any], out: Path) -> None:

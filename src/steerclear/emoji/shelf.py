@@ -48,8 +48,8 @@ def calibrate(folder: Path) -> dict[str, Any]:
     encoder = CopyDescriptor.load(folder / "model" / "descriptor")
     # any thresholds will do for looking at scores
     filters = filters_with(library, [encoder], {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0})
-    protected = Protected(pipe, *library.thumbnails())
-    latents = protected.latents(protected.ids, latent_like(pipe))
+    protected = Protected(pipe, library.pictures())
+    latents = protected.latents(tuple(protected.pictures), latent_like(pipe))
     copies_prompts = _prompts(folder, "planted")
     clear_prompts = _prompts(folder, "ordinary") + _prompts(folder, "heldout")
     halves: dict[str, list[Scores]] = {"copies": [], "clear": []}

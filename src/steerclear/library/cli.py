@@ -61,6 +61,9 @@ def add_command(
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures embedded and committed together.")] = 64,
+    ray: Annotated[
+        int, typer.Option("--ray", min=0, metavar="N", help="Read and embed with N actors of a Ray cluster.")
+    ] = 0,
 ) -> None:
     """Add pictures, making the library if there is none. Pictures that are there already are skipped.
 
@@ -70,6 +73,7 @@ def add_command(
     steerclear library add art/ --library protected --owner Acme --tag mascot
     steerclear library add "scans/**/*.png" list.csv shard-0001.tar -l protected --policy withhold
     steerclear library add art/ -l two-eyes --encoder descriptor --encoder clip
+    steerclear library add art/ -l protected --ray 8
     """
     with one_line_errors():
         encoders = _encoders(library, encoder or ())
@@ -90,6 +94,7 @@ def add_command(
                 policy=chosen,
                 captions=known,
                 batch=batch,
+                ray_actors=ray,
                 on_progress=on_progress,
             )
         total = len(opened)

@@ -48,14 +48,18 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
+    """A picture that could be read, at the sizes that the encoders take."""
+
     item: Item
     thumbnail: bytes
     inputs: dict[int, Tensor]  # side → (3, side, side)
 
 
 @dataclass(frozen=True, slots=True)
-class _Skipped:
+class Skipped:
+    """A picture that will not be added."""
+
     source: str
     reason: str | None  # None: an exact duplicate
 
@@ -73,6 +77,7 @@ def add(
     captions: Mapping[str, str] | None = None,
     batch: int = 64,
     workers: int | None = None,
+    ray_actors: int = 0,
     max_pixels: int = MAX_PIXELS,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> IngestReport:
@@ -80,7 +85,8 @@ def add(
 
     paths: see `sources.discover`; encoders: all those of the library; owner … policy: for every picture
     whose list does not say otherwise; captions: by path, file name or stem; batch: pictures embedded and
-    committed together; workers: decoding threads, by default one a core; on_progress: called after each
+    committed together; workers: decoding threads, by default one a core; ray_actors: read and embed with as many actors of
+    the Ray cluster at hand, instead of in this process, which then only commits; on_progress: called after each
     commit. Killed at any moment, the library holds every batch that was committed, and the same call again
     does the rest. Raises InputError for paths or options that cannot be used, LibraryError for other
     encoders than the library's.
@@ -91,44 +97,31 @@ def add(
         raise InputError(f"batch must be at least 1, got {batch}")
     _check_encoders(library, encoders)
     sources, failed = discover([paths] if isinstance(paths, str | Path) else paths)
-    defaults = {"owner": owner, "licence": licence, "note": note, "tags": tuple(tags), "policy": policy}
     report = IngestReport(failed=failed)
-    known = library.hashes()
-    sizes = {int(e.size) for e in encoders}
+    prepare = Prepare(
+        {"owner": owner, "licence": licence, "note": note, "tags": tuple(tags), "policy": policy},
+        dict(captions or {}), max_pixels, frozenset(int(e.size) for e in encoders), library.hashes(),
+    )  # fmt: skip
+    if ray_actors:
+        from steerclear.library import distributed
 
-    def prepare(source: Source) -> _Prepared | _Skipped:
-        try:
-            raw = source.read()
-            sha256 = hashlib.sha256(raw).hexdigest()
-            if sha256 in known:
-                return _Skipped(source.ref, None)
-            picture = read_image(raw, name=source.ref, max_pixels=max_pixels)
-            fields = _fields(source, defaults, captions or {})
-            if picture.info["frames"] > 1:
-                fields["note"] = "; ".join(
-                    filter(None, (fields["note"], f"first of {picture.info['frames']} frames"))
-                )
-            item = Item(source=source.ref, sha256=sha256, phash=phash(picture), **fields)
-            return _Prepared(item, thumbnail(picture), {size: to_tensor(picture, size) for size in sizes})
-        except Exception as error:  # whatever one file does, the others go on
-            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return _Skipped(source.ref, text or type(error).__name__)
-
-    ready = _ahead(prepare, sources, workers or os.cpu_count() or 1, batch)
+        blocks = distributed.blocks(sources, prepare, encoders, batch, ray_actors)
+    else:
+        blocks = _blocks(sources, prepare, encoders, batch, workers or os.cpu_count() or 1)
     done = 0
-    while block := list(islice(ready, batch)):
+    for block in blocks:
         done += len(block)
-        for skipped in (b for b in block if isinstance(b, _Skipped)):
+        for skipped in (b for b in block if isinstance(b, Skipped)):
             if skipped.reason is None:
                 report.skipped_duplicates.append(skipped.source)
             else:
                 report.failed.append((skipped.source, skipped.reason))
-        entries, unembedded = _embed([b for b in block if isinstance(b, _Prepared)], encoders)
+        entries = [b for b in block if isinstance(b, Entry)]
         inserted = library.insert(entries) if entries else Inserted()
-        known.update(e.item.sha256 for e in entries)
+        prepare.known.update(e.item.sha256 for e in entries)
         report.added.extend(inserted.added)
         report.skipped_duplicates.extend(inserted.duplicates)
-        report.failed.extend(unembedded + inserted.refused)
+        report.failed.extend(inserted.refused)
         if on_progress:
             counts = (len(report.added), len(report.skipped_duplicates), len(report.failed))
             on_progress(Progress(done, len(sources), *counts))
@@ -136,6 +129,52 @@ def add(
         with suppress(LibraryError):  # everything is safe already, compact files are only faster
             library.compact()
     return report
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """From a source to what the encoders take; it travels to other processes.
+
+    known: sha256 of what the library holds, whose sources are skipped.
+    """
+
+    defaults: Mapping[str, Any]
+    captions: Mapping[str, str]
+    max_pixels: int
+    sizes: frozenset[int]
+    known: set[str]
+
+    def __call__(self, source: Source) -> Prepared | Skipped:
+        try:
+            raw = source.read()
+            sha256 = hashlib.sha256(raw).hexdigest()
+            if sha256 in self.known:
+                return Skipped(source.ref, None)
+            picture = read_image(raw, name=source.ref, max_pixels=self.max_pixels)
+            fields = _fields(source, self.defaults, self.captions)
+            if picture.info["frames"] > 1:
+                fields["note"] = "; ".join(
+                    filter(None, (fields["note"], f"first of {picture.info['frames']} frames"))
+                )
+            item = Item(source=source.ref, sha256=sha256, phash=phash(picture), **fields)
+            return Prepared(item, thumbnail(picture), {size: to_tensor(picture, size) for size in self.sizes})
+        except Exception as error:  # whatever one file does, the others go on
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            return Skipped(source.ref, text or type(error).__name__)
+
+
+def embedded(block: Sequence[Prepared | Skipped], encoders: Sequence[Encoder]) -> list[Entry | Skipped]:
+    """A block with vectors; what an encoder cannot embed is skipped with the reason."""
+    entries, failed = _embed([b for b in block if isinstance(b, Prepared)], encoders)
+    return [*(b for b in block if isinstance(b, Skipped)), *entries, *(Skipped(*one) for one in failed)]
+
+
+def _blocks(
+    sources: Sequence[Source], prepare: Prepare, encoders: Sequence[Encoder], batch: int, workers: int
+) -> Iterator[list[Entry | Skipped]]:
+    ready = _ahead(prepare, sources, workers, batch)
+    while block := list(islice(ready, batch)):
+        yield embedded(block, encoders)
 
 
 def _check_encoders(library: Library, encoders: Sequence[Encoder]) -> None:
@@ -164,11 +203,11 @@ def _fields(source: Source, defaults: Mapping[str, Any], captions: Mapping[str, 
 
 
 def _ahead(
-    prepare: Callable[[Source], _Prepared | _Skipped], sources: Sequence[Source], workers: int, window: int
-) -> Iterator[_Prepared | _Skipped]:
+    prepare: Callable[[Source], Prepared | Skipped], sources: Sequence[Source], workers: int, window: int
+) -> Iterator[Prepared | Skipped]:
     """Results in order, prepared by threads while the caller embeds; at most `window` wait in memory."""
     with ThreadPoolExecutor(workers, thread_name_prefix="steerclear-decode") as pool:
-        waiting: deque[Future[_Prepared | _Skipped]] = deque()
+        waiting: deque[Future[Prepared | Skipped]] = deque()
         rest = iter(sources)
         try:
             for source in islice(rest, window):
@@ -184,7 +223,7 @@ def _ahead(
 
 
 def _embed(
-    prepared: Sequence[_Prepared], encoders: Sequence[Encoder]
+    prepared: Sequence[Prepared], encoders: Sequence[Encoder]
 ) -> tuple[list[Entry], list[tuple[str, str]]]:
     """Entries with vectors, and (source, reason) for pictures that an encoder cannot embed."""
     if not prepared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from steerclear.errors import LibraryError
 from steerclear.library import approximate, notes
 from steerclear.library.approximate import LanceIndex
+from steerclear.library.pictures import IN_MEMORY, Pictures
 from steerclear.library.schema import (
     ITEM_COLUMNS,
     POLICIES,
@@ -19,6 +20,7 @@ from steerclear.library.schema import (
     Entry,
     Inserted,
     Item,
+    Policy,
     Version,
     arrow_schema,
     check_unit_length,
@@ -163,29 +165,45 @@ class Library:
                 f"the library at {self.uri!r} holds {len(self)}; an index is made from {approximate.LEAST_ROWS} on, below "
                 "that comparing everything is faster"
             )
+        from lancedb.index import BTree
+
         with write_lock(self.uri), lance_errors(self.uri):
             for spec in self.encoders:
                 approximate.build(self._table, spec.column)
+            self._table.create_index(
+                "id", config=BTree(), replace=True
+            )  # for thumbnails that are read one by one
         return [spec.name for spec in self.encoders]
 
-    def thumbnails(self) -> tuple[list[str], Tensor]:
-        """ids and (N, 3, 64, 64) float32 pictures in [0, 1]."""
+    def ids(self, policy: Policy | None = None) -> list[str]:
+        """The ids of all items, or of those with a policy."""
+        found: list[str] = self._read(("id",), where=f"policy = '{policy}'" if policy else None)[
+            "id"
+        ].to_pylist()
+        return found
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """id → (3, 64, 64) thumbnail in [0, 1]; of a library of more than IN_MEMORY items read when asked for."""
+        return Pictures(self) if len(self) > IN_MEMORY else dict(zip(*self.thumbnails(), strict=True))
+
+    def thumbnails(self, ids: Sequence[str] | None = None) -> tuple[list[str], Tensor]:
+        """ids and (N, 3, 64, 64) float32 pictures in [0, 1], of all items or of these."""
         import torch
 
         from steerclear.errors import ImageError
         from steerclear.library.images import THUMBNAIL, read_image, to_tensor
 
-        rows = self._read(("id", "thumbnail"))
-        ids = rows["id"].to_pylist()
-        pictures = torch.empty(len(ids), 3, THUMBNAIL, THUMBNAIL)
-        for row, (item_id, png) in enumerate(zip(ids, rows["thumbnail"].to_pylist(), strict=True)):
+        rows = self._read(("id", "thumbnail"), where=None if ids is None else f"id IN ({quoted(list(ids))})")
+        found = rows["id"].to_pylist()
+        pictures = torch.empty(len(found), 3, THUMBNAIL, THUMBNAIL)
+        for row, (item_id, png) in enumerate(zip(found, rows["thumbnail"].to_pylist(), strict=True)):
             try:
                 pictures[row] = to_tensor(read_image(png), THUMBNAIL)
             except ImageError as error:
                 raise LibraryError(
                     f"the thumbnail of {item_id!r} in {self.uri!r} is damaged: {error}"
                 ) from error
-        return ids, pictures
+        return found, pictures
 
     def spec(self, encoder_name: str) -> EncoderSpec:
         """What the library knows about an encoder; LibraryError when it was built without it."""
