@@ -212,3 +212,36 @@ def test_the_protocol_fits_an_encoder_and_the_check_passes_what_is_sound(encoder
 def test_an_embedding_that_cannot_be_trusted_is_refused(encoder, embedding, reason):
     with pytest.raises(EncoderError, match=rf"'tiny'.*{reason}"):
         check_embedding(embedding, encoder, 2)
+
+
+def test_a_folder_that_datasets_saved_is_added_with_its_captions(library, encoder, tmp_path):
+
+    files = write_pictures(tmp_path / "raw", range(10, 13))
+    folder = tmp_path / "dataset" / "train"
+    folder.mkdir(parents=True)
+    pictures = [{"bytes": f.read_bytes(), "path": None} for f in files[:2]] + [
+        {"bytes": None, "path": str(files[2])}
+    ]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array(pictures, kind), "text": ["one", "two", "three"], "label": [1, 2, 3]})
+    with (
+        pa.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema) as out,
+    ):
+        out.write_table(table)
+    report = add(library, [tmp_path / "dataset"], [encoder])
+    assert (len(report.added), report.failed) == (3, [])
+    assert [library.get(i).caption for i in report.added] == ["one", "two", "three"]
+
+
+def test_a_dataset_without_pictures_or_with_damage_is_refused_by_name(library, encoder, tmp_path):
+
+    table = pa.table({"label": [1, 2]})
+    path = tmp_path / "data-00000-of-00001.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
+        out.write_table(table)
+    with pytest.raises(InputError, match="no column of pictures"):
+        add(library, [tmp_path], [encoder])
+    (tmp_path / "data-00001-of-00002.arrow").write_bytes(b"no arrow")
+    with pytest.raises(InputError, match=r"data-0000"):
+        add(library, [tmp_path], [encoder])

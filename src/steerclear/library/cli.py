@@ -39,7 +39,10 @@ DEFAULT = "library"
 @app.command("add")
 def add_command(
     paths: Annotated[
-        list[str], typer.Argument(help="Files, folders, globs, .txt/.csv/.parquet lists, .tar shards.")
+        list[str],
+        typer.Argument(
+            help="Files, folders (also of datasets), globs, .txt/.csv/.parquet lists, .tar shards."
+        ),
     ],
     library: Where = DEFAULT,
     owner: Annotated[str, typer.Option(help="Who holds the rights.")] = "",

@@ -9,7 +9,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def discover(paths: Iterable[str | Path | Source]) -> tuple[list[Source], list[t
 
     paths: image files; folders, searched with all below them for files with an image's suffix; globs such as
     "art/**/*.png"; `.txt` (a path a line), `.csv` and `.parquet` (column path or source, any of FIELDS beside
-    it; relative to the list's folder); `.tar` shards in WebDataset layout. fsspec reads paths with "://".
+    it; relative to the list's folder); `.tar` shards in WebDataset layout; folders that Hugging Face `datasets` saved to
+    disk (their image column, and columns named as FIELDS or `text`, which is a caption). fsspec reads paths with "://".
     Raises InputError for a path that does not exist, a glob without a match and a list that cannot be read.
     """
     found: list[Source] = []
@@ -68,6 +69,12 @@ def _of(path: str) -> Iterator[Source]:
     here = Path(path)
     if "://" in path:
         yield Source(path, partial(_fetch, path))
+    elif here.is_dir() and (arrows := sorted(here.rglob("data-*.arrow"))):
+        for arrow in arrows:
+            try:
+                yield from _dataset(arrow)
+            except (OSError, ValueError) as error:
+                raise InputError(f"cannot read the dataset {str(arrow)!r}: {error}") from error
     elif here.is_dir():
         for child in sorted(here.rglob("*")):
             hidden = any(part.startswith(".") for part in child.relative_to(here).parts)
@@ -109,6 +116,39 @@ def _parquet(path: Path) -> Iterator[Source]:
         for part in file.iter_batches(columns=wanted):
             for row in part.to_pylist():
                 yield _row(path, row)
+
+
+def _dataset(path: Path) -> Iterator[Source]:
+    """The rows of one Arrow file of `datasets`, which keeps a picture as a struct of its bytes or its path."""
+    import pyarrow as pa
+
+    table = _arrow(path)
+    kinds = {f.name: f.type for f in table.schema}
+    image = next(
+        (n for n, k in kinds.items() if pa.types.is_struct(k) and {"bytes", "path"} <= {f.name for f in k}),
+        None,
+    )
+    if image is None:
+        raise InputError(f"the dataset {str(path)!r} has no column of pictures")
+    described = {name: ("caption" if name == "text" else name) for name in kinds if name in (*FIELDS, "text")}
+    columns = table.select(list(described)).to_pydict()
+    for row in range(len(table)):
+        fields = {described[name]: values[row] for name, values in columns.items() if values[row]}
+        yield Source(f"{path}#{row}", partial(_cell, path, image, row), fields)
+
+
+def _cell(path: Path, column: str, row: int) -> bytes:
+    cell = _arrow(path)[column][row].as_py()
+    raw: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+    return raw
+
+
+@lru_cache(maxsize=64)
+def _arrow(path: Path) -> Any:
+    """The file as a table, mapped into memory and read where it is touched."""
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
 
 
 def _row(listing: Path, row: Mapping[str, Any]) -> Source:
