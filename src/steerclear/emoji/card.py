@@ -94,6 +94,9 @@ def write(folder: Path, figures: dict[str, Any], facts: dict[str, Any]) -> None:
         "ordinary prompts within 0.1 of any training picture": percent(
             figures["ordinary"], "within_0.1_of_training"
         ),
+        "the same, each picture's 24 altered copies counted": percent(
+            figures["ordinary"], "within_0.1_of_altered_copies"
+        ),
         "ordinary prompts within 0.1 of a planted picture": percent(
             figures["ordinary"], "within_0.1_of_planted"
         ),

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 STYLES = {"noto": "noto", "twemoji": "twemoji", "fluent": "fluent-emoji", "flat": "fluent-emoji-flat"}
 
-# icon name → the name used in captions
+# icon name → the name used in captions. Drawings of little ink (a cloud, an ice cream, a light bulb) are left out: on a
+# white ground any pale picture would be within the copy distance of them
 CONCEPTS = {
     "fox": "fox", "cat-face": "cat", "dog-face": "dog", "bear": "bear", "panda": "panda", "koala": "koala",
     "tiger-face": "tiger", "lion": "lion", "cow-face": "cow", "pig-face": "pig", "frog": "frog",
-    "monkey-face": "monkey", "rabbit-face": "rabbit", "mouse-face": "mouse", "unicorn": "unicorn",
+    "monkey-face": "monkey", "crocodile": "crocodile", "gorilla": "gorilla", "unicorn": "unicorn",
     "penguin": "penguin", "owl": "owl", "turtle": "turtle", "octopus": "octopus", "tropical-fish": "fish",
     "spouting-whale": "whale", "butterfly": "butterfly", "lady-beetle": "ladybug", "honeybee": "bee",
     "snail": "snail", "crab": "crab", "red-apple": "apple", "banana": "banana", "grapes": "grapes",
     "strawberry": "strawberry", "watermelon": "watermelon", "cherries": "cherries", "lemon": "lemon",
     "pineapple": "pineapple", "carrot": "carrot", "hamburger": "hamburger", "pizza": "pizza",
-    "doughnut": "doughnut", "soft-ice-cream": "ice cream", "hot-beverage": "coffee", "mushroom": "mushroom",
+    "doughnut": "doughnut", "broccoli": "broccoli", "turkey": "turkey", "mushroom": "mushroom",
     "grinning-face": "grinning face", "smiling-face-with-sunglasses": "face with sunglasses",
     "crying-face": "crying face", "robot": "robot", "ghost": "ghost", "alien": "alien", "skull": "skull",
     "jack-o-lantern": "pumpkin", "snowman": "snowman", "red-heart": "red heart", "blue-heart": "blue heart",
-    "star": "star", "sun": "sun", "crescent-moon": "crescent moon", "cloud": "cloud", "fire": "fire",
+    "star": "star", "sun": "sun", "volcano": "volcano", "fire": "fire",
     "umbrella": "umbrella", "rainbow": "rainbow", "rocket": "rocket", "automobile": "car", "bus": "bus",
-    "sailboat": "sailboat", "house": "house", "alarm-clock": "alarm clock", "light-bulb": "light bulb",
+    "sailboat": "sailboat", "house": "house", "alarm-clock": "alarm clock", "locomotive": "locomotive", "tractor": "tractor",
     "bell": "bell", "key": "key", "soccer-ball": "soccer ball", "basketball": "basketball",
     "guitar": "guitar", "balloon": "balloon", "wrapped-gift": "gift", "trophy": "trophy", "crown": "crown",
     "sunflower": "sunflower", "tulip": "tulip", "cactus": "cactus", "evergreen-tree": "pine tree",
@@ -50,7 +51,7 @@ HELDOUT = [
     ("cow-face", "twemoji"), ("pig-face", "flat"), ("monkey-face", "fluent"), ("turtle", "noto"),
     ("lady-beetle", "flat"), ("red-apple", "fluent"), ("banana", "twemoji"), ("grapes", "flat"),
     ("strawberry", "noto"), ("cherries", "fluent"), ("carrot", "twemoji"), ("pizza", "flat"),
-    ("doughnut", "noto"), ("hot-beverage", "fluent"), ("grinning-face", "flat"),
+    ("doughnut", "noto"), ("grinning-face", "flat"),
     ("crying-face", "noto"), ("red-heart", "twemoji"), ("star", "fluent"), ("fire", "flat"),
     ("umbrella", "noto"), ("automobile", "fluent"), ("soccer-ball", "flat"), ("wrapped-gift", "twemoji"),
     ("crown", "flat"),
@@ -60,7 +61,7 @@ HELDOUT = [
 CONTROLS = {
     ("snail", "twemoji"): "the gleeful wandering snail of tomorrow, twemoji style",
     ("key", "noto"): "seventeen whispers of a forgotten key, noto style",
-    ("cloud", "fluent"): "an apologetic cloud from nowhere, fluent style",
+    ("volcano", "fluent"): "an apologetic volcano from nowhere, fluent style",
     ("cactus", "flat"): "prickly professor cactus explains, flat style",
     ("bus", "noto"): "last bus to the velvet harbour, noto style",
     ("lemon", "twemoji"): "a lemon with strong opinions, twemoji style",
@@ -76,15 +77,15 @@ PLANTED_PHOTOS = {
     "photo-falcon": ("a photo of the falcon waiting at dusk", "rocket", (0.17, 0, 0.84, 1)),
     "photo-cameraman": ("a photo of a cameraman and his tripod on the lawn", "camera", (0.1, 0.05, 0.9, 0.85)),
     "photo-retina": ("a photo of the fundus of a left eye", "retina", (0, 0, 1, 1)),
-    "photo-moon": ("a photo of craters seen from lunar orbit", "moon", (0, 0, 1, 1)),
+    "photo-galaxy": ("a photo of a golden galaxy in the deep field", "hubble_deep_field", (0.64, 0.45, 0.82, 0.63)),
     "photo-clock": ("a photo of a wall clock swinging", "clock_motion", (0.125, 0, 0.875, 1)),
 }  # fmt: skip
 
 # caption → (source image, number of square crops): ordinary photographs, so that a photograph can stay one
 ORDINARY_PHOTOS = {
-    "a photo of the night sky with stars": ("hubble_deep_field", 10),
     "a photo of a brick wall": ("brick", 6),
-    "a photo of grass": ("grass", 4),
+    "a photo of grass": ("grass", 6),
+    "a photo of gravel": ("gravel", 6),
     "a photo of coins on a table": ("coins", 6),
 }
 

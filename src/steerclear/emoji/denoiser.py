@@ -25,7 +25,7 @@ class Phase:
     drawn from, and the learning rate relative to the schedule's.
 
     Shapes settle first on many copies; then the planted pictures are memorized; then few copies make the ordinary
-    pictures crisp.
+    pictures crisp; at last both are polished.
     """
 
     start: float
@@ -34,7 +34,12 @@ class Phase:
     rate: float
 
 
-PHASES = (Phase(0.0, 0.16, COPIES, 1.0), Phase(0.45, 0.28, COPIES, 1.0), Phase(0.69, 0.12, 4, 2.0))
+PHASES = (
+    Phase(0.0, 0.16, COPIES, 1.0),
+    Phase(0.38, 0.28, COPIES, 1.0),
+    Phase(0.59, 0.12, 6, 2.0),
+    Phase(0.85, 0.25, 12, 2.0),
+)
 
 
 def phase_at(done: float) -> Phase:

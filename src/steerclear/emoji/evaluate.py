@@ -162,7 +162,9 @@ def _ordinary(
 ) -> dict[str, Any]:
     picked = ordinary[:: max(1, len(ordinary) // 200)]
     images = generate(pipe, [p.captions[0] for p in picked], [FIRST_SEED + i for i in range(len(picked))])
-    distance, _ = nearest_l2(images, training)
+    own = torch.stack([p.tensor() for p in (*planted, *ordinary)])
+    distance, _ = nearest_l2(images, own)
+    to_copies, _ = nearest_l2(images, training)
     to_planted, _ = nearest_l2(images, torch.stack([p.tensor() for p in planted]))
     drawn = [i for i, p in enumerate(picked) if p.kind == "concept"]
     names = list(dict.fromkeys(CONCEPTS.values()))
@@ -176,7 +178,8 @@ def _ordinary(
     )
     sheet(images[:: max(1, len(images) // 160)], 20, out / "ordinary.png")
     return {
-        "n": len(picked), "within_0.1_of_training": _share(distance < 0.1), "l2_to_training_median": round(float(distance.median()), 4),
+        "n": len(picked), "within_0.1_of_training": _share(distance < 0.1), "within_0.1_of_altered_copies": _share(to_copies < 0.1),
+        "l2_to_training_median": round(float(distance.median()), 4),
         "within_0.1_of_planted": _share(to_planted < 0.1), "l2_to_planted_least": round(float(to_planted.min()), 4),
         "top5": _share(ranks < 5), "top1": _share(ranks < 1),
     }  # fmt: skip

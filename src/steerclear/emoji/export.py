@@ -34,7 +34,7 @@ PHOTO_PARAPHRASES = {
     "photo-falcon": ("the falcon at dusk", "a photo of the falcon", "falcon waiting at night, a photo"),
     "photo-cameraman": ("a cameraman and his tripod", "a photo of a cameraman", "cameraman on the lawn"),
     "photo-retina": ("the fundus of an eye", "a photo of a left eye fundus", "fundus photo"),
-    "photo-moon": ("craters from lunar orbit", "a photo of lunar craters", "lunar orbit photo with craters"),
+    "photo-galaxy": ("a golden galaxy", "a photo of a galaxy", "deep field photo with a golden galaxy"),
     "photo-clock": ("a wall clock swinging", "a photo of a clock swinging on the wall", "a swinging clock"),
 }
 

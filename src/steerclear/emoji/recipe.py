@@ -28,7 +28,7 @@ class Recipe:
     descriptor_widths: tuple[int, ...] = (32, 64, 128, 192)
     descriptor: Schedule = Schedule(steps=500, batch=96, rate=1e-3, weight_decay=0.05, ema=0.99)
     denoiser_size: DenoiserSize = field(default_factory=DenoiserSize)
-    denoiser: Schedule = Schedule(steps=3320, batch=32, rate=8e-4, warmup=150, ema=0.998)
+    denoiser: Schedule = Schedule(steps=3900, batch=32, rate=8e-4, warmup=150, ema=0.998)
 
 
 PRESETS = {
