@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from steerclear.errors import ConfigError, InputError
 from steerclear.filters import EarlyVerdict
 from steerclear.filters.base import to_tensor
+from steerclear.filters.early import Settings
 from steerclear.guard import Guard
 from steerclear.loading import latent_like
 from steerclear.nudge import Budget, Ladder
@@ -43,16 +44,15 @@ def protected_by(pipe, images):
     return Protected(pipe, {f"item-{i}": pixels for i, pixels in enumerate(to_tensor(images))})
 
 
-def early_verdict(pipe, protected, threshold, **settings):
+def early_verdict(
+    pipe, protected, threshold, step=0, scheduler=None, steps=(3, 3), guidance=(4.0, 4.0), spacing="same"
+):
     latents = protected.latents(tuple(protected.pictures), latent_like(pipe))
-    settings = {
-        "step": 0,
-        "scheduler": type(pipe.scheduler).__name__,
-        "steps": 3,
-        "guidance": 4.0,
-        **settings,
-    }
-    return EarlyVerdict(tuple(protected.pictures), latents, threshold, **settings)
+    own = pipe.scheduler.config.timestep_spacing
+    settings = Settings(
+        (scheduler or type(pipe.scheduler).__name__,), steps, guidance, own if spacing == "same" else spacing
+    )
+    return EarlyVerdict(tuple(protected.pictures), latents, threshold, step, settings)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -174,12 +174,23 @@ def test_an_early_verdict_that_flags_only_some_of_a_batch_lets_the_pass_finish(p
     assert [i.tobytes() for i in out.images] == [p.tobytes() for p in picture]
 
 
-@pytest.mark.parametrize("other", [{"steps": 4}, {"guidance": 7.5}, {"scheduler": "PNDMScheduler"}])
+@pytest.mark.parametrize(
+    "other",
+    [{"steps": (4, 9)}, {"guidance": (1.0, 3.9)}, {"scheduler": "PNDMScheduler"}, {"spacing": "other"}],
+)
 def test_an_early_verdict_is_silent_under_settings_that_it_was_not_calibrated_for(pipe, other):
     picture = plain(pipe, "a fox", [1])
     early = early_verdict(pipe, protected_by(pipe, picture), -1.0, **other)
     out = Guard(pipe, [MockFilter(False)], early=early)("a fox", generator=generators([1]), **FAST)
     assert out.images[0].tobytes() == picture[0].tobytes()
+
+
+@pytest.mark.parametrize("within", [{"steps": (2, 9)}, {"guidance": (1.0, 4.0)}])
+def test_an_early_verdict_speaks_anywhere_within_the_settings_that_it_was_tried_under(pipe, within):
+    protected = protected_by(pipe, plain(pipe, "a fox", [1]))
+    early = early_verdict(pipe, protected, -1.0, **within)
+    guard = Guard(pipe, [MockFilter(False)], protected=protected, early=early, ladder=SHORT)
+    assert guard("a fox", generator=generators([1]), **FAST).reports[0].detections[0].filter == "early"
 
 
 def test_an_item_whose_policy_is_to_withhold_is_never_steered(pipe):

@@ -17,6 +17,7 @@ from steerclear.encoders import DEFAULT, Encoder, load_encoder
 from steerclear.encoders.embedded import fingerprint
 from steerclear.errors import LibraryError, ModelError
 from steerclear.filters import EarlyVerdict, Filter, NearestFilter, PixelFilter, TiledFilter
+from steerclear.filters.early import Settings
 from steerclear.filters.pixel import Everything, Gallery, Nominated
 from steerclear.guard import Guard
 from steerclear.library import Library
@@ -206,15 +207,11 @@ def early_verdict(
         return None
     ids = tuple(protected.pictures)
     latents = protected.latents(ids, latent_like(pipe))
-    return EarlyVerdict(
-        ids,
-        latents,
-        early["threshold"],
-        early["step"],
-        early["scheduler"],
-        early["steps"],
-        early["guidance"],
+    ranges = early["settings"]
+    settings = Settings(
+        tuple(ranges["schedulers"]), tuple(ranges["steps"]), tuple(ranges["guidance"]), ranges["spacing"]
     )
+    return EarlyVerdict(ids, latents, early["threshold"], early["step"], settings)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """How early does a copy show, and does that hold for other samplers, guidance scales and step counts?
 
-    python -m steerclear.bench.early --out docs/benchmarks
+    python -m steerclear.bench.early --apply --out docs/benchmarks
 
 For every setting, plain generations of planted and of ordinary prompts are watched for their first steps, and the cosine of
 `denoised` with the nearest protected latent is compared with the threshold of the same step that was calibrated on *one*
@@ -21,6 +21,8 @@ from torch import Tensor
 from steerclear.bench.figures import curve
 from steerclear.calibrate import EARLY_STEPS, early_threshold
 from steerclear.emoji import ASSETS, MODEL_FOLDER
+from steerclear.emoji.evaluate import GUIDANCE as OWN_GUIDANCE
+from steerclear.emoji.evaluate import STEPS as OWN_STEPS
 from steerclear.generators import LeaveEarly, Pass, PipelineGenerator
 from steerclear.nudge.objective import cosines
 
@@ -31,6 +33,7 @@ SCHEDULERS = (
 GUIDANCES, STEPS = (2.0, 4.0, 7.5), (25, 50)
 FIRST_SEED = 80_000  # drawn by nothing else
 BATCH = 24
+CALIBRATED = (OWN_STEPS, OWN_GUIDANCE)
 
 
 def watched(
@@ -89,10 +92,10 @@ def measure(pipe: Any, latents: Tensor, thresholds: list[float], ordinary: int) 
 def page(rows: list[dict[str, Any]], chosen: dict[str, Any]) -> str:
     """The Markdown page."""
     lines = [
-        "# How early a copy shows", "", "Made by `python -m steerclear.bench.early`.", "",
+        "# How early a copy shows", "", "Made by `python -m steerclear.bench.early --apply`.", "",
         f"{rows[0]['copies']} planted and {rows[0]['ordinary']} ordinary prompts in each setting, one seed each, drawn by",
-        "nothing else. Each cell: copies caught / false alarms at the thresholds that were calibrated on the embedded model's own setting "
-        f"({chosen['scheduler']}, {chosen['steps']} steps, guidance {chosen['guidance']}).", "",
+        "nothing else. Each cell: copies caught / false alarms at the thresholds that were calibrated on the embedded model's own",
+        f"setting alone (DDIMScheduler, {CALIBRATED[0]} steps, guidance {CALIBRATED[1]}).", "",
         "| scheduler | steps | guidance | " + " | ".join(f"step {i}" for i in range(EARLY_STEPS)) + " |",
         "|---|---|---|" + "---|" * EARLY_STEPS,
     ]  # fmt: skip
@@ -102,13 +105,25 @@ def page(rows: list[dict[str, Any]], chosen: dict[str, Any]) -> str:
     step = chosen["step"]
     alarms = max(row["at"][step]["false_alarms"] for row in rows)
     caught = min(row["at"][step]["caught"] for row in rows)
+    used = chosen["settings"]
     return "\n".join([
         *lines, "",
         f"The guard looks at step {step} (threshold {chosen['threshold']}): over all settings it catches at least",
         f"{caught:.0%} of the copies there, with at most {alarms:.0%} false alarms. A false alarm costs one",
-        "steered picture where a plain one would have done, so the guard uses the verdict only where there were none.", "",
+        "steered picture where a plain one would have done, so the guard uses the verdict only where there were none:",
+        ", ".join(used["schedulers"]) + f"; {used['steps'][0]} to {used['steps'][1]} steps;",
+        f"guidance {used['guidance'][0]} to {used['guidance'][1]}.", "",
         "![Copies caught, step by step](early.png)", "",
     ])  # fmt: skip
+
+
+def settings(rows: list[dict[str, Any]], step: int, spacing: str) -> dict[str, Any]:
+    """The schedulers for which no step count and guidance that was tried raised a false alarm at this step."""
+    alarmed = {row["scheduler"] for row in rows if row["at"][step]["false_alarms"] > 0}
+    return {
+        "schedulers": [s for s in SCHEDULERS if s not in alarmed], "steps": [min(STEPS), max(STEPS)],
+        "guidance": [min(GUIDANCES), max(GUIDANCES)], "spacing": spacing,
+    }  # fmt: skip
 
 
 def _prompts(name: str) -> list[str]:
@@ -121,6 +136,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     parser.add_argument("--ordinary", type=int, default=72, help="ordinary prompts in each setting")
+    parser.add_argument(
+        "--apply",
+        action="store_true",
+        help="let the embedded library use the verdict wherever it raised no false alarm",
+    )
     args = parser.parse_args()
     from steerclear.library import Library
     from steerclear.loading import LIBRARY_FOLDER, embedded_calibration, latent_like, load_pipeline
@@ -133,6 +153,15 @@ def main() -> None:
     rows = measure(
         pipe, protected.latents(tuple(protected.pictures), latent_like(pipe)), thresholds, args.ordinary
     )
+    if args.apply:
+        calibration["early"]["settings"] = settings(
+            rows, calibration["early"]["step"], pipe.scheduler.config.timestep_spacing
+        )
+        Library.open(LIBRARY_FOLDER).write_note("calibration", calibration)
+        kept = ASSETS / "calibration.json"
+        kept.write_text(
+            json.dumps({**json.loads(kept.read_text()), "early": calibration["early"]}, indent=1) + "\n"
+        )
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "early.json").write_text(
         json.dumps({"thresholds": thresholds, "rows": rows}, indent=1) + "\n"

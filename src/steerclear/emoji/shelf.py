@@ -79,7 +79,11 @@ def calibrate(folder: Path) -> dict[str, Any]:
         prompts=_prompts(folder, "ordinary"), halves=halves["clear"], strict=chosen["strict"]
     )
     if chosen["early"]:
-        chosen["early"] |= {"scheduler": type(pipe.scheduler).__name__, "steps": STEPS, "guidance": GUIDANCE}
+        # what it was calibrated under; `steerclear.bench.early --apply` widens this as far as it finds no false alarm
+        chosen["early"]["settings"] = {
+            "schedulers": [type(pipe.scheduler).__name__], "steps": [STEPS, STEPS], "guidance": [GUIDANCE, GUIDANCE],
+            "spacing": pipe.scheduler.config.timestep_spacing,
+        }  # fmt: skip
     chosen["model"] = fingerprint(folder / "model" / "unet" / "diffusion_pytorch_model.safetensors")
     library.write_note("calibration", chosen)
     (folder / "calibration.json").write_text(

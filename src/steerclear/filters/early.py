@@ -12,32 +12,54 @@ from steerclear.types import Detection
 
 
 @dataclass(frozen=True)
+class Settings:
+    """Ranges, both ends included, in which a threshold was tried: schedulers by class name, all with one spacing of their
+    timesteps."""
+
+    schedulers: tuple[str, ...]
+    steps: tuple[int, int]
+    guidance: tuple[float, float]
+    spacing: str | None = None
+
+    def hold(self, scheduler: Any, steps: int, guidance: float) -> bool:
+        return (
+            type(scheduler).__name__ in self.schedulers
+            and getattr(scheduler.config, "timestep_spacing", None) == self.spacing
+            and self.steps[0] <= steps <= self.steps[1]
+            and self.guidance[0] <= guidance <= self.guidance[1]
+        )
+
+
+@dataclass(frozen=True)
 class EarlyVerdict:
     """Cosine of `denoised` at one early step with the nearest protected latent.
 
     ids and latents (N, …): the protected items, encoded by the pipeline's own autoencoder; step: index of the step at
     which it looks; threshold: calibrated so that no ordinary image reaches it. A positive verdict ends the pass early; a
     negative one means nothing, since the finished image is always checked.
-    scheduler, steps, guidance: what the threshold was calibrated under; it stays silent under anything else.
+    settings: where the threshold was found to raise no false alarm; it stays silent anywhere else.
     """
 
     ids: tuple[str, ...]
     latents: Tensor
     threshold: float
     step: int
-    scheduler: str
-    steps: int
-    guidance: float
+    settings: Settings
     name: str = "early"
 
     def applies(self, scheduler: Any, kwargs: dict[str, Any]) -> bool:
-        """Whether this call runs under the settings that the threshold was calibrated for."""
+        """Whether this call runs under settings that the threshold is known to hold for."""
         custom = any(
             kwargs.get(name) is not None
             for name in ("timesteps", "sigmas", "guidance_rescale", "negative_prompt")
         )
-        settings = (type(scheduler).__name__, kwargs.get("num_inference_steps"), kwargs.get("guidance_scale"))
-        return not custom and settings == (self.scheduler, self.steps, self.guidance)
+        steps, guidance = kwargs.get("num_inference_steps"), kwargs.get("guidance_scale")
+        return (
+            not custom
+            and steps is not None
+            and guidance is not None
+            and self.settings.hold(scheduler, steps, guidance)
+        )
 
     def look(self, denoised: Tensor) -> list[Detection]:
         """`check`, or nothing where the latents are of another shape or cannot be compared: no verdict is a fine one."""
