@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.errors import UnsupportedError
+from steerclear.generators.conditions import Condition, encode
 from steerclear.steering import Step, steer
 from steerclear.steering.hook import OnDenoised
 
@@ -20,12 +21,11 @@ from steerclear.steering.hook import OnDenoised
 # pass only, since what they are shown in a regeneration has not been verified
 OURS = frozenset(
     (
-        "prompt", "negative_prompt", "prompt_embeds", "negative_prompt_embeds", "num_images_per_prompt", "generator",
+        "prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3", "prompt_embeds",
+        "negative_prompt_embeds", "num_images_per_prompt", "generator",
         "latents", "callback", "callback_steps", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
     )
 )  # fmt: skip
-
-Condition = dict[str, Tensor]  # the pipeline's keyword arguments that hold text embeddings, batch of one
 
 
 class LeaveEarly(Exception):  # noqa: N818 - leaving is no error
@@ -134,22 +134,7 @@ class PipelineGenerator:
 
         Raises UnsupportedError for a pipeline whose text encoding is not known.
         """
-        if type(self.pipe).__name__ not in TWO_EMBEDS:
-            raise UnsupportedError(
-                f"{type(self.pipe).__name__}: how it encodes a prompt is not known, so its condition cannot be nudged"
-            )
-        guided = kwargs.get("guidance_scale", 7.5) > 1
-        attention = kwargs.get("cross_attention_kwargs") or {}
-        with torch.no_grad():
-            positive, negative = self.pipe.encode_prompt(
-                prompt, self.pipe._execution_device, 1, guided, negative_prompt=kwargs.get("negative_prompt"),
-                negative_prompt_embeds=kwargs.get("negative_prompt_embeds"), lora_scale=attention.get("scale"),
-                clip_skip=kwargs.get("clip_skip"),
-            )  # fmt: skip
-        condition = {"prompt_embeds": positive}
-        if guided and negative is not None:
-            condition["negative_prompt_embeds"] = negative
-        return condition
+        return encode(self.pipe, prompt, kwargs)
 
     def regenerate(
         self, condition: Condition, start: Tensor, kwargs: dict[str, Any], generator: torch.Generator,
@@ -157,7 +142,11 @@ class PipelineGenerator:
     ) -> Pass:  # fmt: skip
         """The whole way again from the noise `start` (1, …) under another condition; kwargs: the caller's own."""
         rest = {k: v for k, v in kwargs.items() if k not in OURS}
-        return self.run(on_denoised, None, **rest, **condition, latents=start, generator=generator)
+        if "negative_prompt" in inspect.signature(type(self.pipe).__call__).parameters:
+            rest["negative_prompt"] = None  # some families default to "", which they refuse beside embeddings
+        return self.run(
+            on_denoised, None, **rest, **condition, latents=self._unpacked(start, kwargs), generator=generator
+        )
 
     def resume(
         self, clean: Tensor, strength: float, condition: Condition, kwargs: dict[str, Any], generator: torch.Generator,
@@ -186,6 +175,17 @@ class PipelineGenerator:
             made = self.regenerate(condition, noisy / self._noise_scale(), kwargs, generator, on_denoised)
         made.resumed = True
         return made
+
+    def _unpacked(self, start: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        """The noise as `latents=` takes it: FLUX.2 alone packs what it is given, the others take what they step on."""
+        if not type(self.pipe).__name__.startswith("Flux2"):
+            return start
+        factor = self.pipe.vae_scale_factor * 2
+        height, width = (
+            int(kwargs.get(side) or self.pipe.default_sample_size * self.pipe.vae_scale_factor) // factor
+            for side in ("height", "width")
+        )
+        return start.reshape(len(start), height, width, -1).permute(0, 3, 1, 2)
 
     def _noise_scale(self) -> float:
         return float(getattr(self.pipe.scheduler, "init_noise_sigma", 1.0))
@@ -237,7 +237,3 @@ def _magnitude(outputs: list[Tensor], sample: Tensor) -> list[Tensor]:
     if first.ndim == sample.ndim:
         first, second = (half[:, : sample.shape[1]] for half in (first, second))  # without a learned variance
     return [(first - second).flatten(1).square().mean(1).sqrt()]
-
-
-# pipelines whose encode_prompt returns (prompt_embeds, negative_prompt_embeds)
-TWO_EMBEDS = frozenset(("StableDiffusionPipeline",))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from steerclear.generators import Condition
+from steerclear.generators.conditions import matched, positive
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.objective import Objective, minimise
 from steerclear.nudge.prefer import preferred_text
@@ -60,14 +62,24 @@ class Resample:
 def nudged_condition(
     task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2, iterations: int = 40
 ) -> Condition:
-    """The request's text embeddings after minimising J on them. D: the preferred text's."""
+    """The request's text embeddings, each encoder's, after minimising J on them. D: the preferred text's."""
     text = preferred_text(task)
     key = f"nudged:{text}:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}"
     if key not in task.memory:
-        own = task.condition()
-        preferred = task.condition(text)["prompt_embeds"]
-        objective = Objective(preferred, own["prompt_embeds"], alpha, beta, gamma)
-        # J is flat in the push at its own starting point, so the descent begins on the pull's side
-        embeds: Tensor = minimise(objective, own["prompt_embeds"], iterations=iterations)
-        task.memory[key] = {**own, "prompt_embeds": embeds}
+        own, preferred = matched(task.condition(), task.condition(text))
+        condition = {name: _either(value, preferred[name]) for name, value in own.items()}
+        # every text encoder's embedding on its own: they live in different spaces
+        wanted = positive(preferred)
+        for name, embeds in positive(own).items():
+            objective = Objective(wanted[name], embeds, alpha, beta, gamma)
+            # J is flat in the push at its own starting point, so the descent begins on the pull's side
+            condition[name] = minimise(objective, embeds, iterations=iterations)
+        task.memory[key] = condition
     return task.memory[key]  # type: ignore[no-any-return]
+
+
+def _either(own: Any, preferred: Any) -> Any:
+    """A mask covers the words of both prompts; whatever else there is stays the request's own."""
+    if isinstance(own, Tensor) and not own.is_floating_point():
+        return torch.maximum(own, preferred)
+    return own

@@ -8,6 +8,7 @@ concept without its memorized particulars, and both its embedding and its first 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,7 +100,9 @@ def _parts(prompt: str) -> list[str]:
 def _batch(task: SteerTask, prompts: list[str]) -> Tensor:
     unguided = {**task.kwargs, "guidance_scale": 1.0}
     conditions = [task.generator.encode(p, unguided) for p in prompts]
-    batch: Condition = {"prompt_embeds": torch.cat([c["prompt_embeds"] for c in conditions])}
+    if any(_shapes(c) != _shapes(conditions[0]) for c in conditions) and len(prompts) > 1:
+        return torch.cat([_batch(task, [p]) for p in prompts])
+    batch: Condition = {name: _stacked([c[name] for c in conditions]) for name in conditions[0]}
 
     def leave(step: Step) -> Tensor | None:
         raise LeaveEarly
@@ -108,3 +111,12 @@ def _batch(task: SteerTask, prompts: list[str]) -> Tensor:
     seen = task.generator.regenerate(batch, start, unguided, task.noise(task.seed), leave)
     assert seen.denoised is not None
     return seen.denoised
+
+
+def _shapes(condition: Condition) -> list[Any]:
+    return [value.shape if isinstance(value, Tensor) else None for value in condition.values()]
+
+
+def _stacked(values: list[Any]) -> Any:
+    """A batch of the same argument of several conditions."""
+    return torch.cat(values) if isinstance(values[0], Tensor) else [one for value in values for one in value]

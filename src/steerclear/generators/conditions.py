@@ -1,0 +1,124 @@
+"""A prompt as each pipeline family takes it: what `encode_prompt` returns, under the names that `__call__` accepts."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steerclear.errors import UnsupportedError
+
+Condition = dict[str, Any]  # the pipeline's keyword arguments that hold text embeddings, batch of one
+
+EMBEDS, NEGATIVE = "prompt_embeds", "negative_prompt_embeds"
+POOLED, NEGATIVE_POOLED = "pooled_prompt_embeds", "negative_pooled_prompt_embeds"
+MASK, NEGATIVE_MASK = "prompt_attention_mask", "negative_prompt_attention_mask"
+QWEN_MASK = "prompt_embeds_mask"
+# in the order in which encode_prompt returns them; None for what the pipeline makes again by itself
+RETURNED: dict[str, tuple[str | None, ...]] = {
+    "StableDiffusionPipeline": (EMBEDS, NEGATIVE),
+    "StableDiffusionXLPipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
+    "StableDiffusion3Pipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
+    "FluxPipeline": (EMBEDS, POOLED, None),
+    "Flux2Pipeline": (EMBEDS, None),
+    "Flux2KleinPipeline": (EMBEDS, None),
+    "PixArtAlphaPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
+    "PixArtSigmaPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
+    "SanaPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
+    "Lumina2Pipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
+    "AuraFlowPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
+    "CogView4Pipeline": (EMBEDS, NEGATIVE),
+    "QwenImagePipeline": (EMBEDS, QWEN_MASK),
+    "ZImagePipeline": (EMBEDS, NEGATIVE),
+}
+# without a switch for guidance, encode_prompt encodes one prompt, and these pipelines call it again for the negative one
+AGAIN = {EMBEDS: NEGATIVE, POOLED: NEGATIVE_POOLED, QWEN_MASK: "negative_prompt_embeds_mask"}
+
+
+def encode(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
+    """The text embeddings of one prompt, made as the pipeline's own call with `kwargs` would make them.
+
+    Raises UnsupportedError for a family whose text encoding is not known.
+    """
+    names = RETURNED.get(type(pipe).__name__)
+    if names is None:
+        raise UnsupportedError(
+            f"{type(pipe).__name__}: how it encodes a prompt is not known, so its condition cannot be nudged; known: "
+            f"{', '.join(RETURNED)}"
+        )
+    takes = inspect.signature(pipe.encode_prompt).parameters
+    call = inspect.signature(type(pipe).__call__).parameters
+    # the defaults of a pipeline's call and of its encode_prompt differ: the call's count
+    own = {name: kwargs.get(name, call[name].default) for name in takes if name in call}
+    # a second prompt for a second encoder belongs to the request's own prompt; another prompt goes to all of them
+    own.update({name: None for name in ("prompt_2", "prompt_3") if name in takes})
+    own.update(prompt=prompt, device=pipe._execution_device)
+    if "num_images_per_prompt" in takes:
+        own["num_images_per_prompt"] = 1
+    if "lora_scale" in takes:
+        attention = kwargs.get("cross_attention_kwargs") or kwargs.get("joint_attention_kwargs") or {}
+        own["lora_scale"] = attention.get("scale")
+    if "do_classifier_free_guidance" in takes:
+        own["do_classifier_free_guidance"] = guided(pipe, kwargs)
+    with torch.no_grad():
+        condition = _named(names, pipe.encode_prompt(**own))
+        negative = kwargs.get("negative_prompt")
+        if "do_classifier_free_guidance" not in takes and negative is not None:
+            again = _named(names, pipe.encode_prompt(**{**own, "prompt": negative}))
+            condition.update({AGAIN[k]: v for k, v in again.items() if AGAIN[k] in call})
+    return condition
+
+
+def guided(pipe: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a call with `kwargs` runs under classifier-free guidance."""
+    default = inspect.signature(type(pipe).__call__).parameters["guidance_scale"].default
+    # Z-Image counts its guidance from 0, the others from 1
+    return float(kwargs.get("guidance_scale", default)) > (
+        0 if type(pipe).__name__ == "ZImagePipeline" else 1
+    )
+
+
+def positive(condition: Condition) -> dict[str, Tensor]:
+    """The embeddings of the prompt itself: what a nudge may move. Raises UnsupportedError for lists of them."""
+    found = {name: condition[name] for name in (EMBEDS, POOLED) if condition.get(name) is not None}
+    if not all(isinstance(value, Tensor) for value in found.values()):
+        raise UnsupportedError(
+            "this family keeps its embeddings in lists of any length; they cannot be nudged"
+        )
+    return found
+
+
+def matched(one: Condition, other: Condition) -> tuple[Condition, Condition]:
+    """Both with sequences and masks as long as the longer one's: zeros at the end, which the masks leave out.
+
+    Raises UnsupportedError where lengths differ and no mask says so.
+    """
+    lengths = [positive(c)[EMBEDS].shape[1] for c in (one, other)]
+    if lengths[0] == lengths[1]:
+        return one, other
+    if not any(name in one for name in (MASK, QWEN_MASK)):
+        raise UnsupportedError("the prompts' embeddings differ in length, and this family masks nothing")
+    padded = tuple(
+        {name: _longer(value, max(lengths)) if name in (EMBEDS, MASK, QWEN_MASK) else value for name, value in c.items()}
+        for c in (one, other)
+    )  # fmt: skip
+    return padded[0], padded[1]
+
+
+def _longer(value: Any, length: int) -> Any:
+    if not isinstance(value, Tensor) or value.shape[1] == length:
+        return value
+    return torch.cat([value, value.new_zeros(len(value), length - value.shape[1], *value.shape[2:])], dim=1)
+
+
+def _named(names: tuple[str | None, ...], returned: Any) -> Condition:
+    found = {
+        name: value
+        for name, value in zip(names, returned, strict=False)
+        if name is not None and value is not None and not (isinstance(value, list) and not value)
+    }
+    if QWEN_MASK in names and QWEN_MASK not in found:  # where every token counts it returns none
+        found[QWEN_MASK] = torch.ones(found[EMBEDS].shape[:2], dtype=torch.long, device=found[EMBEDS].device)
+    return found
