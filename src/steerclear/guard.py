@@ -68,7 +68,7 @@ class Guard:
         self.filters = tuple(f for f in filters if isinstance(f, Filter))
         self.pass_filters = tuple(f for f in filters if isinstance(f, PassFilter))
         self.prompt_filters = tuple(f for f in filters if isinstance(f, PromptsFilter))
-        blind = [f for f in filters if f not in (*self.filters, *self.pass_filters, *self.prompt_filters)]
+        blind = [f for f in filters if not isinstance(f, Filter | PassFilter | PromptsFilter)]
         if blind:
             raise ConfigError(
                 f"{blind[0]!r} is no filter: it needs a name, a threshold, and check, check_pass or check_prompts"

@@ -12,6 +12,8 @@ from PIL import Image
 
 from steerclear.errors import ConfigError
 from steerclear.filters import MemorizationFilter, PromptFilter, judge
+from steerclear.filters.base import to_image
+from steerclear.filters.pixel import Everything, PixelFilter, TiledFilter
 from steerclear.filters.prompt import normalised
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
@@ -49,6 +51,17 @@ def test_a_network_filter_sees_exactly_what_the_library_filters_leave_clear(libr
     for row, left in zip(found, clear, strict=True):
         assert len(row) == (2 if left else 1)  # the detections say which filters ran
         assert any(d.flagged for d in row) or left
+
+
+def test_filters_of_one_kind_that_differ_in_a_threshold_alone_all_look():
+    shelf = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    gallery = Everything(("a", "b", "c"), shelf)
+    copied = Everything(("a", "b", "c"), shelf.clone())
+    filters = [PixelFilter(gallery, 0.9), PixelFilter(copied, 0.8, "strict pixel"), TiledFilter(copied, 0.9)]
+    (row,) = judge(filters, [to_image(shelf[1])])
+    assert [(d.filter, d.flagged, d.matched, d.error) for d in row] == [
+        (name, True, "b", None) for name in ("pixel", "strict pixel", "tiled")
+    ]
 
 
 def test_a_picture_that_is_flagged_already_is_still_compared_with_the_library():

@@ -81,7 +81,7 @@ def judge(
     """
     found: list[tuple[Detection, ...]] = list(known) if known is not None else [()] * len(images)
     library = [one for one in filters if getattr(one, "cost", "") == "library"]
-    rest = [one for one in filters if one not in library]
+    rest = [one for one in filters if getattr(one, "cost", "") != "library"]
     for stage, everything in ((library, True), (rest, False)):
         asked = [i for i, row in enumerate(found) if everything or not any(d.flagged for d in row)]
         if stage and asked:
