@@ -18,6 +18,7 @@ from steerclear.filters import (
     tiled_l2,
 )
 from steerclear.filters.base import to_tensor
+from steerclear.filters.early import Settings
 from steerclear.filters.nearest import fit
 from steerclear.filters.pixel import Everything
 from steerclear.library import Index
@@ -102,7 +103,7 @@ def test_filters_see_the_very_pixels_that_are_handed_out():
 
 def test_an_early_verdict_flags_a_latent_near_a_protected_one_and_never_a_far_one():
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    early = EarlyVerdict(("a", "b"), latents, 0.9, step=2, scheduler="DDIMScheduler", steps=25, guidance=4.0)
+    early = EarlyVerdict(("a", "b"), latents, 0.9, 2, Settings(("DDIMScheduler",), (25, 25), (4.0, 4.0)))
     found = early.look(torch.stack([latents[1] * 3, -latents[0]]))
     assert [(d.flagged, d.matched) for d in found] == [(True, "b"), (False, found[1].matched)]
     assert early.look(torch.zeros(1, 4, 16, 16)) == []
