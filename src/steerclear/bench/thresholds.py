@@ -12,15 +12,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from steerclear.bench.figures import histograms, roc
 from steerclear.conformal import bounded_threshold
 from steerclear.emoji import ASSETS
 
-BINS = 20
 RATES = (0.01, 0.02, 0.05)
 
 
 def page(found: dict[str, Any]) -> str:
-    """The Markdown page: thresholds, evidence, early curve, and a histogram per filter."""
+    """The Markdown page: thresholds, evidence, early curve, and the figures."""
     evidence, other = found["evidence"], found["evidence"]["other_half"]
     lines = [
         "# How the thresholds were chosen", "",
@@ -61,8 +61,10 @@ def page(found: dict[str, Any]) -> str:
             f"{other['early_copies_caught']:.2%} of the copies, with {other['early_false_alarms']:.2%} false alarms."
         ]
     lines += stated_rates(found)
-    for name in found["thresholds"]:
-        lines += ["", f"## {name}: scores", "", "```", *histogram(found, name), "```"]
+    lines += [
+        "", "## Scores", "", "![Score histograms, with the thresholds](calibration-histograms.png)", "",
+        "![ROC curves; the dots are the thresholds](calibration-roc.png)",
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -88,27 +90,6 @@ def stated_rates(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def histogram(found: dict[str, Any], name: str) -> list[str]:
-    """Both groups' scores in one text histogram; the threshold is marked."""
-    groups = {who: [v for half in found["scores"][who] for v in half[name]] for who in ("clear", "copies")}
-    low, high = min(map(min, groups.values())), max(map(max, groups.values()))
-    width = (high - low) / BINS or 1.0
-    counts = {who: [0] * BINS for who in groups}
-    for who, values in groups.items():
-        for value in values:
-            counts[who][min(BINS - 1, int((value - low) / width))] += 1
-    out = []
-    for i in range(BINS):
-        start = low + i * width
-        mark = "<- threshold" if start <= found["thresholds"][name] < start + width else ""
-        bars = [
-            f"{who[:8]:>6} {counts[who][i]:4d} {'#' * round(30 * counts[who][i] / max(counts[who])):<30}"
-            for who in groups
-        ]
-        out.append(f"{start:6.3f}  " + "  ".join(bars) + f"  {mark}".rstrip())
-    return out
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -116,7 +97,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "calibration.md").write_text(page(json.loads((ASSETS / "calibration.json").read_text())))
+    found = json.loads((ASSETS / "calibration.json").read_text())
+    (args.out / "calibration.md").write_text(page(found))
+    clear, copies = (
+        {name: [s for half in found["scores"][who] for s in half[name]] for name in found["thresholds"]}
+        for who in ("clear", "copies")
+    )
+    histograms(clear, copies, found["thresholds"], args.out / "calibration-histograms.png")
+    roc(clear, copies, found["thresholds"], args.out / "calibration-roc.png")
 
 
 if __name__ == "__main__":
