@@ -135,7 +135,8 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, shel
 
 def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(shelf, tmp_path):
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        # a shell that runs this in the background has it ignore the signal
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.path.insert(0, sys.argv[1])\n"
         "from cli_doubles import stand_in; from pathlib import Path; stand_in(Path(sys.argv[2]))\n"
         "from steerclear.cli import main; sys.exit(main(sys.argv[3:]))"
     )
