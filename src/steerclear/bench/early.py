@@ -92,7 +92,7 @@ def measure(pipe: Any, latents: Tensor, thresholds: list[float], ordinary: int) 
 def page(rows: list[dict[str, Any]], chosen: dict[str, Any]) -> str:
     """The Markdown page."""
     lines = [
-        "# How early a copy shows", "", "Made by `python -m steerclear.bench.early --apply`.", "",
+        "# How early a copy shows", "", f"Made by `python -m steerclear.bench.early --apply --ordinary {rows[0]['ordinary']}`.", "",
         f"{rows[0]['copies']} planted and {rows[0]['ordinary']} ordinary prompts in each setting, one seed each, drawn by",
         "nothing else. Each cell: copies caught / false alarms at the thresholds that were calibrated on the embedded model's own",
         f"setting alone (DDIMScheduler, {CALIBRATED[0]} steps, guidance {CALIBRATED[1]}).", "",

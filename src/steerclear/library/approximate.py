@@ -74,7 +74,7 @@ class LanceIndex:
                 .refine_factor(self.candidates)
             )
             probes = self.probes or max(1, len(self) // ROWS_PER_PARTITION)
-            rows = search.nprobes(probes).select(["id", self.column]).limit(k).to_arrow()
+            rows = search.nprobes(probes).select(["id", self.column, "_distance"]).limit(k).to_arrow()
         if not len(rows):
             return []
         flat = rows[self.column].combine_chunks().flatten()
