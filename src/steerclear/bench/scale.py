@@ -140,8 +140,8 @@ def page(found: dict[str, Any]) -> str:
 
 def outlook(rows: list[dict[str, Any]]) -> list[str]:
     """What 100 million and a billion pictures would take, from the largest size that was run."""
-    largest = max(row["size"] for row in rows)
-    near = next(row for row in rows if row["size"] == largest and row["way"] == "approximate")
+    near = max((row for row in rows if row["way"] == "approximate"), key=lambda row: row["size"])
+    largest = near["size"]
     each_index, each_vector = near["index_mb"] * 2**20 / largest, 4 * DIM
     lines = [
         "## On paper: 100 million and a billion", "",
