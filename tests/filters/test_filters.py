@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from steerclear.encoders.base import fit
 from steerclear.errors import EncoderError
 from steerclear.filters import (
     EarlyVerdict,
@@ -19,7 +20,6 @@ from steerclear.filters import (
 )
 from steerclear.filters.base import to_tensor
 from steerclear.filters.early import Settings
-from steerclear.filters.nearest import fit
 from steerclear.filters.pixel import Everything
 from steerclear.library import Index
 from steerclear.testing import FakeEncoder, MockFilter

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from steerclear.emoji import MODEL_FOLDER, PROTECTED_FOLDER
+from steerclear.encoders.base import fit
 from steerclear.encoders.embedded import Clip
 from steerclear.errors import ConfigError, ModelError
 from steerclear.filters import (
@@ -22,7 +23,6 @@ from steerclear.filters import (
     inspect,
 )
 from steerclear.filters.base import to_tensor
-from steerclear.filters.nearest import fit
 
 
 @pytest.fixture(scope="module")

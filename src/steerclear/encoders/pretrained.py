@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from steerclear.encoders.base import fit
 from steerclear.errors import EncoderError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -69,7 +70,7 @@ class TransformersEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
-        pixels = _normalised(_squeezed(images, self.size), self.mean, self.std)
+        pixels = _normalised(fit(images, self.size), self.mean, self.std)
         return F.normalize(_features(self.model, pixels.to(self.model.device)).float(), dim=-1)
 
     def texts(self, texts: list[str]) -> Tensor:
@@ -117,7 +118,7 @@ class SscdEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
-        pixels = _normalised(_squeezed(images, self.size), IMAGENET_MEAN, IMAGENET_STD)
+        pixels = _normalised(fit(images, self.size), IMAGENET_MEAN, IMAGENET_STD)
         return F.normalize(self.network(pixels).flatten(1).float(), dim=-1)
 
 
@@ -157,7 +158,7 @@ class LatentEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
-        latents: Tensor = self.codec.encode(_squeezed(images, self.size))
+        latents: Tensor = self.codec.encode(fit(images, self.size))
         return F.normalize(latents.flatten(1).float(), dim=-1)
 
 
@@ -177,14 +178,6 @@ def _tensor(found: Any) -> Tensor:
     """Releases of transformers return the features themselves, or an output that holds them as its pooled part."""
     features: Tensor = found if isinstance(found, Tensor) else found.pooler_output
     return features
-
-
-def _squeezed(images: Tensor, size: int) -> Tensor:
-    if images.shape[-2:] == (size, size):
-        return images
-    return F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(
-        0, 1
-    )
 
 
 def _normalised(images: Tensor, mean: Iterable[float], std: Iterable[float]) -> Tensor:

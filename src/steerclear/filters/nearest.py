@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from steerclear.encoders.base import Encoder, check_embedding
+from steerclear.encoders.base import Encoder, check_embedding, fit
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.search import Index
 from steerclear.types import Detection
@@ -33,12 +32,3 @@ class NearestFilter:
         embedding = check_embedding(self.encoder(fit(images, self.encoder.size)), self.encoder, len(images))
         best = [row[0] for row in self.index.matches(embedding, 1)]
         return [Detection(self.name, s >= self.threshold, s, self.threshold, item) for item, s in best]
-
-
-def fit(images: Tensor, size: int) -> Tensor:
-    """Images resized to size × size, antialiased; left alone where they already fit."""
-    if images.shape[-2:] == (size, size):
-        return images
-    return F.interpolate(
-        images, size=(size, size), mode="bicubic", antialias=True, align_corners=False
-    ).clamp(0, 1)

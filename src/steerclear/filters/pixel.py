@@ -9,8 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from steerclear.encoders.base import Encoder, check_embedding
-from steerclear.filters.nearest import fit
+from steerclear.encoders.base import Encoder, check_embedding, fit
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.search import Index
 from steerclear.types import Detection
