@@ -23,13 +23,15 @@ class Verdict:
     """What the judge says of one picture.
 
     pixel_l2: to the nearest protected picture; same_picture: whether the nearest neighbour by CLIP among protected *and*
-    ordinary pictures is a protected one; alignment: CLIP cosine of prompt and picture; rank: of the right concept among
-    all names in any style, 0 is best, None for a photograph's prompt.
+    ordinary pictures is a protected one; alignment: CLIP cosine of prompt and picture; concept: CLIP cosine of the picture
+    and the concept behind the prompt in the style that fits best, "a crab, flat style", without the invented name;
+    rank: of that concept among all names, 0 is best. Both None for a photograph's prompt.
     """
 
     pixel_l2: float
     same_picture: bool
     alignment: float
+    concept: float | None
     rank: int | None
 
 
@@ -53,16 +55,17 @@ class Judge:
         embedding = self.clip(pixels)
         nearest = int((embedding @ self.gallery.T).argmax())
         alignment = float(embedding @ self.clip.texts([prompt]).T)
+        distance = float(pixel_l2(pixels, self.protected).min())
         return Verdict(
-            float(pixel_l2(pixels, self.protected).min()), nearest < len(self.names), alignment, self._rank(embedding, concept_of(file)),
-        )  # fmt: skip
+            distance, nearest < len(self.names), alignment, *self._concept(embedding, concept_of(file))
+        )
 
-    def _rank(self, embedding: Tensor, concept: str | None) -> int | None:
+    def _concept(self, embedding: Tensor, concept: str | None) -> tuple[float | None, int | None]:
         if concept is None:
-            return None
+            return None, None
         scores = (embedding @ self.concepts.T).view(len(CONCEPTS), len(STYLES)).amax(1)
         own = scores[list(CONCEPTS.values()).index(concept)]
-        return int((scores > own).sum())
+        return float(own), int((scores > own).sum())
 
 
 def concept_of(file: str | None) -> str | None:

@@ -151,6 +151,9 @@ def summary(
         "alignment_clear_paraphrases": mean(r["plain"]["alignment"] for r in free if r["file"] in both),
         "alignment_steered_same_items": mean(r["handed_out"]["alignment"] for r in steered if r["file"] in both),
         "alignment_plain": mean(r["plain"]["alignment"] for r in rows),
+        "concept_alignment_steered": mean(concepts([r["handed_out"] for r in steered])),
+        "concept_alignment_clear_paraphrases": mean(concepts([r["plain"] for r in free if r["file"] in both])),
+        "concept_alignment_plain": mean(concepts([r["plain"] for r in rows])),
         "concept_top5_steered": share(r < 5 for r in ranks), "concept_top5_plain": share(r < 5 for r in plain_ranks),
         "passed_by": {name: sum(r["rungs"][-1:] == [name] for r in steered) for name in {x for r in steered for x in r["rungs"][-1:]}},
         "ordinary": len(clear), "ordinary_identical": share(r["identical"] for r in clear),
@@ -162,6 +165,10 @@ def summary(
 def share(hits: Any) -> float:
     found = [bool(h) for h in hits]
     return round(sum(found) / len(found), 4) if found else 0.0
+
+
+def concepts(verdicts: list[dict[str, Any]]) -> list[float]:
+    return [v["concept"] for v in verdicts if v["concept"] is not None]
 
 
 def mean(values: Any) -> float | None:

@@ -93,16 +93,17 @@ def calibrate(folder: Path) -> dict[str, Any]:
 
 
 def _alternatives(prompts: list[str], halves: list[Scores], strict: dict[str, float]) -> list[str]:
-    """The ordinary prompts whose pictures all stayed below the strict thresholds: safe to be pulled towards."""
+    """The ordinary prompts of which at least one picture stayed below the strict thresholds: worth being pulled towards.
+
+    One that failed is no reason to drop a prompt: a steered picture is verified whatever pulled it, and the prompts nearest
+    to a protected picture's, an owl in another style, are the ones that keep what was asked for.
+    """
     each = CLEAR_SEEDS // 2
     clear = [
-        torch.stack([values < strict[name] for name, values in half.final.items()])
-        .all(0)
-        .view(-1, each)
-        .all(1)
+        torch.stack([values < strict[name] for name, values in half.final.items()]).all(0).view(-1, each)
         for half in halves
     ]
-    return [prompt for i, prompt in enumerate(prompts) if all(bool(part[i]) for part in clear)]
+    return [prompt for i, prompt in enumerate(prompts) if any(bool(part[i].any()) for part in clear)]
 
 
 def _early_share(scores: Scores, early: dict[str, Any] | None) -> float | None:
