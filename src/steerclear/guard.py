@@ -192,7 +192,7 @@ class Guard:
             found = [tuple(d for d in row if d.filter != EarlyVerdict.name) for row in found]
             return first, judge(self.filters, first.images, found)
         assert first.denoised is not None
-        previews = self.protected.decode(first.denoised) if self.protected else []
+        previews = self.protected.decode(first.denoised, _size(plain)) if self.protected else []
         return first, _joined(found, judge(self.filters, previews))
 
     def _followed(self, made: Pass, count: int) -> list[tuple[Detection, ...]]:
@@ -229,7 +229,7 @@ class Guard:
             return judge((*self.filters, *self.strict), [candidate.image], known)[0]
 
         def learn(found: tuple[Detection, ...]) -> None:
-            task.unwanted = self._unwanted(found, task.unwanted)
+            task.unwanted = self._unwanted(found, task.unwanted, _size(kwargs))
 
         image, attempts, reason = ladder.climb(task, plain_nfe, row.detections, verify, learn)
         report = replace(
@@ -251,17 +251,24 @@ class Guard:
         clean = clean[i : i + 1].to(start)
         texts = tuple(p for p in self.preferred if isinstance(p, str))
         pictures = [p for p in self.preferred if not isinstance(p, str)]
-        wanted = self.protected.encode(pictures, clean) if pictures and self.protected else None
+        size = _size(kwargs)
+        wanted = self.protected.encode(pictures, clean, size) if pictures and self.protected else None
         return SteerTask(
             self.generator, row.prompt, row.seed, kwargs, start[i : i + 1], clean,
-            self._unwanted(row.detections, clean[:0], fallback=clean), texts, self.alternatives, wanted,
+            self._unwanted(row.detections, clean[:0], size, fallback=clean), texts, self.alternatives, wanted,
         )  # fmt: skip
 
-    def _unwanted(self, found: Sequence[Detection], known: Tensor, fallback: Tensor | None = None) -> Tensor:
+    def _unwanted(
+        self,
+        found: Sequence[Detection],
+        known: Tensor,
+        size: tuple[int, int] | None,
+        fallback: Tensor | None = None,
+    ) -> Tensor:
         """Latents of what the flagged findings matched, added to what is known; else the flagged latent itself."""
         ids = list(dict.fromkeys(d.matched for d in found if d.flagged and d.matched))
         like = known if fallback is None else fallback
-        new = self.protected.latents(ids, like) if self.protected and ids else None
+        new = self.protected.latents(ids, like, size) if self.protected and ids else None
         if new is not None and len(new):
             grown: Tensor = torch.unique(torch.cat([known, new.to(known)]), dim=0)
             return grown
@@ -300,6 +307,12 @@ def _check_arguments(images: int, kwargs: dict[str, Any]) -> None:
             raise InputError(
                 f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
             )
+
+
+def _size(kwargs: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width that the caller asks for; None for the pipeline's own."""
+    height, width = kwargs.get("height"), kwargs.get("width")
+    return (height, width) if height and width else None
 
 
 def _of_row(kwargs: dict[str, Any], prompt: int) -> dict[str, Any]:

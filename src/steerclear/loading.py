@@ -64,16 +64,23 @@ def _load_guard(
 ) -> Guard:
     pipe = load_pipeline(model, device)
     shelf = library if isinstance(library, Library) else Library.open(library or LIBRARY_FOLDER)
-    encoders = open_encoders(shelf)
+    encoders = open_encoders(shelf, pipe._execution_device)
     own = shelf.read_note("calibration")
-    protected = Protected(pipe, shelf.pictures(), shelf.ids("withhold"))
+    # what ships inside is never written to, and its thumbnails are the pictures themselves
+    own_pictures = shelf.uri == str(LIBRARY_FOLDER)
+    protected = (
+        Protected(pipe, shelf.pictures(), shelf.ids("withhold"))
+        if own_pictures
+        else Protected.of(pipe, shelf)
+    )
     chosen = (
         ladder if isinstance(ladder, Ladder) else Ladder() if ladder is None else Ladder(strategies(ladder))
     )
     if budget is not None:
         chosen = Ladder(chosen.rungs, budget)
     return Guard(
-        pipe, library_filters(shelf, encoders), strict=library_filters(shelf, encoders, "strict"),
+        pipe, library_filters(shelf, encoders, device=pipe._execution_device),
+        strict=library_filters(shelf, encoders, "strict", pipe._execution_device),
         protected=protected, preferred=preferred, ladder=chosen,
         alternatives=embedded_calibration().get("alternatives", []) if is_embedded(model) else [],
         early=early_verdict(pipe, protected, own, model) if early and own else None,
@@ -85,23 +92,26 @@ def is_embedded(model: str | Path) -> bool:
     return Path(model).resolve() == MODEL_FOLDER.resolve()
 
 
-def open_encoders(shelf: Library) -> list[Encoder]:
-    """The encoders that a library was built with, the very same weights.
+def open_encoders(shelf: Library, device: torch.device | str = "cpu") -> list[Encoder]:
+    """The encoders that a library was built with, the very same weights, on a device.
 
     Raises EncoderError where one is missing, LibraryError where it is another version.
     """
-    encoders = [load_encoder(spec.name) for spec in shelf.encoders]
+    encoders = [load_encoder(spec.name, device) for spec in shelf.encoders]
     for encoder in encoders:
         shelf.check_encoder(encoder)
     return encoders
 
 
 def library_filters(
-    shelf: Library, encoders: Sequence[Encoder], which: Literal["thresholds", "strict"] = "thresholds"
+    shelf: Library,
+    encoders: Sequence[Encoder],
+    which: Literal["thresholds", "strict"] = "thresholds",
+    device: torch.device | str = "cpu",
 ) -> list[Filter]:
     """The built-in filters over a library: nearest by each of its encoders, pixel, tiled.
 
-    which: the thresholds for any picture, or the strict ones for a steered picture.
+    which: the thresholds for any picture, or the strict ones for a steered picture; device: where vectors are compared.
     Thresholds come from the library's own calibration, else from the embedded library's, which knows the copy descriptor
     alone. Raises LibraryError for a calibration without a usable threshold.
     """
@@ -111,11 +121,15 @@ def library_filters(
         calibration = embedded_calibration() if shelf.encoders[0].name == DEFAULT else {}
     # a calibration without strict thresholds asks no more of a steered picture than of any other
     thresholds = calibration.get(which) or calibration.get("thresholds") or {}
-    return filters_with(shelf, encoders, thresholds, "" if which == "thresholds" else "strict ")
+    return filters_with(shelf, encoders, thresholds, "" if which == "thresholds" else "strict ", device)
 
 
 def filters_with(
-    shelf: Library, encoders: Sequence[Encoder], thresholds: Mapping[str, Any], prefix: str = ""
+    shelf: Library,
+    encoders: Sequence[Encoder],
+    thresholds: Mapping[str, Any],
+    prefix: str = "",
+    device: torch.device | str = "cpu",
 ) -> list[Filter]:
     """The built-in filters over a library at given thresholds, by name: the first encoder's is `nearest`, others'
     `nearest ENCODER`. Raises LibraryError for one that is missing or no number."""
@@ -132,7 +146,8 @@ def filters_with(
     filters: list[NearestFilter] = []
     for number, encoder in enumerate(encoders):
         name = "nearest" if number == 0 else f"nearest {encoder.name}"
-        filters.append(NearestFilter(encoder, shelf.index(encoder.name), threshold(name), prefix + name))
+        index = shelf.index(encoder.name, device)
+        filters.append(NearestFilter(encoder, index, threshold(name), prefix + name))
     gallery: Gallery
     if len(shelf) > IN_MEMORY:
         gallery = Nominated(encoders[0], filters[0].index, shelf.pictures())
@@ -175,9 +190,10 @@ def load_pipeline(model: str | Path, device: str | None = None) -> Any:
         pipe.safety_checker = None
     pipe.set_progress_bar_config(disable=True)
     if not device or device == "cpu":
-        pipe.to(
-            torch.float32
-        )  # not by a loading argument, which some versions call dtype and others torch_dtype
+        # not by a loading argument, which some versions call dtype and others torch_dtype; nor by pipe.to, which warns
+        for component in pipe.components.values():
+            if isinstance(component, torch.nn.Module):
+                component.float()
         return pipe
     denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
     # the loaders may disagree on the type of what is stored in half precision; the denoiser's decides

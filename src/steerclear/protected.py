@@ -3,54 +3,118 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from steerclear.errors import LibraryError
 from steerclear.filters.base import to_image, to_tensor
 from steerclear.steering.codecs import codec_for
+
+if TYPE_CHECKING:
+    from steerclear.library import Library
+    from steerclear.library.latents import LatentCache
 
 
 class Protected:
     """The pictures of a library by id, (3, S, S) in [0, 1] each, and their latents for one pipeline.
 
-    withhold: ids whose policy is that nothing is handed out for them.
+    withhold: ids whose policy is that nothing is handed out for them. library: where the pictures come from, if they do: a
+    latent is made from the original where that can still be read, and kept there where it may be written to.
     """
 
-    def __init__(self, pipe: Any, pictures: Mapping[str, Tensor], withhold: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        pictures: Mapping[str, Tensor],
+        withhold: Iterable[str] = (),
+        library: Library | None = None,
+    ) -> None:
         self.pictures = pictures
         self.withhold = frozenset(withhold)
         self._pipe = pipe
         self._codec = codec_for(pipe)
         self._latents: dict[tuple[str, torch.Size], Tensor] = {}
+        self._library = library
+        self._cache: LatentCache | None = None
 
-    def latents(self, ids: Sequence[str], like: Tensor) -> Tensor:
-        """(n, …) latents of the named items, of the shape of the rows of `like`; unknown ids are passed over."""
+    @classmethod
+    def of(cls, pipe: Any, library: Library) -> Protected:
+        """The items of a library, whose latents are kept in it."""
+        return cls(pipe, library.pictures(), library.ids("withhold"), library)
+
+    def latents(self, ids: Sequence[str], like: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """(n, …) latents of the named items, of the shape of the rows of `like`; unknown ids are passed over.
+
+        size: height and width of the image, needed where latents are packed and the image is no square.
+        """
         known = [i for i in ids if i in self.pictures]
-        for item in known:
-            key = (item, like.shape[1:])
-            if key not in self._latents:
-                self._latents[key] = self._encode(self.pictures[item][None], like)
-        return torch.cat([self._latents[item, like.shape[1:]] for item in known]) if known else like[:0]
+        shape = like.shape[1:]
+        missing = [i for i in known if (i, shape) not in self._latents]
+        if missing:
+            self._latents.update(((i, shape), v) for i, v in self._made(missing, like, size).items())
+        return torch.stack([self._latents[i, shape] for i in known]).to(like) if known else like[:0]
 
-    def encode(self, images: Sequence[Image.Image], like: Tensor) -> Tensor:
+    def encode(
+        self, images: Sequence[Image.Image], like: Tensor, size: tuple[int, int] | None = None
+    ) -> Tensor:
         """(B, …) latents of any pictures, e.g. preferred ones, of the shape of the rows of `like`."""
-        return torch.cat([self._encode(to_tensor([image]), like) for image in images])
+        return torch.cat([self._encode(to_tensor([image]), like, size) for image in images])
 
-    def decode(self, latents: Tensor) -> list[Image.Image]:
+    def decode(self, latents: Tensor, size: tuple[int, int] | None = None) -> list[Image.Image]:
         """Pictures of clean latents (B, …): what an abandoned pass was about to make."""
+        self._codec.size = size
         with torch.no_grad():
             pixels = self._codec.decode(latents).clamp(0, 1)
         return [to_image(image) for image in pixels]
 
-    def _encode(self, pixels: Tensor, like: Tensor) -> Tensor:
-        factor = int(getattr(self._pipe, "vae_scale_factor", 8))
-        height, width = (side * factor for side in like.shape[-2:])
+    def _made(self, ids: list[str], like: Tensor, size: tuple[int, int] | None) -> dict[str, Tensor]:
+        """Latents of items that are not in memory: read where they were kept, else encoded, and kept."""
+        cache = self._kept()
+        found: dict[str, Tensor] = {}
+        with suppress(LibraryError):  # what cannot be read is made again
+            found = cache.read(ids, like.shape[1:]) if cache else {}
+        fresh = {i: self._encode(self._picture(i), like, size)[0] for i in ids if i not in found}
+        if fresh and cache:
+            with suppress(LibraryError):  # a library that nobody may write to serves as well, only slower
+                cache.write(fresh)
+        return {**found, **fresh}
+
+    def _kept(self) -> LatentCache | None:
+        if self._library is not None and self._cache is None:
+            from steerclear.encoders.pretrained import weights_fingerprint
+            from steerclear.library.latents import LatentCache
+
+            module = self._codec.autoencoder
+            config = sorted(
+                (k, v) for k, v in module.config.items() if not k.startswith("_")
+            )  # without its path
+            self._cache = LatentCache(self._library, weights_fingerprint(module, repr(config)))
+        return self._cache
+
+    def _picture(self, item: str) -> Tensor:
+        """(1, 3, H, W): the original where it can be read, else the thumbnail."""
+        from steerclear.library.pictures import original
+
+        picture = original(self._library, item) if self._library is not None else None
+        return self.pictures[item][None] if picture is None else to_tensor([picture])
+
+    def _encode(self, pixels: Tensor, like: Tensor, size: tuple[int, int] | None) -> Tensor:
+        self._codec.size = size
+        # Kandinsky calls its autoencoder otherwise
+        factor: Any = getattr(self._pipe, "vae_scale_factor", None) or getattr(
+            self._pipe, "movq_scale_factor", 8
+        )
         fitted = F.interpolate(
-            pixels, size=(height, width), mode="bicubic", antialias=True, align_corners=False
+            pixels,
+            size=self._codec.pixels(tuple(like.shape[1:]), int(factor)),
+            mode="bicubic",
+            antialias=True,
+            align_corners=False,
         )
         with torch.no_grad():
             return self._codec.encode(fitted.clamp(0, 1).to(self._pipe._execution_device)).to(like)

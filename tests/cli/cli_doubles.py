@@ -49,4 +49,4 @@ def stand_in(folder: Path, put: Callable[[Any, str, Any], None] = setattr) -> No
     put(emoji, "MODEL_FOLDER", folder / "model")
     put(loading, "MODEL_FOLDER", folder / "model")
     put(loading, "LIBRARY_FOLDER", folder / "library")
-    put(CopyDescriptor, "default", classmethod(lambda cls: ENCODER))
+    put(CopyDescriptor, "default", classmethod(lambda cls, device="cpu": ENCODER))

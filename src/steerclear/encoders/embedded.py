@@ -30,14 +30,14 @@ class CopyDescriptor:
     differentiable: bool = True
 
     @classmethod
-    def load(cls, folder: Path) -> CopyDescriptor:
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> CopyDescriptor:
         network, size = descriptor.load(folder)
-        return cls(network, size, network.dim, fingerprint(folder / "model.safetensors"))
+        return cls(network.to(device), size, network.dim, fingerprint(folder / "model.safetensors"))
 
     @classmethod
-    def default(cls) -> CopyDescriptor:
-        """The one inside the package; loaded once per process."""
-        return _default_descriptor()
+    def default(cls, device: torch.device | str = "cpu") -> CopyDescriptor:
+        """The one inside the package; loaded once per process and device."""
+        return _default_descriptor(str(device))
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
@@ -45,7 +45,7 @@ class CopyDescriptor:
             images = F.interpolate(
                 images, size=(self.size, self.size), mode="bicubic", antialias=True, align_corners=False
             )
-        return self.network(images)  # type: ignore[no-any-return]
+        return self.network(images.to(self.network.head.weight))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,15 @@ class Clip:
     differentiable: bool = True
 
     @classmethod
-    def load(cls, model_folder: Path) -> Clip:
+    def load(cls, model_folder: Path, device: torch.device | str = "cpu") -> Clip:
         """The CLIP beside a model folder's pipeline. Raises EncoderError where there is none."""
         from transformers import CLIPModel, CLIPTokenizer
 
         folder = model_folder / "clip"
         if not (folder / "model.safetensors").exists():
             raise EncoderError(f"no CLIP in {folder}; train it again or reinstall")
-        model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+        model = CLIPModel.from_pretrained(folder, dtype=torch.float32)
+        model = model.to(device).eval().requires_grad_(False)
         tokenizer = CLIPTokenizer.from_pretrained(model_folder / "tokenizer")
         config = model.config
         return cls(
@@ -85,7 +86,8 @@ class Clip:
             images = F.interpolate(
                 images, size=(self.size, self.size), mode="bicubic", antialias=True, align_corners=False
             )
-        pooled = self.model.vision_model((images - CLIP_MEAN) / CLIP_STD).pooler_output
+        pixels = (images.to(self.model.device) - CLIP_MEAN) / CLIP_STD
+        pooled = self.model.vision_model(pixels).pooler_output
         return F.normalize(self.model.visual_projection(pooled), dim=-1)
 
     def texts(self, texts: list[str]) -> Tensor:
@@ -93,7 +95,7 @@ class Clip:
         length = self.model.config.text_config.max_position_embeddings
         ids = self.tokenizer(
             texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
+        ).input_ids.to(self.model.device)
         return F.normalize(self.model.text_projection(self.model.text_model(ids).pooler_output), dim=-1)
 
 
@@ -103,7 +105,7 @@ def fingerprint(path: Path) -> str:
 
 
 @cache
-def _default_descriptor() -> CopyDescriptor:
+def _default_descriptor(device: str) -> CopyDescriptor:
     from steerclear.emoji import MODEL_FOLDER
 
-    return CopyDescriptor.load(MODEL_FOLDER / "descriptor")
+    return CopyDescriptor.load(MODEL_FOLDER / "descriptor", device)

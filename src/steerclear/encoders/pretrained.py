@@ -41,7 +41,9 @@ class TransformersEncoder:
     differentiable: bool = True
 
     @classmethod
-    def load(cls, source: str | Path, name: str | None = None) -> TransformersEncoder:
+    def load(
+        cls, source: str | Path, name: str | None = None, device: torch.device | str = "cpu"
+    ) -> TransformersEncoder:
         """By folder or hub id; EncoderError where it cannot be loaded or has no image half."""
         from transformers import AutoModel, AutoTokenizer
         from transformers.image_processing_base import ImageProcessingMixin
@@ -65,8 +67,8 @@ class TransformersEncoder:
         )
         with torch.no_grad():
             dim = _features(model, torch.zeros(1, 3, size, size)).shape[1]
-        mark = _fingerprint(model.state_dict().values(), f"{size} {mean} {std}")
-        return cls(model, tokenizer, size, dim, mean, std, mark, name or f"transformers:{source}")
+        mark = weights_fingerprint(model, f"{size} {mean} {std}")
+        return cls(model.to(device), tokenizer, size, dim, mean, std, mark, name or f"transformers:{source}")
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
@@ -98,11 +100,14 @@ class SscdEncoder:
     dim: int
     fingerprint: str
     name: str
+    device: torch.device | str = "cpu"
     size: int = SSCD_SIDE
     differentiable: bool = True
 
     @classmethod
-    def load(cls, file: str | Path, name: str | None = None) -> SscdEncoder:
+    def load(
+        cls, file: str | Path, name: str | None = None, device: torch.device | str = "cpu"
+    ) -> SscdEncoder:
         """EncoderError where the file is missing, is no TorchScript, or returns no embedding."""
         try:
             network = torch.jit.load(str(file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
@@ -114,11 +119,11 @@ class SscdEncoder:
                 f"{file} is no TorchScript of a copy descriptor: {str(error).splitlines()[0]}"
             ) from error
         mark = hashlib.sha256(Path(file).read_bytes() + f"{SSCD_SIDE}".encode()).hexdigest()[:16]
-        return cls(network, dim, mark, name or f"sscd:{file}")
+        return cls(network.to(device), dim, mark, name or f"sscd:{file}", device)
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
-        pixels = _normalised(fit(images, self.size), IMAGENET_MEAN, IMAGENET_STD)
+        pixels = _normalised(fit(images.to(self.device), self.size), IMAGENET_MEAN, IMAGENET_STD)
         return F.normalize(self.network(pixels).flatten(1).float(), dim=-1)
 
 
@@ -134,6 +139,7 @@ class LatentEncoder:
     dim: int
     fingerprint: str
     name: str
+    device: torch.device | str = "cpu"
     differentiable: bool = True
 
     @classmethod
@@ -142,23 +148,23 @@ class LatentEncoder:
         from steerclear.steering.codecs import codec_for
 
         codec = codec_for(pipe)
+        device = pipe._execution_device
         with torch.no_grad():
-            dim = (
-                codec.encode(torch.zeros(1, 3, size, size, device=pipe._execution_device)).flatten(1).shape[1]
-            )
-        module = getattr(pipe, "vae", None) or pipe.movq
-        return cls(codec, size, dim, _fingerprint(module.state_dict().values(), str(size)), name)
+            dim = codec.encode(torch.zeros(1, 3, size, size, device=device)).flatten(1).shape[1]
+        return cls(codec, size, dim, weights_fingerprint(codec.autoencoder, str(size)), name, device)
 
     @classmethod
-    def load(cls, model: str | Path, name: str | None = None) -> LatentEncoder:
+    def load(
+        cls, model: str | Path, name: str | None = None, device: torch.device | str = "cpu"
+    ) -> LatentEncoder:
         """The autoencoder of a model folder or hub id."""
         from steerclear.loading import load_pipeline
 
-        return cls.of(load_pipeline(model), name or f"vae:{model}")
+        return cls.of(load_pipeline(model, str(device)), name or f"vae:{model}")
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
-        latents: Tensor = self.codec.encode(fit(images, self.size))
+        latents: Tensor = self.codec.encode(fit(images.to(self.device), self.size))
         return F.normalize(latents.flatten(1).float(), dim=-1)
 
 
@@ -185,9 +191,9 @@ def _normalised(images: Tensor, mean: Iterable[float], std: Iterable[float]) -> 
     return (images - middle) / width
 
 
-def _fingerprint(tensors: Iterable[Tensor], preprocessing: str) -> str:
-    """16 hex digits over weights and preprocessing."""
+def weights_fingerprint(module: Any, preprocessing: str) -> str:
+    """16 hex digits over a module's weights, as they are stored, and what is done before it."""
     digest = hashlib.sha256(preprocessing.encode())
-    for tensor in tensors:
+    for tensor in module.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

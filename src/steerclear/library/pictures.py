@@ -1,12 +1,18 @@
-"""A library's thumbnails by id: all in memory where they are few, else read when they are asked for."""
+"""A library's pictures by id: thumbnails, all in memory where they are few, and originals while they can be read."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from steerclear.errors import SteerclearError
+from steerclear.library.images import read_image
+from steerclear.library.sources import discover
+
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from steerclear.library.store import Library
@@ -41,3 +47,25 @@ class Pictures(Mapping[str, "Tensor"]):
 
     def __len__(self) -> int:
         return len(self._ids)
+
+
+def original(library: Library, item_id: str) -> Image.Image | None:
+    """The picture that was added, while its source can be read and has not changed; None where only a thumbnail is left.
+
+    Of a member of a shard or a row of a dataset there is only the thumbnail, and a library on this machine's disk does not
+    make a request wait for the network.
+    """
+    try:
+        item = library.get(item_id)
+        if "://" in item.source and "://" not in library.uri:
+            return None
+        sources, _ = discover([item.source])
+        raw = sources[0].read() if len(sources) == 1 and sources[0].ref == item.source else b""
+        return read_image(raw, name=item.source) if hashlib.sha256(raw).hexdigest() == item.sha256 else None
+    except (
+        SteerclearError,
+        OSError,
+        ValueError,
+        ImportError,
+    ):  # moved, gone, offline, no reader for its protocol
+        return None

@@ -44,6 +44,7 @@ from steerclear.library.table import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import torch
     from torch import Tensor
 
     from steerclear.encoders.base import Encoder
@@ -146,14 +147,15 @@ class Library:
         check_unit_length(vectors, spec.name)  # a damaged vector would silently protect nothing
         return rows["id"].to_pylist(), vectors
 
-    def index(self, encoder_name: str) -> Index | LanceIndex:
-        """What answers for the nearest items: everything in memory, or beyond EXACT_UP_TO items the index, if built."""
+    def index(self, encoder_name: str, device: torch.device | str = "cpu") -> Index | LanceIndex:
+        """What answers for the nearest items: everything in the memory of `device`, or beyond EXACT_UP_TO items the index, if
+        built."""
         spec = self.spec(encoder_name)
         if len(self) > EXACT_UP_TO:
             with lance_errors(self.uri):
                 if approximate.has_index(self._table, spec.column):
                     return LanceIndex(self.uri, self._table, spec.column)
-        return Index.of(self, encoder_name)
+        return Index.of(self, encoder_name, device)
 
     def build_index(self) -> list[str]:
         """Make or renew the approximate index of each encoder; their names. LibraryError for a library that is too small.
@@ -233,6 +235,13 @@ class Library:
     def hashes(self) -> set[str]:
         """sha256 of every picture in the library."""
         return set(self._known_now()[2])
+
+    def hashes_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """id → sha256 of the picture's file, of those that there are."""
+        rows = self._read(("id", "sha256"), where=f"id IN ({quoted(list(ids))})") if ids else None
+        return (
+            {} if rows is None else dict(zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
+        )
 
     def export(self) -> pa.Table:
         """Everything, one row an item, vectors and thumbnails included, as an Arrow table."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from steerclear.errors import LibraryError
 
 T = TypeVar("T")
-ITEMS, NOTES = "items", "notes"
+ITEMS, NOTES, LATENTS = "items", "notes", "latents"
 LOCK = ".write.lock"
 LOCK_SECONDS = 300.0
 ATTEMPTS = 30

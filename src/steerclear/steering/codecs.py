@@ -32,7 +32,7 @@ class Codec(Protocol):
 
 def codec_for(
     pipe: Any, height: int | None = None, width: int | None = None, gradient_checkpointing: bool = False
-) -> Codec:
+) -> AutoencoderCodec:
     """The codec of a diffusers image pipeline; `decode` gives what the pipeline gives for `output_type="pt"`.
 
     height, width: of the image in pixels; needed only where latents are packed into tokens (FLUX, Qwen-Image)
@@ -77,7 +77,7 @@ class AutoencoderCodec:
     ) -> None:
         """decoded latent = latent / scale + shift; frames: the autoencoder is a video one and gets one frame;
         symmetric: its pixels lie in [-1, 1] rather than [0, 1]."""
-        self._autoencoder = _in_safe_precision(autoencoder)
+        self.autoencoder = _in_safe_precision(autoencoder)
         self._scale, self._shift = scale, shift
         self._frames, self._symmetric = frames, symmetric
         self._decode_kwargs = decode_kwargs
@@ -85,14 +85,14 @@ class AutoencoderCodec:
         self.size: tuple[int, int] | None = None
 
     def checkpoint(self) -> None:
-        if not getattr(self._autoencoder, "_supports_gradient_checkpointing", False):
+        if not getattr(self.autoencoder, "_supports_gradient_checkpointing", False):
             raise UnsupportedError(
-                f"{type(self._autoencoder).__name__} does not support gradient checkpointing"
+                f"{type(self.autoencoder).__name__} does not support gradient checkpointing"
             )
-        self._autoencoder.enable_gradient_checkpointing()
+        self.autoencoder.enable_gradient_checkpointing()
 
     def decode(self, latents: Tensor) -> Tensor:
-        latents = latents.to(self._autoencoder.dtype)
+        latents = latents.to(self.autoencoder.dtype)
         if self.packing is not None and latents.ndim == 3:
             latents = self.packing.tokens_to_map(latents, self._tokens(latents.shape[1]))
         latents = latents / _like(self._scale, latents) + _like(self._shift, latents)
@@ -100,18 +100,18 @@ class AutoencoderCodec:
             latents = self.packing.map_to_latents(latents)
         if self._frames:
             latents = latents[:, :, None]
-        pixels: Tensor = self._autoencoder.decode(latents, return_dict=False, **self._decode_kwargs)[0]
+        pixels: Tensor = self.autoencoder.decode(latents, return_dict=False, **self._decode_kwargs)[0]
         if self._frames:
             pixels = pixels[:, :, 0]
         pixels = pixels * 0.5 + 0.5 if self._symmetric else pixels
         return pixels.clamp(0, 1).float()
 
     def encode(self, images: Tensor) -> Tensor:
-        pixels = images.to(self._autoencoder.dtype)
+        pixels = images.to(self.autoencoder.dtype)
         pixels = pixels * 2 - 1 if self._symmetric else pixels
         if self._frames:
             pixels = pixels[:, :, None]
-        encoded = self._autoencoder.encode(pixels, return_dict=False)[0]
+        encoded = self.autoencoder.encode(pixels, return_dict=False)[0]
         # the mean of the posterior: encoding an image twice must give the same latent
         latents = encoded if isinstance(encoded, Tensor) else encoded.mode()
         if self._frames:
@@ -120,6 +120,16 @@ class AutoencoderCodec:
             latents = self.packing.latents_to_map(latents)
         latents = (latents - _like(self._shift, latents)) * _like(self._scale, latents)
         return latents if self.packing is None else self.packing.map_to_tokens(latents)
+
+    def pixels(self, shape: tuple[int, ...], factor: int) -> tuple[int, int]:
+        """Height and width of the image behind latents of a shape (C, H, W), or packed (L, C).
+
+        factor: pixels per side of an unpacked latent pixel. Raises InputError as `decode` does.
+        """
+        if self.packing is not None and len(shape) == 2:
+            rows, columns = self._tokens(shape[0])
+            return rows * self.packing.factor, columns * self.packing.factor
+        return shape[-2] * factor, shape[-1] * factor
 
     def _tokens(self, count: int) -> tuple[int, int]:
         """Rows and columns of the token map."""

@@ -1,0 +1,117 @@
+"""The protected items as a pipeline sees them: right for every family, kept in the library, made from the originals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from steerclear.encoders import load_encoder
+from steerclear.filters.base import to_tensor
+from steerclear.generators import PipelineGenerator
+from steerclear.library import Library, add
+from steerclear.protected import Protected
+from steerclear.steering.codecs import codec_for
+from steerclear.testing import FAMILIES, tiny_call, tiny_pipeline
+
+
+def drawing(width=96, height=96, shift=0):
+    rows = torch.linspace(0, 1, height)[:, None].expand(height, width)
+    columns = torch.linspace(0, 1, width)[None, :].expand(height, width)
+    pixels = torch.stack([rows, columns, (rows * 7 + columns * 5 + shift).sin() / 2 + 0.5], dim=-1)
+    return Image.fromarray((pixels * 255).byte().numpy())
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(2):
+        drawing(shift=i).save(tmp_path / "in" / f"{i}.png")
+    encoder = load_encoder("descriptor")
+    library = Library.create(tmp_path / "library", [encoder])
+    add(library, tmp_path / "in", [encoder])
+    return library
+
+
+def like(pipe, size=64):
+    return codec_for(pipe).encode(torch.zeros(1, 3, size, size))[:0]
+
+
+def spied(protected, monkeypatch):
+    seen = []
+    encode = protected._encode
+    monkeypatch.setattr(
+        protected, "_encode", lambda pixels, *a: (seen.append(pixels.shape), encode(pixels, *a))[1]
+    )
+    return seen
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "dit"])
+def test_a_protected_latent_has_the_shape_of_what_the_pipeline_makes(family):
+    pipe = tiny_pipeline(family)
+    made = PipelineGenerator(pipe).run(
+        generator=torch.Generator().manual_seed(0), **tiny_call(family, steps=1)
+    )
+    protected = Protected(pipe, {"a": to_tensor([drawing()])[0]})
+    assert protected.latents(["a"], made.latents).shape == made.latents.shape
+
+
+@pytest.mark.parametrize("family", ["flux", "qwen"])
+def test_a_packed_image_that_is_no_square_is_encoded_and_decoded_at_its_size(family):
+    pipe, size = tiny_pipeline(family), (64, 32)
+    call = {**tiny_call(family, steps=1), "height": 64, "width": 32}
+    made = PipelineGenerator(pipe).run(generator=torch.Generator().manual_seed(0), **call)
+    protected = Protected(pipe, {"a": to_tensor([drawing()])[0]})
+    assert protected.latents(["a"], made.latents, size).shape == made.latents.shape
+    assert protected.decode(made.latents, size)[0].size == (32, 64)
+
+
+def test_a_latent_is_made_once_and_kept_in_the_library_for_the_next_process(shelf, monkeypatch):
+    pipe = tiny_pipeline("sd1")
+    wanted = Protected.of(pipe, shelf).latents(["0", "1"], like(pipe))
+    later = Protected.of(pipe, Library.open(shelf.uri))
+    seen = spied(later, monkeypatch)
+    assert torch.equal(later.latents(["1", "0"], like(pipe)), wanted.flip(0))
+    assert seen == []
+
+
+def test_another_autoencoder_or_another_size_never_gets_what_was_kept(shelf, monkeypatch):
+    first, second = tiny_pipeline("sd1"), tiny_pipeline("sd1", seed=1)
+    one = Protected.of(first, shelf).latents(["0"], like(first))
+    other = Protected.of(second, shelf)
+    seen = spied(other, monkeypatch)
+    assert not torch.allclose(other.latents(["0"], like(second)), one)
+    assert other.latents(["0"], like(second, 128)).shape[-1] == 2 * one.shape[-1]
+    assert len(seen) == 2
+
+
+def test_a_latent_comes_from_the_original_and_from_the_thumbnail_once_that_is_gone_or_changed(
+    shelf, tmp_path, monkeypatch
+):
+    pipe = tiny_pipeline("sd1")
+    (tmp_path / "in" / "1.png").write_bytes((tmp_path / "in" / "0.png").read_bytes())
+    protected = Protected.of(pipe, shelf)
+    seen = spied(protected, monkeypatch)
+    protected.latents(["0", "1"], like(pipe))
+    assert [shape[-1] for shape in seen] == [96, 64]
+
+
+def test_a_picture_that_takes_anothers_id_does_not_get_its_latent(shelf, tmp_path):
+    pipe = tiny_pipeline("sd1")
+    before = Protected.of(pipe, shelf).latents(["0"], like(pipe))
+    shelf.remove(["0"])
+    drawing(shift=3).save(tmp_path / "in" / "0.png")
+    add(shelf, tmp_path / "in" / "0.png", [load_encoder("descriptor")])
+    assert not torch.allclose(Protected.of(pipe, shelf).latents(["0"], like(pipe)), before)
+
+
+def test_a_library_that_nobody_may_write_to_serves_as_well(shelf, monkeypatch):
+    from steerclear.errors import LibraryError
+    from steerclear.library.latents import LatentCache
+
+    def refuse(self, latents):
+        raise LibraryError("read-only")
+
+    monkeypatch.setattr(LatentCache, "write", refuse)
+    pipe = tiny_pipeline("sd1")
+    assert len(Protected.of(pipe, shelf).latents(["0", "1"], like(pipe))) == 2
