@@ -47,7 +47,7 @@ def test_a_clear_picture_of_any_family_is_bit_identical_to_the_plain_pipelines(f
 
 
 @pytest.mark.parametrize("family", PROMPTED)
-@pytest.mark.parametrize("strategy", ["rewrite", "condition", "trajectory+condition", "resample"])
+@pytest.mark.parametrize("strategy", ["rewrite", "condition", "final-latent+condition", "resample"])
 def test_a_flagged_picture_of_any_family_is_steered_and_the_pipeline_left_as_it_was(family, strategy):
     pipe = tiny_pipeline(family)
     plain = pipe(generator=seeded(), **ask(family)).images[0]

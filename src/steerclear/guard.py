@@ -253,9 +253,15 @@ class Guard:
         pictures = [p for p in self.preferred if not isinstance(p, str)]
         size = _size(kwargs)
         wanted = self.protected.encode(pictures, clean, size) if pictures and self.protected else None
+
+        def passes(latent: Tensor) -> bool:
+            assert self.protected is not None
+            return not flagged(judge((*self.filters, *self.strict), self.protected.decode(latent, size))[0])
+
         return SteerTask(
             self.generator, row.prompt, row.seed, kwargs, start[i : i + 1], clean,
             self._unwanted(row.detections, clean[:0], size, fallback=clean), texts, self.alternatives, wanted,
+            passes if self.protected else None,
         )  # fmt: skip
 
     def _unwanted(

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from steerclear.errors import UnsupportedError
 from steerclear.generators.conditions import Condition, encode
-from steerclear.steering import Step, steer
-from steerclear.steering.hook import OnDenoised
+from steerclear.generators.guidance import Halves, halves, magnitude
+from steerclear.steering import Step, steer, unwrapped_call
+from steerclear.steering.hook import AfterStep, OnDenoised
 
 # what a regeneration brings itself, so that the caller's own must not be passed a second time; callbacks see the first
 # pass only, since what they are shown in a regeneration has not been verified
@@ -63,6 +64,8 @@ class PipelineGenerator:
         self.pipe = pipe
         self.traced = traced
         self.evaluations = 0  # of the denoiser, per row of its batch, since this object was made
+        self._outputs: list[Any] = []  # of the denoiser, since the last step
+        self._schedule: dict[str, Tensor] = {}  # timesteps and sigmas of the last pass from pure noise
 
     @property
     def denoiser(self) -> Any:
@@ -78,56 +81,114 @@ class PipelineGenerator:
         self,
         on_denoised: OnDenoised | None = None,
         on_pass: Callable[[Pass], None] | None = None,
+        *,
+        resumed: bool = False,
+        gradients: int = 0,
         **kwargs: Any,
     ) -> Pass:
         """Call the pipeline with exactly these arguments; nothing is changed unless `on_denoised` changes it.
 
         on_pass: sees the pass as it stands at each step. A LeaveEarly from a callback ends the pass: it has no images then.
+        resumed: see `Pass`. gradients: in so many first steps `step.denoised` can be differentiated by `step.sample`, each
+        step by itself, for which `latents` must be given.
         """
-        result = Pass()
-        rows = 0
-        outputs: list[Tensor] = []  # of the denoiser, since the last step
-
-        def count(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-            nonlocal rows
-            sample = args[0] if args else named["sample" if "sample" in named else "hidden_states"]
-            rows += len(sample)
-
-        def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-            if result.steps < self.traced:
-                outputs.append(output[0])
+        result = Pass(resumed=resumed)
+        began = self.evaluations
 
         def before(step: Step) -> Tensor | None:
             if step.index == 0:
-                result.start = step.sample / self._noise_scale()
+                result.start = (step.sample / self._noise_scale()).detach()
+                if not resumed:
+                    self._schedule = _scheduled(self.pipe.scheduler)
             result.steps = step.index + 1
-            result.denoised = step.denoised
+            result.denoised = step.denoised.detach()
             if step.index == len(result.magnitudes) < self.traced:
-                result.magnitudes += _magnitude(outputs, step.sample)
-                outputs.clear()
+                both = self.halves(step)
+                result.magnitudes += [magnitude(both).detach()] if both else []
             if on_pass is not None:
                 on_pass(result)
             return on_denoised(step) if on_denoised else None
 
-        def after(step: Step, prev_sample: Tensor) -> None:
-            result.latents = prev_sample
+        def after(step: Step, prev_sample: Tensor) -> Tensor | None:
+            result.latents = prev_sample.detach()
+            if not gradients:
+                return None
+            return result.latents.clone().requires_grad_(step.index + 1 < gradients)
+
+        if gradients:
+            kwargs["latents"] = kwargs["latents"].detach().clone().requires_grad_()
+        result.images = self._call(before, after, gradients > 0, kwargs)
+        if not result.images:
+            result.latents = None
+        if result.start is not None:
+            result.nfe = (self.evaluations - began) / len(result.start)
+        return result
+
+    def predict(
+        self, condition: Condition, start: Tensor, kwargs: dict[str, Any], generator: torch.Generator, steps: int = 1
+    ) -> tuple[Tensor, Halves | None]:  # fmt: skip
+        """`denoised` after some steps from the noise `start` (1, …), and that step's two predictions; the pass is left then.
+
+        Where gradients are enabled, both are functions of `start` and of `condition`, through all of these steps, and the
+        backward pass to come is counted at once.
+        """
+        seen: list[tuple[Tensor, Halves | None]] = []
+
+        def leave(step: Step) -> Tensor | None:
+            if step.index < steps - 1:
+                return None
+            seen.append((step.denoised, self.halves(step)))
+            raise LeaveEarly
+
+        began = self.evaluations
+        self._call(
+            leave, None, torch.is_grad_enabled(), self._regenerating(condition, start, kwargs, generator)
+        )
+        if torch.is_grad_enabled():
+            self.count_backward(self.evaluations - began)
+        return seen[0]
+
+    def count_backward(self, evaluations: float) -> None:
+        """A backward pass through so many evaluations costs two more for each."""
+        self.evaluations += int(2 * evaluations)
+
+    def halves(self, step: Step) -> Halves | None:
+        """The predictions with and without the prompt at the step that a callback is looking at, where there were both."""
+        return halves(self._outputs, step.sample)
+
+    def _call(
+        self, on_denoised: OnDenoised, after_step: AfterStep | None, gradients: bool, kwargs: dict[str, Any]
+    ) -> list[Image.Image]:
+        """The pipeline's pictures, none where a callback left it. Every evaluation of its denoiser is counted."""
+
+        def count(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            sample = args[0] if args else named["sample" if "sample" in named else "hidden_states"]
+            self.evaluations += len(sample)
+
+        def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            self._outputs.append(output[0])
+
+        def before(step: Step) -> Tensor | None:
+            try:
+                return on_denoised(step)
+            finally:
+                self._outputs.clear()
 
         denoiser = self.denoiser
-        handles = [denoiser.register_forward_pre_hook(count, with_kwargs=True)]
-        if self.traced:
-            handles.append(denoiser.register_forward_hook(note, with_kwargs=True))
+        handles = [
+            denoiser.register_forward_pre_hook(count, with_kwargs=True),
+            denoiser.register_forward_hook(note, with_kwargs=True),
+        ]
+        call = unwrapped_call(self.pipe) if gradients else self.pipe
         try:
-            with steer(self.pipe, before, after):
-                result.images = list(self.pipe(**kwargs, output_type="pil").images)
+            with steer(self.pipe, before, after_step), _frozen(self.pipe if gradients else None):
+                return list(call(**kwargs, output_type="pil").images)
         except LeaveEarly:
-            result.latents = None
+            return []
         finally:
+            self._outputs.clear()
             for handle in handles:
                 handle.remove()
-            self.evaluations += rows
-            if result.start is not None:
-                result.nfe = rows / len(result.start)
-        return result
 
     def encode(self, prompt: str, kwargs: dict[str, Any]) -> Condition:
         """The text embeddings of one prompt, as the keyword arguments that the pipeline takes them in.
@@ -138,15 +199,20 @@ class PipelineGenerator:
 
     def regenerate(
         self, condition: Condition, start: Tensor, kwargs: dict[str, Any], generator: torch.Generator,
-        on_denoised: OnDenoised | None = None,
+        on_denoised: OnDenoised | None = None, *, resumed: bool = False, gradients: int = 0,
     ) -> Pass:  # fmt: skip
         """The whole way again from the noise `start` (1, …) under another condition; kwargs: the caller's own."""
+        given = self._regenerating(condition, start, kwargs, generator)
+        return self.run(on_denoised, resumed=resumed, gradients=gradients, **given)
+
+    def _regenerating(
+        self, condition: Condition, start: Tensor, kwargs: dict[str, Any], generator: torch.Generator
+    ) -> dict[str, Any]:
+        """The pipeline's arguments for `regenerate`."""
         rest = {k: v for k, v in kwargs.items() if k not in OURS}
         if "negative_prompt" in inspect.signature(type(self.pipe).__call__).parameters:
             rest["negative_prompt"] = None  # some families default to "", which they refuse beside embeddings
-        return self.run(
-            on_denoised, None, **rest, **condition, latents=self._unpacked(start, kwargs), generator=generator
-        )
+        return {**rest, **condition, "latents": self._unpacked(start, kwargs), "generator": generator}
 
     def resume(
         self, clean: Tensor, strength: float, condition: Condition, kwargs: dict[str, Any], generator: torch.Generator,
@@ -154,27 +220,40 @@ class PipelineGenerator:
     ) -> Pass:  # fmt: skip
         """Noise a clean latent (1, …) back to a level and denoise it from there (SDEdit, as image-to-image does).
 
-        strength: share of the steps that are done again, in (0, 1].
+        strength: share of the steps that are done again, in (0, 1]. The schedule is that of the last pass from pure noise.
         """
         if kwargs.get("timesteps") is not None or kwargs.get("sigmas") is not None:
             raise UnsupportedError(
                 "resuming from a noise level is not possible under custom timesteps or sigmas"
             )
         scheduler = self.pipe.scheduler
-        scheduler.set_timesteps(
-            int(kwargs.get("num_inference_steps", 50)), device=self.pipe._execution_device
-        )
-        timesteps = scheduler.timesteps
+        if not self._schedule:
+            self.regenerate(condition, clean, kwargs, generator, _leave)
+        # as the pass left off it, since only the pipeline knows how it asked for it
+        vars(scheduler).update(self._schedule)
+        for index in ("_step_index", "_begin_index"):
+            if hasattr(scheduler, index):
+                setattr(scheduler, index, None)
+        timesteps = self._schedule["timesteps"]
         skip = min(len(timesteps) - 1, max(0, round(len(timesteps) * (1 - strength))))
         if type(scheduler).__name__ == "PNDMScheduler" and skip == 1 and len(timesteps) > 2:
             skip = 2  # its first two entries after the start are the same step
         noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean)
-        noisy = scheduler.add_noise(clean, noise, timesteps[skip : skip + 1])
-        # pipelines multiply what they are given by the scale of pure noise
-        with self._starting_at(skip):
-            made = self.regenerate(condition, noisy / self._noise_scale(), kwargs, generator, on_denoised)
-        made.resumed = True
-        return made
+        if hasattr(scheduler, "add_noise"):
+            noisy = scheduler.add_noise(clean, noise, timesteps[skip : skip + 1])
+        else:  # flow matching: a straight line from the picture to the noise
+            sigma = float(self._schedule["sigmas"][skip])
+            noisy = (1 - sigma) * clean + sigma * noise
+        with self._starting_at(skip) as arrived:
+
+            def see(step: Step) -> Tensor | None:
+                arrived()
+                return on_denoised(step) if on_denoised else None
+
+            # pipelines multiply what they are given by the scale of pure noise
+            return self.regenerate(
+                condition, noisy / self._noise_scale(), kwargs, generator, see, resumed=True
+            )
 
     def _unpacked(self, start: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """The noise as `latents=` takes it: FLUX.2 alone packs what it is given, the others take what they step on."""
@@ -191,11 +270,17 @@ class PipelineGenerator:
         return float(getattr(self.pipe.scheduler, "init_noise_sigma", 1.0))
 
     @contextmanager
-    def _starting_at(self, skip: int) -> Iterator[None]:
-        """Let the pipeline's next call begin `skip` steps in, while the scheduler still knows its whole schedule."""
+    def _starting_at(self, skip: int) -> Iterator[Callable[[], None]]:
+        """Let the pipeline's next call begin `skip` steps in. Yields what is to be called once it has begun.
+
+        Its list of timesteps is cut; the scheduler gets the whole back, whose length multistep schedulers count by.
+        """
         scheduler = self.pipe.scheduler
-        own = {k: vars(scheduler).get(k) for k in ("set_timesteps", "scale_model_input")}
-        original_set, original_scale = scheduler.set_timesteps, scheduler.scale_model_input
+        own = {
+            k: vars(scheduler).get(k) for k in ("set_timesteps", "set_begin_index") if hasattr(scheduler, k)
+        }
+        original_set = scheduler.set_timesteps
+        original_begin = getattr(scheduler, "set_begin_index", lambda index: None)
         whole: Tensor | None = None
 
         def set_timesteps(*args: Any, **kwargs: Any) -> None:
@@ -206,34 +291,50 @@ class PipelineGenerator:
             if type(scheduler).__name__ == "PNDMScheduler" and skip > 0:
                 kept = torch.cat([kept[:2], kept[1:]])  # its second call repeats the step that it begins with
             scheduler.timesteps = kept
-            if hasattr(scheduler, "set_begin_index"):
-                scheduler.set_begin_index(skip)
+            original_begin(skip)
 
-        def scale_model_input(*args: Any, **kwargs: Any) -> Tensor:
-            # the pipeline has its own list by now; multistep schedulers compare with the length of the whole
+        def set_begin_index(index: int = 0) -> None:
+            original_begin(index + skip)  # some pipelines say themselves where they begin
+
+        def arrived() -> None:
             if whole is not None:
                 scheduler.timesteps = whole
-            return original_scale(*args, **kwargs)  # type: ignore[no-any-return]
 
         set_timesteps.__signature__ = inspect.signature(original_set)  # type: ignore[attr-defined]
-        vars(scheduler).update(set_timesteps=set_timesteps, scale_model_input=scale_model_input)
+        wrappers = {"set_timesteps": set_timesteps, "set_begin_index": set_begin_index}
+        vars(scheduler).update({name: wrappers[name] for name in own})
         try:
-            yield
+            yield arrived
         finally:
             for name, wrapper in own.items():
                 if wrapper is None:
                     del vars(scheduler)[name]
                 else:
                     vars(scheduler)[name] = wrapper
-            if hasattr(scheduler, "set_begin_index"):
+            if hasattr(scheduler, "_begin_index"):
                 scheduler._begin_index = None
 
 
-def _magnitude(outputs: list[Tensor], sample: Tensor) -> list[Tensor]:
-    """Of one step, [(B,)]; nothing where the denoiser was not asked twice per image, with and without the condition."""
-    if not outputs or sum(map(len, outputs)) != 2 * len(sample):
-        return []
-    first, second = torch.cat(outputs).float().chunk(2)
-    if first.ndim == sample.ndim:
-        first, second = (half[:, : sample.shape[1]] for half in (first, second))  # without a learned variance
-    return [(first - second).flatten(1).square().mean(1).sqrt()]
+def _leave(step: Step) -> Tensor | None:
+    raise LeaveEarly
+
+
+def _scheduled(scheduler: Any) -> dict[str, Tensor]:
+    """What a scheduler keeps of its schedule."""
+    return {name: vars(scheduler)[name] for name in ("timesteps", "sigmas") if name in vars(scheduler)}
+
+
+@contextmanager
+def _frozen(pipe: Any) -> Iterator[None]:
+    """No gradient is taken by a parameter of this pipeline, so that none is kept for them."""
+    modules = (
+        [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)] if pipe is not None else []
+    )
+    moving = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in moving:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_(True)

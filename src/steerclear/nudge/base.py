@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,8 +20,9 @@ class SteerTask:
     start: (1, …) the noise that it was made from; clean: (1, …) its final latent, or the last prediction where
     the first pass was left early; unwanted: (U, …) latents of the protected items matched so far, growing with
     every rung so that no rung flees from one item into another; preferred_*: the caller's wishes; alternatives:
-    texts of what the model draws well, of which the nearest to the prompt pulls where the caller names none; attempt: how many
-    rungs have been tried, so that the next one may prefer something else.
+    texts of what the model draws well, of which the nearest to the prompt pulls where the caller names none; passes: whether
+    the guard's filters would let pass what a clean latent shows; attempt: how many rungs have been tried, so that the next
+    one may prefer something else.
     """
 
     generator: PipelineGenerator
@@ -33,6 +35,7 @@ class SteerTask:
     preferred_texts: tuple[str, ...] = ()
     alternatives: tuple[str, ...] = ()
     preferred_latents: Tensor | None = None
+    passes: Callable[[Tensor], bool] | None = None
     attempt: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from steerclear.generators import Condition
 from steerclear.generators.conditions import matched, positive
 from steerclear.nudge.base import Candidate, SteerTask
+from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Objective, minimise
 from steerclear.nudge.prefer import preferred_text
 
@@ -44,6 +45,20 @@ class Rewrite:
         prompt = preferred_text(task)
         made = task.generator.regenerate(task.condition(prompt), task.start, task.kwargs, task.noise(seed))
         return Candidate(made, f"prompt rewritten to {prompt!r}")
+
+
+@dataclass(frozen=True)
+class Despecified:
+    """The request's own prompt without the words that bring the copy, from the same noise; see `despecify`."""
+
+    name: str = "despecified"
+
+    def apply(self, task: SteerTask, seed: int) -> Candidate:
+        found = despecify(task)
+        made = task.generator.regenerate(
+            task.condition(found.prompt), task.start, task.kwargs, task.noise(seed)
+        )
+        return Candidate(made, f"without {', '.join(map(repr, found.dropped))}")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ from PIL import Image
 
 from steerclear.errors import ConfigError
 from steerclear.nudge.base import Candidate, SteerTask, Strategy
-from steerclear.nudge.condition import ConditionNudge, Resample, Rewrite
+from steerclear.nudge.condition import ConditionNudge, Despecified, Resample, Rewrite
 from steerclear.nudge.final_latent import FinalLatent
+from steerclear.nudge.guidance_window import GuidanceWindow
+from steerclear.nudge.magnitude import Magnitude
+from steerclear.nudge.noise import Noise
 from steerclear.nudge.shield import Shield
 from steerclear.nudge.trajectory import Trajectory
 from steerclear.steering import derive
@@ -20,12 +23,19 @@ from steerclear.types import Attempt, Detection
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "condition": ConditionNudge,
     "rewrite": Rewrite,
+    "despecified": Despecified,
+    "magnitude": Magnitude,
+    "guidance-window": GuidanceWindow,
     "final-latent": lambda: FinalLatent(name="final-latent", nudge_condition=False),
     "final-latent+condition": FinalLatent,
     "trajectory": lambda: Trajectory(name="trajectory", nudge_condition=False),
     "trajectory+condition": Trajectory,
+    "trajectory-through": lambda: Trajectory(name="trajectory-through", nudge_condition=False, through=True),
+    "trajectory-through+condition": lambda: Trajectory(name="trajectory-through+condition", through=True),
     "shield": lambda: Shield(name="shield", nudge_condition=False),
     "shield+condition": Shield,
+    "noise": lambda: Noise(name="noise", nudge_condition=False),
+    "noise+condition": Noise,
     "resample": Resample,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +42,18 @@ def cosines(latent: Tensor, others: Tensor) -> Tensor:
     return F.cosine_similarity(latent.flatten(1), others.to(latent).flatten(1), dim=1)
 
 
-def minimise(objective: Objective, origin: Tensor, *, iterations: int = 50, rate: float = 0.05) -> Tensor:
+def minimise(
+    objective: Callable[[Tensor, Tensor], Tensor],
+    origin: Tensor,
+    *,
+    iterations: int = 50,
+    rate: float = 0.05,
+    enough: Callable[[Tensor], bool] | None = None,
+) -> Tensor:
     """Gradient descent from `origin` (1, …) with steps of `rate` · ‖origin‖, halved whenever J would rise.
+
+    objective(latent, origin): an `Objective`, or any differentiable scalar of the latent. enough(latent): asked after each
+    step that lowered J; the descent ends where it says so.
 
     Normalised steps make the rate independent of latent size and of J's weights; backtracking keeps it from
     diverging; the length of the origin is kept, since a cosine's gradient is orthogonal to the latent and would let it
@@ -63,10 +74,14 @@ def minimise(objective: Objective, origin: Tensor, *, iterations: int = 50, rate
         while step > least:
             moved = latent - step * direction
             moved = moved * (length / moved.norm())
-            if float(objective(moved, base)) < value:
+            with torch.no_grad():
+                lower = float(objective(moved, base)) < value
+            if lower:
                 latent = moved
                 break
             step /= 2
         else:
+            break
+        if enough is not None and enough(latent.to(origin.dtype)):
             break
     return latent.detach().to(origin.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,14 +19,18 @@ from steerclear.steering import Step
 class Trajectory:
     """At each step of a window, minimise J over `denoised` as long as an unwanted latent is nearer than `limit`.
 
-    The gradient does not pass through the denoiser, so a step costs nothing beyond the plain pipeline's.
-    window: share of the steps, from the start; limit: cosine above which the push is active.
+    window: share of the steps, from the start; limit: cosine above which the push is active. through: False differentiates J
+    by `denoised` alone and costs nothing beyond the plain pipeline; True goes by the gradient of J with respect to the
+    noisy sample, through the denoiser (as Chung et al., "DPS", ICLR 2023, eq. 16), which knows what the model can still make
+    of the sample: two evaluations more for each of an active step's. `rate`: its length, as a share of `denoised`'s.
     """
 
     name: str = "trajectory+condition"
     window: float = 0.6
     limit: float = 0.5
     nudge_condition: bool = True
+    through: bool = False
+    rate: float = 0.3
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
@@ -36,19 +41,35 @@ class Trajectory:
         # the paper as written is given what to prefer, and looks for nothing itself
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
         objective = Objective(preferred, task.unwanted, self.alpha, self.beta, self.gamma)
+        condition = nudged_condition(task) if self.nudge_condition else task.condition()
+        last = math.ceil(self.window * steps)
+        seen = task.generator.evaluations
         pushed = 0
 
         def push(step: Step) -> Tensor | None:
-            nonlocal pushed
-            if (
-                step.index >= self.window * steps
-                or float(cosines(step.denoised, task.unwanted).max()) < self.limit
-            ):
+            nonlocal pushed, seen
+            evaluations, seen = task.generator.evaluations - seen, task.generator.evaluations
+            if step.index >= last or float(cosines(step.denoised.detach(), task.unwanted).max()) < self.limit:
                 return None
-            moved = minimise(objective, step.denoised, iterations=self.iterations)
+            if self.through:
+                moved = self._moved(objective, step)
+                task.generator.count_backward(evaluations)
+                seen = task.generator.evaluations
+            else:
+                moved = minimise(objective, step.denoised, iterations=self.iterations)
             pushed += not torch.equal(moved, step.denoised)
             return moved
 
-        condition = nudged_condition(task) if self.nudge_condition else task.condition()
-        made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed), push)
+        made = task.generator.regenerate(
+            condition, task.start, task.kwargs, task.noise(seed), push, gradients=last if self.through else 0
+        )
         return Candidate(made, f"pushed at {pushed} of {steps} steps")
+
+    def _moved(self, objective: Objective, step: Step) -> Tensor:
+        denoised = step.denoised.detach()
+        (gradient,) = torch.autograd.grad(objective(step.denoised, denoised), step.sample)
+        size = float(gradient.norm())
+        if not math.isfinite(size) or size < 1e-12:
+            return denoised
+        moved: Tensor = denoised - self.rate * denoised.norm() * gradient / size
+        return moved

@@ -1,0 +1,75 @@
+"""Going on from a noise level: the steps that are left are the pipeline's own, whatever the family."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from steerclear.generators import PipelineGenerator
+from steerclear.steering import Step
+from steerclear.testing import FAMILIES, tiny_call, tiny_pipeline
+
+PROMPTED = [family for family in FAMILIES if family != "dit"]
+# their step needs nothing but the sample; multistep schedulers look back on steps that a resumed pass never took
+ONE_STEP = ("DDIMScheduler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "DDPMScheduler")
+
+
+def seeded(seed=1):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("family", PROMPTED)
+def test_a_pass_taken_up_in_the_middle_ends_where_the_whole_pass_does(family):
+    pipe = tiny_pipeline(family)
+    if family in ("sd1", "sdxl", "pixart"):
+        pipe = tiny_pipeline(family, "DDIMScheduler")
+    if type(pipe.scheduler).__name__ not in ONE_STEP:
+        pipe = tiny_pipeline(family, "FlowMatchEulerDiscreteScheduler")
+    generator, call = PipelineGenerator(pipe), tiny_call(family, "a small fox", steps=4)
+    samples = []
+
+    def keep(step: Step) -> None:
+        samples.append(step.sample)
+
+    whole = generator.run(keep, generator=seeded(), **call)
+    condition = generator.encode("a small fox", call)
+    with generator._starting_at(2) as arrived:
+        rest = generator.regenerate(
+            condition,
+            samples[2] / generator._noise_scale(),
+            call,
+            seeded(2),
+            lambda step: arrived(),
+            resumed=True,
+        )
+    torch.testing.assert_close(rest.latents, whole.latents, rtol=1e-4, atol=1e-4)
+    assert rest.steps == 2
+    assert not {"set_timesteps", "set_begin_index", "step"} & set(vars(pipe.scheduler))
+    again = generator.run(generator=seeded(), **call)
+    assert again.images[0].tobytes() == whole.images[0].tobytes()
+
+
+@pytest.mark.parametrize("family", PROMPTED)
+def test_little_noise_leaves_the_latent_near_and_all_of_it_takes_it_anywhere(family):
+    pipe = tiny_pipeline(family)
+    generator, call = PipelineGenerator(pipe), tiny_call(family, "a small fox", steps=8)
+    first = generator.run(generator=seeded(), **call)
+    condition = generator.encode("a small fox", call)
+    away = [
+        float(
+            (
+                generator.resume(first.latents, strength, condition, call, seeded(3)).latents - first.latents
+            ).norm()
+        )
+        for strength in (0.125, 1.0)
+    ]
+    assert away[0] < away[1]
+
+
+def test_a_schedule_is_found_out_where_no_pass_came_before():
+    pipe = tiny_pipeline("sd3")
+    generator, call = PipelineGenerator(pipe), tiny_call("sd3", steps=4)
+    first = PipelineGenerator(pipe).run(generator=seeded(), **call)
+    made = generator.resume(first.latents, 0.5, generator.encode("a fox", call), call, seeded())
+    assert made.steps == 2
+    assert made.resumed
