@@ -84,5 +84,9 @@ class Strategy(Protocol):
     def name(self) -> str: ...
 
     def apply(self, task: Any, seed: int) -> Candidate:
-        """Make one new picture. task: a SteerTask from a pipeline's guard, a CodeTask from a CodeGuard; seed: for whatever this attempt draws; the same seed makes the same picture."""
+        """Make one new picture.
+
+        task: a SteerTask from a pipeline's guard, a CodeTask from a CodeGuard; seed: for whatever this attempt draws; the
+        same seed makes the same picture.
+        """
         ...

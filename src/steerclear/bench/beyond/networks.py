@@ -1,14 +1,13 @@
-"""The networks of the beyond-diffusion benchmark: one decoder shape for both generators, an encoder, and a critic."""
+"""The networks of the beyond-diffusion benchmark: one decoder shape for both generators, and an encoder."""
 
 from __future__ import annotations
 
-import torch
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steerclear.encoders.descriptor import DescriptorNetwork
-
-CODE = 32  # numbers in a code; few, so that random codes fall where training has been
+CODE = 16  # numbers in a code; few, so that random codes fall where training has been
 SIZE = 64
 
 
@@ -24,7 +23,7 @@ class Decoder(nn.Module):
                 nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1),
                 nn.GroupNorm(8, after), nn.SiLU(),
             )
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         )  # fmt: skip
         self.last = nn.Conv2d(widths[-1], 12, 3, padding=1)
 
@@ -32,7 +31,8 @@ class Decoder(nn.Module):
         hidden = F.silu(self.first(codes)).view(len(codes), self.widths[0], 4, 4)
         for rise in self.rises:
             hidden = rise(hidden)
-        return F.pixel_shuffle(self.last(hidden), 2).tanh()
+        images: Tensor = F.pixel_shuffle(self.last(hidden), 2).tanh()
+        return images
 
 
 class Encoder(nn.Module):
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (32, 64, 96, 128)) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, after in zip((3, *widths), widths, strict=False):
+        for before, after in pairwise((3, *widths)):
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, 2 * CODE))
 
@@ -56,40 +56,3 @@ class Vae(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder, self.decoder = Encoder(), Decoder()
-
-
-class Critic(nn.Module):
-    """Real or generated? Small heads on the frozen features of a copy descriptor (Projected GANs, Sauer et al. 2021).
-
-    Features that are there from the start spare the critic most of its training, which one core could not pay for.
-    """
-
-    def __init__(self, features: DescriptorNetwork) -> None:
-        super().__init__()
-        self._features = [features]  # in a list, so that its weights are neither trained nor saved here
-        self.heads = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, 64, 3, padding=1), nn.GroupNorm(8, 64), nn.SiLU(), nn.Conv2d(64, 1, 3, padding=1)
-            )
-            for width in (*features.widths, features.widths[-1])
-        )  # fmt: skip
-
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (B, 3, 64, 64) in [−1, 1]. Returns (B,), larger for what looks real."""
-        network = self._features[0]
-        hidden = network.stem(images)
-        verdicts = [self.heads[0](hidden)]
-        for level, (block, stride) in enumerate(
-            zip(network.blocks[::2], network.blocks[1::2], strict=True), start=1
-        ):
-            hidden = stride(block(hidden))
-            verdicts.append(self.heads[level](hidden))
-        return torch.stack([verdict.mean(dim=(1, 2, 3)) for verdict in verdicts]).sum(0)
-
-
-class Gan(nn.Module):
-    """Generator and critic, trained side by side."""
-
-    def __init__(self, features: DescriptorNetwork) -> None:
-        super().__init__()
-        self.generator, self.critic = Decoder(), Critic(features)
