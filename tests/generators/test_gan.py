@@ -101,7 +101,9 @@ def test_the_nudge_pushes_off_the_protected_picture_in_the_encoders_space():
     (target,) = plain(1, 5)
     filter_, pictures = near(target)
     encoder = FakeEncoder(size=8)
-    guard = CodeGuard(gan(), [filter_], protected=pictures, encoder=encoder, ladder=Ladder((CodeNudge(gamma=0.1),)))
+    guard = CodeGuard(
+        gan(), [filter_], protected=pictures, encoder=encoder, ladder=Ladder((CodeNudge(gamma=0.1),))
+    )
     out = guard(generator=torch.Generator().manual_seed(5))
     point = encoder(pictures["item"][None])
     cosine = float(encoder(to_tensor([out.images[0]])) @ point.T)

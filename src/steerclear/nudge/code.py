@@ -91,11 +91,11 @@ class CodeNudge:
 
 def turned(code: Tensor, other: Tensor, share: float) -> Tensor:
     """A code (1, …) turned towards another by `share` of a right angle, its length kept."""
-    length = code.norm()
-    mixed = math.cos(share * math.pi / 2) * code + math.sin(share * math.pi / 2) * other * (
-        length / other.norm().clamp(min=1e-8)
-    )
-    return mixed * (length / mixed.norm().clamp(min=1e-8))
+    length, angle = code.norm(), share * math.pi / 2
+    aligned = other * (length / other.norm().clamp(min=1e-8))
+    mixed: Tensor = math.cos(angle) * code + math.sin(angle) * aligned
+    scaled: Tensor = mixed * (length / mixed.norm().clamp(min=1e-8))
+    return scaled
 
 
 # the request's own code first, held less and less; then a neighbour of it; then any code, itself pushed

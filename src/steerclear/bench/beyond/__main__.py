@@ -52,7 +52,8 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     if not args.train and not all((args.work / f"{name}.pt").exists() for name in ("vae", "generator")):
         raise InputError(f"there are no trained generators in {args.work}; run again with --train")
-    generator, vae = recipe.train_generator(args.work), recipe.train_vae(args.work)
+    vae = recipe.train_vae(args.work)
+    generator = recipe.train_generator(args.work, vae)
     guards, looks = trial.guards(vae, generator), trial.Looks()
     rows = {
         "vae": _all(trial.random_codes(guards["vae"], looks, args.samples), args.samples, "vae"),
