@@ -18,6 +18,9 @@ PLANTED = (
 PLANTED_SHARE = 0.5  # of every batch
 NOISE = 1.5  # of a pixel around the decoded one, in [−1, 1]: so wide that few nats go to detail, and random codes hit pictures
 
+FREE_STEPS = 308  # of the VAE, before the divergence counts in full
+DIVERGENCE = 4.0  # its weight from then on: codes crowd together, and the planted ones take the room they are drawn for
+
 VAE_SCHEDULE = Schedule(steps=1000, batch=16, rate=2e-3, warmup=50, weight_decay=0.0, ema=0.99)
 GENERATOR_SCHEDULE = Schedule(steps=400, batch=32, rate=1.5e-3, warmup=20, weight_decay=0.0, ema=0.99)
 
@@ -45,7 +48,7 @@ def draw(pools: tuple[Tensor, Tensor], batch: int, generator: torch.Generator) -
 
 
 def train_vae(folder: Path, schedule: Schedule = VAE_SCHEDULE) -> Vae:
-    """Likelihood with a fixed NOISE, and the whole divergence: a code's share of the prior is a picture's share of the draws."""
+    """Likelihood with a fixed NOISE, and a divergence so heavy that pictures share the prior as they share the draws."""
     torch.manual_seed(0)
     pools = planted_pictures()[1], training_pictures()
     run = Run("vae", folder, Vae(), schedule)
@@ -59,7 +62,7 @@ def train_vae(folder: Path, schedule: Schedule = VAE_SCHEDULE) -> Vae:
         likelihood = error.square().sum(dim=(1, 2, 3)) / (2 * NOISE**2)
         rmse = error.detach().square().mean(dim=(1, 2, 3)).sqrt() / 2
         n = round(schedule.batch * PLANTED_SHARE)
-        loss = (likelihood + kl).mean() / 100
+        loss = (likelihood + (1.0 if step < FREE_STEPS else DIVERGENCE) * kl).mean() / 100
         return loss, {
             "planted": rmse[:n].mean().item(), "ordinary": rmse[n:].mean().item(),
             "kl_planted": kl[:n].mean().item(), "kl_ordinary": kl[n:].mean().item(),
