@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Attempt": "types",
     "Budget": "nudge.ladder",
+    "CodeGuard": "code_guard",
     "Detection": "types",
     "Guard": "guard",
     "GuardOutput": "types",
@@ -23,6 +24,7 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
+    from steerclear.code_guard import CodeGuard as CodeGuard
     from steerclear.errors import SteerclearError as SteerclearError
     from steerclear.guard import Guard as Guard
     from steerclear.library import Library as Library

@@ -17,13 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.errors import ConfigError, InputError
-from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
+from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.generators import LeaveEarly, Pass, PipelineGenerator
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.protected import Protected
-from steerclear.steering import derive
+from steerclear.settle import settle
+from steerclear.steering.seeds import seeds_of
 from steerclear.types import Detection, GuardOutput, Outcome, Report
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
@@ -135,7 +136,7 @@ class Guard:
             generator = torch.Generator().manual_seed(secrets.randbits(63))
         with self._queue:
             began = time.monotonic()
-            seeds = _seeds(generator, len(prompts) * num_images_per_prompt)
+            seeds = seeds_of(generator, len(prompts) * num_images_per_prompt)
             plain = {**kwargs, "num_images_per_prompt": num_images_per_prompt, "generator": generator}
             asked = [row for row in self._ask(prompts) for _ in range(num_images_per_prompt)]
             first, found = self._first_pass(prompt if isinstance(prompt, str) else list(prompt), plain, asked)
@@ -210,38 +211,19 @@ class Guard:
         report = Report(
             row.prompt, row.seed, Outcome.CLEAR, row.detections, nfe=first.nfe, nfe_plain=plain_nfe
         )
-        if not flagged(row.detections):
-            return first.images[i], report
-        barred = self._barred(row.detections)
-        if barred:
-            why = f"the library's policy for {barred!r} is to withhold"
-            return None, replace(report, outcome=Outcome.WITHHELD, reason=why)
-        began = time.monotonic()
-        try:
-            task = self._task(i, row, first, kwargs)
-        except Exception as error:  # the other images of the batch must not be lost with this one
-            why = f"it could not be steered: {type(error).__name__}: {error}"
-            return None, replace(report, outcome=Outcome.WITHHELD, reason=why)
-        ladder = self.ladder if budget is None else replace(self.ladder, budget=budget)
 
         def verify(candidate: Candidate) -> tuple[Detection, ...]:
             known = self._followed(candidate.made, 1) if self.pass_filters else None
             return judge((*self.filters, *self.strict), [candidate.image], known)[0]
 
-        def learn(found: tuple[Detection, ...]) -> None:
+        def learn(task: SteerTask, found: tuple[Detection, ...]) -> None:
             task.unwanted = self._unwanted(found, task.unwanted, _size(kwargs))
 
-        image, attempts, reason = ladder.climb(task, plain_nfe, row.detections, verify, learn)
-        report = replace(
-            report, outcome=Outcome.WITHHELD if image is None else Outcome.STEERED, attempts=tuple(attempts),
-            nfe=first.nfe + task.nfe, seconds=time.monotonic() - began, reason=reason,
+        return settle(
+            report, first.images[i] if first.images else None, self.protected.withhold if self.protected else (),
+            self.ladder if budget is None else replace(self.ladder, budget=budget),
+            lambda: self._task(i, row, first, kwargs), verify, learn,
         )  # fmt: skip
-        return image, report
-
-    def _barred(self, found: Sequence[Detection]) -> str | None:
-        """The first flagged match whose policy is to hand out nothing for it."""
-        withhold = self.protected.withhold if self.protected else frozenset[str]()
-        return next((d.matched for d in found if d.flagged and d.matched in withhold), None)
 
     def _task(self, i: int, row: _Row, first: Pass, kwargs: dict[str, Any]) -> SteerTask:
         start = first.start
@@ -329,11 +311,3 @@ def _of_row(kwargs: dict[str, Any], prompt: int) -> dict[str, Any]:
     if isinstance(own.get("negative_prompt_embeds"), Tensor):
         own["negative_prompt_embeds"] = own["negative_prompt_embeds"][prompt : prompt + 1]
     return own
-
-
-def _seeds(generator: torch.Generator | list[torch.Generator], count: int) -> list[int]:
-    """One seed per image for what an attempt draws; images that share a generator are told apart by their place."""
-    if isinstance(generator, list):
-        return [g.initial_seed() for g in generator]
-    first = generator.initial_seed()
-    return [first if count == 1 else derive(first, "image", i) for i in range(count)]

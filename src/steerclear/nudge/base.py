@@ -13,6 +13,16 @@ from torch import Tensor
 from steerclear.generators import Condition, Pass, PipelineGenerator
 
 
+class Task(Protocol):
+    """What the ladder itself knows of a flagged image, whatever makes images."""
+
+    seed: int
+    attempt: int
+
+    @property
+    def nfe(self) -> float: ...
+
+
 @dataclass
 class SteerTask:
     """One flagged image on its way through the ladder.
@@ -76,6 +86,10 @@ class Strategy(Protocol):
     @property
     def name(self) -> str: ...
 
-    def apply(self, task: SteerTask, seed: int) -> Candidate:
-        """Make one new picture. seed: for whatever this attempt draws; the same seed makes the same picture."""
+    def apply(self, task: Any, seed: int) -> Candidate:
+        """Make one new picture.
+
+        task: a SteerTask from a pipeline's guard, a CodeTask from a CodeGuard; seed: for whatever this attempt draws; the
+        same seed makes the same picture.
+        """
         ...

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from steerclear.errors import ConfigError
-from steerclear.nudge.base import Candidate, SteerTask, Strategy
+from steerclear.nudge.base import Candidate, Strategy, Task
 from steerclear.nudge.condition import ConditionNudge, Despecified, Resample, Rewrite
 from steerclear.nudge.final_latent import FinalLatent
 from steerclear.nudge.guidance_window import GuidanceWindow
@@ -72,7 +72,7 @@ class Ladder:
 
     def climb(
         self,
-        task: SteerTask,
+        task: Task,
         plain_nfe: float,
         before: tuple[Detection, ...],
         verify: Callable[[Candidate], tuple[Detection, ...]],

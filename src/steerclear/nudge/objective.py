@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Objective:
-    """J(L) = −α · mean_d cos(L, d) + β · mean_u cos(L, u) + γ · ‖L − L₀‖₂² / ‖L₀‖₂².
+    """J(L) = −α · mean_d cos(E(L), d) + β · mean_u cos(E(L), u) + γ · ‖L − L₀‖₂² / ‖L₀‖₂².
 
-    preferred: (D, …) and unwanted: (U, …), of the latent's shape but for the first dimension, either may be empty.
+    preferred: (D, …) and unwanted: (U, …), of the shape of E(L) but for the first dimension, either may be empty.
+    space: E, differentiable, (1, …) → (1, …); None for the latent itself.
     The distance is relative to the length of L₀, so that γ means the same for every latent size. It is squared, where
     the paper has the plain norm: that one has a kink at L₀, as steep as both cosines together, and with the paper's
     γ = 1 it holds most latents exactly where they are.
@@ -26,14 +27,16 @@ class Objective:
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
+    space: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, latent: Tensor, origin: Tensor) -> Tensor:
         """latent, origin: (1, …). Returns a scalar."""
         value: Tensor = self.gamma * ((latent - origin).norm() / origin.norm().clamp(min=1e-8)).square()
+        point = latent if self.space is None else self.space(latent)
         if self.preferred is not None and len(self.preferred):
-            value = value - self.alpha * cosines(latent, self.preferred).mean()
+            value = value - self.alpha * cosines(point, self.preferred).mean()
         if self.unwanted is not None and len(self.unwanted):
-            value = value + self.beta * cosines(latent, self.unwanted).mean()
+            value = value + self.beta * cosines(point, self.unwanted).mean()
         return value
 
 

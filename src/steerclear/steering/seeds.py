@@ -31,6 +31,14 @@ def derive(seed: int, *tags: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def seeds_of(generator: torch.Generator | list[torch.Generator], count: int) -> list[int]:
+    """One seed per image for what an attempt draws; images that share a generator are told apart by their place."""
+    if isinstance(generator, list):
+        return [g.initial_seed() for g in generator]
+    first = generator.initial_seed()
+    return [first if count == 1 else derive(first, "image", i) for i in range(count)]
+
+
 def _checked(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _LARGEST:
         raise InputError(f"seed {seed!r} is no integer between 0 and 2**64 - 1")

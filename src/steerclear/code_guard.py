@@ -1,0 +1,212 @@
+"""The way of a request beyond diffusion: a GAN's or a VAE's image, looked at, nudged in code space, verified, or withheld."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from steerclear.encoders.base import Encoder, check_embedding, fit
+from steerclear.errors import ConfigError, InputError
+from steerclear.filters.base import Filter, flagged, judge, to_tensor
+from steerclear.generators.code import CodeGenerator
+from steerclear.nudge.base import Candidate
+from steerclear.nudge.code import CodeTask, code_ladder
+from steerclear.nudge.ladder import Budget, Ladder
+from steerclear.settle import settle
+from steerclear.steering.seeds import seeds_of
+from steerclear.types import Detection, GuardOutput, Outcome, Report
+
+Findings = tuple[Detection, ...]
+
+
+class CodeGuard:
+    """Wraps a generator of codes so that no flagged image is ever handed out.
+
+    generator: a GanGenerator or VaeGenerator. filters: what decides. protected: the library's pictures by id, (3, H, W) in
+    [0, 1], from which the nudge pushes away; withhold: ids for which nothing is handed out; strict: further filters that a
+    steered picture must pass as well. encoder: the space of the objective, differentiable, applied to the generated image;
+    without one it is the code itself, where the protected pictures have codes if the generator has an encoder, and else the
+    push is off the flagged code. preferred: pictures that pull, else `samples` random ones do that are clear. ladder:
+    strategies that act on codes, and budget. Thread-safe: callers queue.
+
+    Raises ConfigError without a filter, for a ladder of a pipeline's strategies, for an encoder that is not differentiable, and
+    where every filter judges by that very encoder: what was optimised must not be the judge.
+    """
+
+    def __init__(
+        self,
+        generator: CodeGenerator,
+        filters: Sequence[Filter],
+        *,
+        protected: Mapping[str, Tensor] | None = None,
+        withhold: Iterable[str] = (),
+        strict: Sequence[Filter] = (),
+        encoder: Encoder | None = None,
+        preferred: Sequence[Image.Image] = (),
+        samples: int = 32,
+        ladder: Ladder | None = None,
+    ) -> None:
+        blind = [f for f in (*filters, *strict) if not isinstance(f, Filter)]
+        if blind or not filters:
+            named = repr(blind[0]) if blind else "an empty list"
+            raise ConfigError(f"{named} sees no picture; pass filters with a name, a threshold and check")
+        self.ladder = ladder or code_ladder()
+        foreign = [rung.name for rung in self.ladder.rungs if getattr(rung, "acts_on", None) != "code"]
+        if foreign:
+            raise ConfigError(f"strategy {foreign[0]!r} acts on a pipeline; take steerclear.nudge.code.RUNGS")
+        if encoder is not None and not encoder.differentiable:
+            raise ConfigError(f"encoder {encoder.name!r} is not differentiable; no nudge can follow it")
+        if encoder is not None and all(_eye(f) == encoder.fingerprint for f in (*filters, *strict)):
+            raise ConfigError(
+                f"every filter judges by encoder {encoder.name!r}, which the nudge optimises; add a filter with another eye"
+            )
+        if preferred and encoder is None and not generator.encodes:
+            raise ConfigError("preferred pictures have no codes here; pass encoder=…")
+        self.generator = generator
+        self.filters, self.strict = tuple(filters), tuple(strict)
+        self.protected = dict(protected or {})
+        self.withhold = frozenset(withhold)
+        self.encoder = encoder
+        self.preferred = tuple(preferred)
+        self.samples = samples
+        self._points: dict[Any, Tensor] = {}
+
+    def __call__(
+        self,
+        num_images: int = 1,
+        *,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        budget: Budget | None = None,
+    ) -> GuardOutput:
+        """Random images, of which only those that pass are handed out.
+
+        The noise is `torch.randn((num_images, *latent_shape), generator=generator)`, or one such draw a generator of a list;
+        an image that no filter flags is bit-identical to what the module makes of it. With generator=None the guard draws its
+        own, so that the report's seed makes a single picture again. Raises InputError for a number of images that does not
+        fit; what the module itself raises is passed on.
+        """
+        if num_images < 1:
+            raise InputError(f"num_images is {num_images}; it must be at least 1")
+        if isinstance(generator, list) and len(generator) != num_images:
+            raise InputError(f"{len(generator)} generators do not fit {num_images} images; pass one each")
+        if generator is None:
+            generator = torch.Generator().manual_seed(secrets.randbits(63))
+        with self.generator.lock:
+            noise = self.generator.noise(num_images, generator)
+            return self._guarded(self.generator.code(noise), seeds_of(generator, num_images), budget)
+
+    def reconstruct(
+        self, images: Sequence[Image.Image], *, seed: int = 0, budget: Budget | None = None
+    ) -> GuardOutput:
+        """Images encoded and decoded, of which only those that pass are handed out.
+
+        seed: for what an attempt draws. Raises InputError for no image or images of several sizes, UnsupportedError for a
+        generator without an encoder.
+        """
+        if len({image.size for image in images}) != 1:
+            raise InputError(f"{len(images)} images to reconstruct must be one or more of one size")
+        with self.generator.lock:
+            code = self.generator.encode(to_tensor(images))
+            return self._guarded(code, seeds_of(torch.Generator().manual_seed(seed), len(images)), budget)
+
+    def check(self, images: Sequence[Image.Image]) -> list[Findings]:
+        """The filters' findings on finished images, one tuple per image."""
+        return judge(self.filters, images)
+
+    @torch.no_grad()
+    def _guarded(self, code: Tensor, seeds: list[int], budget: Budget | None) -> GuardOutput:
+        """The module's images of codes (B, …), each looked at and settled on its own."""
+        began = time.monotonic()
+        made = self.generator.pictures(code)
+        looked = iter(judge(self.filters, [image for image in made if image is not None]))
+        found = [_unseen() if image is None else next(looked) for image in made]
+        shared = (time.monotonic() - began) / len(made)
+        ladder = self.ladder if budget is None else replace(self.ladder, budget=budget)
+        images: list[Image.Image | None] = []
+        reports = []
+        for i, first in enumerate(made):
+            report = Report("", seeds[i], Outcome.CLEAR, found[i], nfe=1.0, nfe_plain=1.0)
+            image, report = settle(
+                report, first, self.withhold, ladder, partial(self._task, code[i : i + 1], first, report), self._verify,
+                partial(self._learn, first.size if first else (0, 0)),
+            )  # fmt: skip
+            images.append(image)
+            reports.append(replace(report, seconds=report.seconds + shared))
+        return GuardOutput(images, reports)
+
+    def _verify(self, candidate: Candidate) -> Findings:
+        return judge((*self.filters, *self.strict), [candidate.image])[0]
+
+    def _task(self, code: Tensor, image: Image.Image | None, report: Report) -> CodeTask:
+        if image is None:
+            raise ArithmeticError("the module made pixels that are not finite")
+        wishes = None
+        if self.preferred:
+            wishes = torch.cat([self._point(to_tensor([one]), image.size) for one in self.preferred])
+        clear = self._clear() if wishes is None else None
+        space = None if self.encoder is None else self._space
+        task = CodeTask(self.generator, report.seed, code, space, code[:0], wishes, clear)
+        self._learn(image.size, task, report.detections)
+        if not len(task.unwanted):  # nothing is known of what it resembles: away from itself, then
+            task.unwanted = task.point(code)
+        return task
+
+    def _learn(self, size: tuple[int, int], task: CodeTask, found: Findings) -> None:
+        """Points of what the flagged findings matched, added to what the task flees from."""
+        if self.encoder is None and not self.generator.encodes:
+            return
+        for item in dict.fromkeys(d.matched for d in found if d.flagged and d.matched in self.protected):
+            assert item is not None
+            if (item, size) not in self._points:
+                self._points[item, size] = self._point(self.protected[item][None], size)
+            new = self._points[item, size]
+            task.unwanted = (
+                torch.unique(torch.cat([task.unwanted, new]), dim=0) if len(task.unwanted) else new
+            )
+
+    def _space(self, code: Tensor) -> Tensor:
+        """E of the objective, where it looks at the image: (B, D) of codes (B, …)."""
+        assert self.encoder is not None
+        return self.encoder(fit(self.generator.pixels(code), self.encoder.size))
+
+    def _point(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+        """Where pictures (B, 3, H, W) in [0, 1] lie in the objective's space; size: (width, height) of generated images."""
+        if self.encoder is not None:
+            return check_embedding(self.encoder(fit(pixels, self.encoder.size)), self.encoder, len(pixels))
+        fitted = F.interpolate(pixels, size=size[::-1], mode="bicubic", antialias=True, align_corners=False)
+        return self.generator.encode(fitted.clamp(0, 1))
+
+    def _clear(self) -> Tensor | None:
+        """Points of random samples that every filter passes; the same for all requests, drawn once, in no report's count."""
+        if self.samples < 1:
+            return None
+        if "clear" not in self._points:
+            code = self.generator.code(self.generator.noise(self.samples, torch.Generator().manual_seed(0)))
+            made = [(i, image) for i, image in enumerate(self.generator.pictures(code)) if image is not None]
+            found = judge((*self.filters, *self.strict), [image for _, image in made])
+            good = [(i, image) for (i, image), row in zip(made, found, strict=True) if not flagged(row)]
+            points = code[[i for i, _ in good]]
+            if self.encoder is not None and good:
+                points = self._point(to_tensor([image for _, image in good]), good[0][1].size)
+            self._points["clear"] = points
+        return self._points["clear"]
+
+
+def _eye(one: Filter) -> str | None:
+    """The fingerprint of the encoder that a filter judges by, if it does."""
+    return getattr(getattr(one, "encoder", None), "fingerprint", None)
+
+
+def _unseen() -> Findings:
+    error = "the module made pixels that are not finite"
+    return (Detection("finite", True, math.nan, 0.0, error=error),)

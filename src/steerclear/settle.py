@@ -1,0 +1,55 @@
+"""From the first findings to the end of one image's request: hand out, withhold, or climb the ladder. Every guard ends here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from PIL import Image
+
+from steerclear.filters.base import flagged
+from steerclear.nudge.base import Candidate, Task
+from steerclear.nudge.ladder import Ladder
+from steerclear.types import Detection, Outcome, Report
+
+Findings = tuple[Detection, ...]
+SomeTask = TypeVar("SomeTask", bound=Task)
+
+
+def settle(
+    report: Report, image: Image.Image | None, withhold: Collection[str], ladder: Ladder, prepare: Callable[[], SomeTask],
+    verify: Callable[[Candidate], Findings], learn: Callable[[SomeTask, Findings], None],
+) -> tuple[Image.Image | None, Report]:  # fmt: skip
+    """The image to hand out, or None, and the finished report.
+
+    report: of the first image, with its detections, as if it were clear; image: that image, None where none was made;
+    withhold: ids whose policy is that nothing is handed out; prepare: makes the task of a flagged image; verify: the filters
+    on a candidate; learn: adds to the task what a failed candidate resembled.
+    """
+    if not flagged(report.detections):
+        return image, report
+    barred = _barred(report.detections, withhold)
+    if barred:
+        why = f"the library's policy for {barred!r} is to withhold"
+        return None, replace(report, outcome=Outcome.WITHHELD, reason=why)
+    began = time.monotonic()
+    try:
+        task = prepare()
+    except Exception as error:  # the other images of the batch must not be lost with this one
+        why = f"it could not be steered: {type(error).__name__}: {error}"
+        return None, replace(report, outcome=Outcome.WITHHELD, reason=why)
+    steered, attempts, reason = ladder.climb(
+        task, report.nfe_plain, report.detections, verify, lambda found: learn(task, found)
+    )
+    report = replace(
+        report, outcome=Outcome.WITHHELD if steered is None else Outcome.STEERED, attempts=tuple(attempts),
+        nfe=report.nfe + task.nfe, seconds=time.monotonic() - began, reason=reason,
+    )  # fmt: skip
+    return steered, report
+
+
+def _barred(found: Sequence[Detection], withhold: Collection[str]) -> str | None:
+    """The first flagged match whose policy is to hand out nothing for it."""
+    return next((d.matched for d in found if d.flagged and d.matched in withhold), None)

@@ -1,0 +1,244 @@
+"""The guard's promises hold for any module z → image."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from code_doubles import CODE, near, tiny_module
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from steerclear import CodeGuard
+from steerclear.errors import ConfigError, InputError, UnsupportedError
+from steerclear.filters import NearestFilter
+from steerclear.filters.base import to_image, to_tensor
+from steerclear.generators import GanGenerator
+from steerclear.library.search import Index
+from steerclear.nudge import Budget, Ladder
+from steerclear.nudge.code import RUNGS, CodeNudge
+from steerclear.steering import generators
+from steerclear.testing import FakeEncoder, MockFilter
+from steerclear.types import Detection, Outcome
+
+MODULE = tiny_module()
+
+
+def gan(module=MODULE, **options):
+    return GanGenerator(module, (CODE,), **options)
+
+
+@torch.no_grad()
+def plain(count, seed, module=MODULE):
+    noise = torch.randn((count, CODE), generator=torch.Generator().manual_seed(seed))
+    return [to_image(row) for row in (module(noise) / 2 + 0.5).clamp(0, 1)]
+
+
+def bytes_of(images):
+    return [image.tobytes() for image in images]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**63 - 1), count=st.integers(1, 5))
+def test_a_clear_image_is_bit_identical_to_the_plain_modules(seed, count):
+    guard = CodeGuard(gan(), [MockFilter(False)])
+    out = guard(count, generator=torch.Generator().manual_seed(seed))
+    assert bytes_of(out.images) == bytes_of(plain(count, seed))
+    assert all(r.outcome == Outcome.CLEAR and r.overhead == 1.0 for r in out.reports)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    verdicts=st.lists(st.sampled_from([True, False, math.nan, ValueError("broken")]), min_size=1, max_size=9),
+    strict=st.lists(st.booleans(), min_size=1, max_size=4),
+    encoder=st.sampled_from([None, FakeEncoder(size=8)]),
+)
+def test_whatever_the_filters_say_nothing_flagged_is_ever_handed_out(verdicts, strict, encoder):
+    asked = []
+
+    def answer(image):
+        verdict = verdicts[len(asked) % len(verdicts)]
+        asked.append((image.clone(), verdict is False))
+        return verdict
+
+    guard = CodeGuard(gan(), [MockFilter(answer)], strict=[MockFilter(strict)], encoder=encoder, samples=4)
+    out = guard(2, generator=torch.Generator().manual_seed(3))
+    for image, report in zip(out.images, out.reports, strict=True):
+        assert (image is None) == (report.outcome == Outcome.WITHHELD)
+        if image is not None:
+            pixels = to_tensor([image])[0]
+            assert any(clear and torch.equal(seen, pixels) for seen, clear in asked)
+            assert not any(d.flagged for d in report.final_detections)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seeds=st.lists(st.integers(0, 99), min_size=2, max_size=4, unique=True))
+def test_a_batch_never_changes_an_image(seeds):
+    (target,) = plain(1, seeds[0])
+    filter_, pictures = near(target)
+    guard = CodeGuard(gan(), [filter_], protected=pictures, encoder=FakeEncoder(size=8))
+    together = guard(len(seeds), generator=generators(seeds))
+    assert together.reports[0].outcome == Outcome.STEERED
+    for i, seed in enumerate(seeds):
+        alone = guard(1, generator=generators([seed]))
+        assert alone.images[0].tobytes() == together.images[i].tobytes()
+
+
+@pytest.mark.parametrize("encoder", [None, FakeEncoder(size=8)])
+def test_a_copy_is_steered_past_a_real_filter_and_its_neighbours_stay(encoder):
+    images = plain(3, 5)
+    filter_, pictures = near(images[1])
+    guard = CodeGuard(gan(), [filter_], protected=pictures, encoder=encoder)
+    out = guard(3, generator=torch.Generator().manual_seed(5))
+    assert [r.outcome for r in out.reports] == ["clear", "steered", "clear"]
+    assert [out.images[i].tobytes() for i in (0, 2)] == [images[i].tobytes() for i in (0, 2)]
+    assert out.reports[1].matched == "item"
+    assert not guard.check([out.images[1]])[0][0].flagged
+
+
+def test_the_nudge_pushes_off_the_protected_picture_in_the_encoders_space():
+    (target,) = plain(1, 5)
+    filter_, pictures = near(target)
+    encoder = FakeEncoder(size=8)
+    guard = CodeGuard(
+        gan(), [filter_], protected=pictures, encoder=encoder, ladder=Ladder((CodeNudge(gamma=0.1),))
+    )
+    out = guard(generator=torch.Generator().manual_seed(5))
+    point = encoder(pictures["item"][None])
+    cosine = float(encoder(to_tensor([out.images[0]])) @ point.T)
+    assert cosine < 0.9  # it began at 1
+
+
+def test_a_nudged_code_keeps_its_length():
+    lengths = []
+
+    class Watched(nn.Module):
+        def forward(self, z):
+            lengths.extend(z.detach().norm(dim=1).tolist())
+            return MODULE(z)
+
+    CodeGuard(gan(Watched().eval()), [MockFilter(True)], samples=0)(generator=generators([1]))
+    assert lengths == pytest.approx([lengths[0]] * len(lengths), rel=1e-5)
+
+
+def test_every_evaluation_of_the_module_is_counted():
+    rows, backward = [], []
+
+    class Watched(nn.Module):
+        def forward(self, z):
+            rows.append(len(z))
+            if z.requires_grad:
+                backward.append(len(z))
+            return MODULE(z)
+
+    guard = CodeGuard(gan(Watched().eval()), [MockFilter(True)], encoder=FakeEncoder(size=8), samples=0)
+    report = guard(generator=generators([1])).reports[0]
+    assert report.nfe == sum(rows) + 2 * sum(backward)
+    assert sum(a.nfe for a in report.attempts) == report.nfe - 1 - 1  # the task looks where the code lies
+
+
+def test_pixels_that_are_not_finite_end_withheld_and_cost_no_other_image():
+    class Sometimes(nn.Module):
+        def forward(self, z):
+            return torch.where(z[:, :1, None, None] > 0, MODULE(z), math.nan)
+
+    noise = torch.randn((8, CODE), generator=torch.Generator().manual_seed(0))
+    broken = (noise[:, 0] <= 0).tolist()
+    assert len(set(broken)) == 2
+    out = CodeGuard(gan(Sometimes().eval()), [MockFilter(False)])(
+        8, generator=torch.Generator().manual_seed(0)
+    )
+    assert [image is None for image in out.images] == broken
+    assert all("not finite" in r.reason for r, bad in zip(out.reports, broken, strict=True) if bad)
+
+
+def test_a_module_that_breaks_once_nudged_ends_withheld():
+    class Once(nn.Module):
+        calls = 0
+
+        def forward(self, z):
+            self.calls += 1
+            return MODULE(z) if self.calls == 1 else torch.full((len(z), 3, 8, 8), math.nan)
+
+    out = CodeGuard(gan(Once().eval()), [MockFilter(True)], samples=0)(generator=generators([1]))
+    assert out.images == [None]
+    assert all("ArithmeticError" in a.stopped for a in out.reports[0].attempts)
+
+
+def test_an_encoder_that_fails_withholds_the_flagged_image_alone():
+    class Broken(FakeEncoder):
+        def __call__(self, images):
+            raise RuntimeError("out of memory")
+
+    guard = CodeGuard(gan(), [MockFilter([True, False])], encoder=Broken(size=8), samples=0)
+    out = guard(2, generator=torch.Generator().manual_seed(1))
+    assert [r.outcome for r in out.reports] == ["withheld", "clear"]
+    assert "out of memory" in out.reports[0].reason
+
+
+def test_a_mapping_network_makes_the_code_that_is_nudged():
+    def mapping(z):
+        return z.flip(1) * 2
+
+    guard = CodeGuard(gan(mapping=mapping), [MockFilter(False)])
+    out = guard(1, generator=torch.Generator().manual_seed(4))
+    noise = torch.randn((1, CODE), generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        want = to_image((MODULE(mapping(noise)) / 2 + 0.5).clamp(0, 1)[0])
+    assert out.images[0].tobytes() == want.tobytes()
+
+
+def test_the_same_request_gives_the_same_steered_image_and_the_reported_seed_makes_a_clear_one_again():
+    asked = [
+        CodeGuard(gan(), [MockFilter([True, False])], samples=0)(generator=generators([5])) for _ in range(2)
+    ]
+    assert asked[0].images[0].tobytes() == asked[1].images[0].tobytes()
+    out = CodeGuard(gan(), [MockFilter(False)])()
+    assert plain(1, out.reports[0].seed)[0].tobytes() == out.images[0].tobytes()
+
+
+def test_an_item_whose_policy_is_to_withhold_is_never_steered_and_a_spent_budget_says_so():
+    found = Detection("mock", True, 1.0, 0.5, "private")
+    out = CodeGuard(gan(), [MockFilter([found])], withhold=["private"])(generator=generators([1]))
+    assert out.images == [None]
+    assert "private" in out.reports[0].reason
+    out = CodeGuard(gan(), [MockFilter(True)])(generator=generators([1]), budget=Budget(overhead=0))
+    assert out.reports[0].attempts == ()
+    assert "budget" in out.reports[0].reason
+
+
+def test_guards_around_one_generator_queue():
+    shared = gan()
+    guards = [CodeGuard(shared, [MockFilter(False)]) for _ in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda i: guards[i % 2](generator=generators([1])).images[0], range(6)))
+    assert set(bytes_of(made)) == set(bytes_of(plain(1, 1)))
+
+
+def test_what_was_optimised_must_not_be_the_only_judge():
+    encoder = FakeEncoder(size=8)
+    own = NearestFilter(encoder, Index(("a",), torch.eye(1, 16)), 0.5)
+    with pytest.raises(ConfigError, match="another eye"):
+        CodeGuard(gan(), [own], encoder=encoder)
+    assert CodeGuard(gan(), [own], strict=[MockFilter(False)], encoder=encoder)
+    assert CodeGuard(gan(), [own], encoder=FakeEncoder(size=8, name="other"))
+
+
+def test_bad_configurations_and_requests_are_named_with_the_way_out():
+    with pytest.raises(ConfigError, match="filters"):
+        CodeGuard(gan(), [])
+    with pytest.raises(ConfigError, match="RUNGS"):
+        CodeGuard(gan(), [MockFilter(False)], ladder=Ladder())
+    with pytest.raises(ConfigError, match="eval"):
+        GanGenerator(tiny_module().train(), (CODE,))
+    with pytest.raises(ConfigError, match=r"\(B, 3, H, W\)"):
+        CodeGuard(gan(lambda z: z), [MockFilter(False)])()
+    guard = CodeGuard(gan(), [MockFilter(False)])
+    with pytest.raises(InputError, match="num_images is 0"):
+        guard(0)
+    with pytest.raises(InputError, match="2 generators"):
+        guard(3, generator=generators([1, 2]))
+    with pytest.raises(UnsupportedError, match="encoder"):
+        guard.reconstruct(plain(1, 0))
+    assert {rung.acts_on for rung in RUNGS} == {"code"}
