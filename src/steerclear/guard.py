@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.errors import ConfigError, InputError
-from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, judge
+from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.generators import LeaveEarly, Pass, PipelineGenerator
 from steerclear.nudge.base import Candidate, SteerTask
