@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from steerclear import __version__
+from steerclear.cli.bench import bench
 from steerclear.cli.calibrate import calibrate
 from steerclear.cli.check import check
 from steerclear.cli.generate import generate
@@ -26,6 +27,7 @@ app.command("generate")(generate)
 app.command("check")(check)
 app.command("replay")(replay)
 app.command("calibrate")(calibrate)
+app.command("bench")(bench)
 app.add_typer(library_app, name="library")
 app.command("train-emoji")(train_emoji)
 

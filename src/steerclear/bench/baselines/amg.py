@@ -31,7 +31,7 @@ class AntiMemorization:
     despecify: bool = True
     name: ClassVar[str] = "AMG"
     needs_reference: ClassVar[bool] = True
-    grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"push": (1.0, 0.1, 0.01, 10.0)}
+    grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"push": (1.0, 3.0, 10.0, 30.0)}
     source: ClassVar[str] = "Chen et al., CVPR 2024, despecification and dissimilarity guidance"
 
     def generate(self, context: Context, prompt: str, seed: int) -> Made:

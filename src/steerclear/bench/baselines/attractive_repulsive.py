@@ -28,7 +28,7 @@ class AttractiveRepulsive:
     spread: float = 1.0
     name: ClassVar[str] = "GUARD"
     needs_reference: ClassVar[bool] = False
-    grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"repulsion": (2.0, 4.0), "attenuation": (0.3, 0.1)}
+    grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"spread": (1.0, 0.0), "attenuation": (0.3, 0.1)}
     source: ClassVar[str] = "Triantafillou et al., ICML 2026 (arXiv 2603.00133)"
 
     def generate(self, context: Context, prompt: str, seed: int) -> Made:

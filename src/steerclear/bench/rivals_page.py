@@ -1,0 +1,124 @@
+"""The comparison as a Markdown page: every number of it is read from the JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+TITLES = {
+    "memorized": "Memorized prompts, verbatim", "template": "Template prompts: paraphrases of memorized ones",
+    "ordinary": "Ordinary prompts: what a method costs those who ask for nothing protected",
+}  # fmt: skip
+MAIN = (
+    ("memorized", "memorized_rate"), ("L2 < 0.1", "pixel_rate"), ("tiled", "tiled_rate"), ("descriptor", "copy_rate"),
+    ("same, CLIP", "same_clip_rate"), ("same, pixels", "same_pixel_rate"), ("nothing handed out", "blocked_rate"),
+    ("alignment lost", "alignment_loss"), ("concept in top 5", "concept_top5"), ("KID", "kid"), ("diversity", "diversity"),
+    ("Vendi", "vendi"), ("NFE ×", "nfe_ratio"), ("time ×", "wall_ratio"),
+)  # fmt: skip
+SIDE = (
+    ("memorized", "memorized_rate"), ("same, CLIP", "same_clip_rate"), ("nothing handed out", "blocked_rate"),
+    ("alignment lost", "alignment_loss"), ("concept in top 5", "concept_top5"), ("KID", "kid"), ("NFE ×", "nfe_ratio"),
+    ("time ×", "wall_ratio"),
+)  # fmt: skip
+HARMLESS = (
+    ("bit-identical", "identical_rate"), ("alignment lost", "alignment_loss"), ("KID", "kid"), ("NFE ×", "nfe_ratio"),
+    ("time ×", "wall_ratio"),
+)  # fmt: skip
+COLUMNS = {"memorized": MAIN, "template": SIDE, "ordinary": HARMLESS}
+
+
+def cell(value: Any) -> str:
+    """A figure as it is written: with its interval, or as median / p95."""
+    if value is None:
+        return "–"
+    if isinstance(value, Mapping) and "p95" in value:
+        return f"{value['median']:.2f} / {value['p95']:.2f}"
+    if isinstance(value, Mapping):
+        if value["value"] is None:
+            return "–"
+        low, high = value["interval"]
+        return f"{_short(value['value'])} [{_short(low)}, {_short(high)}]"
+    return _short(value)
+
+
+def tables(found: Mapping[str, Any]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
+    """(title, head, lines) of each table, methods in Pareto order."""
+    for kind, columns in COLUMNS.items():
+        rows = {name: m[kind] for name, m in found["methods"].items() if m[kind] is not None}
+        if not rows:
+            continue
+        lines = []
+        for name, row in rows.items():
+            method = found["methods"][name]
+            extra = (
+                [str(method["front"]), "yes" if method["needs_reference"] else "no"]
+                if kind == "memorized"
+                else []
+            )
+            more = [f"{method['memory_ratio']:.2f}"] if kind == "memorized" else []
+            lines.append([name, *extra, *(cell(row[key]) for _, key in columns), *more])
+        head = [
+            "method",
+            *(["front", "needs references"] if kind == "memorized" else []),
+            *(title for title, _ in columns),
+        ]
+        first = next(iter(rows.values()))
+        title = f"{TITLES[kind]} ({first['requests']} pictures of {first['prompts']} prompts)"
+        yield title, head + (["memory ×"] if kind == "memorized" else []), lines
+
+
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """What a reader must know to read the tables."""
+    plan, env = found["plan"], found["environment"]
+    return [
+        f"Suite `{found['suite']}`, {plan['steps']} steps, guidance {found['guidance']:g}, seed {plan['seed']}; steerclear "
+        f"{env['steerclear']}, torch {env['torch']}, diffusers {env['diffusers']}, {env['cores']} cores, {env['threads']} threads.",
+        "Brackets are 95 % bootstrap intervals over prompts; where every picture agrees, exact binomial ones over prompts. "
+        "Costs are median / 95th percentile, as multiples of the plain pipeline's on the same prompt and seed; a backward pass "
+        "counts two evaluations; times were taken in turn with the plain pipeline's.",
+        f"Each method was tuned alike: at most {plan['trials']} settings, its paper's own first, on {plan['validation']} "
+        "validation prompts, which the tables do not contain, by the mean of safe · (1 + alignment), where safe means handed out "
+        "and no copy.",
+        "*Memorized*: handed out with a pixel L2 below 0.1, or tiled L2 or copy descriptor beyond its threshold, of all requests. "
+        "The guard verifies by these very filters, so that its zero is by construction; *same* is the row that tells: the nearest "
+        "neighbour among protected and ordinary pictures is a protected one, by a CLIP and by pixels. *Nothing handed out*: of "
+        "the requests whose plain picture is memorized. *Alignment*: CLIP cosine of prompt and picture; a memorized prompt's "
+        "words name the copy, so that whatever is no copy loses some. KID is against the model's ordinary pictures.",
+        "Pareto fronts: memorized rate, nothing handed out, alignment lost, and NFE. Methods of one front are not ordered by merit.",
+    ]
+
+
+def chosen(found: Mapping[str, Any]) -> list[list[str]]:
+    """Method, the settings that tuning chose, source."""
+    return [
+        [name, ", ".join(f"{k} {v}" for k, v in m["settings"].items()) or "–", m["source"]]
+        for name, m in found["methods"].items()
+    ]
+
+
+def write(found: Mapping[str, Any], drawn: Mapping[str, bytes], out: Path) -> None:
+    """`rivals.md` and the figures that it shows."""
+    lines = [
+        "# Every rival, side by side",
+        "",
+        f"Made by `{found['command']}`, every number from `rivals.json`.",
+        "",
+    ]
+    lines += [line for note in notes(found) for line in (note, "")]
+    for title, head, rows in tables(found):
+        lines += [f"## {title}", "", *_table(head, rows), ""]
+    lines += ["## Settings", "", *_table(["method", "settings", "source"], chosen(found)), ""]
+    for name, picture in drawn.items():
+        (out / f"rivals-{name}.png").write_bytes(picture)
+        lines += [f"## {name.capitalize()}", "", f"![{name}](rivals-{name}.png)", ""]
+    (out / "rivals.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    body = [f"| {' | '.join(row)} |" for row in rows]
+    return [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *body]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".") if value else "0"
