@@ -13,12 +13,14 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
-def interval(values: Mapping[str, Sequence[float]], seed: int = 0) -> tuple[float, float] | None:
+def interval(
+    values: Mapping[str, Sequence[float]], seed: int = 0, share: bool = False
+) -> tuple[float, float] | None:
     """The 95 % bootstrap interval (percentile, scipy's) of the mean over prompts; None where there is nothing.
 
-    values: by prompt, one value a seed. Prompts are drawn, not pictures, since the seeds of one prompt go together. Where
-    every picture says 0, or every one 1, a bootstrap knows no spread: then the exact binomial (Clopper–Pearson) interval over
-    prompts.
+    values: by prompt, one value a seed. Prompts are drawn, not pictures, since the seeds of one prompt go together. share:
+    whether the values are yes or no; where all of these agree a bootstrap knows no spread, and the interval is the exact
+    binomial one (Clopper–Pearson) over prompts.
     """
     from scipy.stats import binomtest, bootstrap
 
@@ -26,7 +28,7 @@ def interval(values: Mapping[str, Sequence[float]], seed: int = 0) -> tuple[floa
     if not len(means):
         return None
     if np.ptp(means) == 0:
-        if means[0] in (0.0, 1.0):
+        if share and means[0] in (0.0, 1.0):
             exact = binomtest(int(means[0]) * len(means), len(means)).proportion_ci(CONFIDENCE)
             return float(exact.low), float(exact.high)
         return float(means[0]), float(means[0])
@@ -82,12 +84,18 @@ def vendi(embeddings: Tensor) -> float | None:
     return float(torch.exp(-(values * values.log()).sum()))
 
 
-def kid(some: Tensor, others: Tensor) -> float | None:
-    """Unbiased squared MMD with the cubic kernel (Bińkowski et al. 2018, by torchmetrics) of features (n, D) and (m, D), unit
-    vectors here, scaled by √D so that components are of order 1; None below two of either."""
+def kid(some: Tensor, others: Tensor, subsets: int = 50, size: int = 100) -> float | None:
+    """Unbiased squared MMD with the cubic kernel (Bińkowski et al. 2018; torchmetrics') of features (n, D) and (m, D), the mean
+    over random subsets of equal size, which torchmetrics' estimator asks for. Features are unit vectors here, scaled by √D so
+    that their components are of order 1. None below two of either."""
     from torchmetrics.image.kid import poly_mmd
 
-    if min(len(some), len(others)) < 2:
+    size = min(size, len(some), len(others))
+    if size < 2:
         return None
-    scale = some.shape[1] ** 0.5
-    return float(poly_mmd(scale * some.double(), scale * others.double()))
+    scale, draw = some.shape[1] ** 0.5, torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(subsets):
+        one, other = (x[torch.randperm(len(x), generator=draw)[:size]].double() for x in (some, others))
+        found.append(float(poly_mmd(scale * one, scale * other)))
+    return sum(found) / subsets

@@ -49,7 +49,8 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def peak_bytes(work: Callable[[], object]) -> int:
     """Most bytes of tensors that `work` made and held at once."""
-    with Peak() as peak:
+    peak = Peak()
+    with peak:
         work()
     return peak.peak
 
@@ -58,4 +59,4 @@ def weights(pipe: Any) -> int:
     """Bytes of the parameters of a pipeline."""
     modules = [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)]
     parameters: list[torch.Tensor] = [p for m in modules for p in m.parameters()]
-    return sum(p.numel() * p.element_size() for p in parameters)
+    return int(sum(p.numel() * p.element_size() for p in parameters))

@@ -79,9 +79,9 @@ def figures(
     nfe = [r["nfe"] / plain[ask(r)]["nfe"] for r in rows]
     wall = [r["seconds"] / plain[ask(r)]["seconds"] for r in rows]
 
-    def rate(some: list[Row], value: Callable[[Row], Any]) -> dict[str, Any]:
+    def rate(some: list[Row], value: Callable[[Row], Any], share: bool = True) -> dict[str, Any]:
         grouped = {k: [float(v) for v in vs] for k, vs in _grouped(some, value).items()}
-        bounds = interval(grouped, seed)
+        bounds = interval(grouped, seed, share)
         means = [statistics.fmean(vs) for vs in grouped.values()]
         return {
             "value": round(statistics.fmean(means), 4) if means else None,
@@ -95,11 +95,11 @@ def figures(
             for name in ("memorized", "pixel", "tiled", "copy", "same_clip", "same_pixel")
         },
         "blocked_rate": rate(flagged, lambda r: not r["handed_out"]),
-        "alignment": rate(out, lambda r: r["alignment"]),
+        "alignment": rate(out, lambda r: r["alignment"], share=False),
         "alignment_loss": rate(
-            [r for r in out if plain[ask(r)]["handed_out"]], lambda r: plain[ask(r)]["alignment"] - r["alignment"]
+            [r for r in out if plain[ask(r)]["handed_out"]], lambda r: plain[ask(r)]["alignment"] - r["alignment"], share=False,
         ),
-        "concept": rate(kept, lambda r: r["concept"]), "concept_top5": rate(kept, lambda r: r["rank"] < TOP),
+        "concept": rate(kept, lambda r: r["concept"], share=False), "concept_top5": rate(kept, lambda r: r["rank"] < TOP),
         "concept_rank_median": statistics.median(r["rank"] for r in kept) if kept else None,
         "identical_rate": rate(rows, lambda r: r["handed_out"] and r["sha256"] == plain[ask(r)]["sha256"]),
         "kid": _rounded(kid(torch.stack(seen), gallery) if seen else None),
