@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ HARMLESS = (
     ("bit-identical", "identical_rate"), ("alignment lost", "alignment_loss"), ("KID", "kid"), ("NFE ×", "nfe_ratio"),
     ("time ×", "wall_ratio"),
 )  # fmt: skip
+CAPTIONS = {
+    "pareto": "Memorized rate against alignment lost; the area of a dot is its cost",
+    "histograms": "Pixel L2 to the nearest protected picture, plain and with each method; the line is 0.1",
+    "costs": "What a memorized prompt costs, as multiples of the plain pipeline",
+    "pca": "CLIP embeddings, the first two principal components",
+    "umap": "CLIP embeddings by UMAP",
+    "sheet": "Memorized prompts, one a line; grey: nothing handed out",
+    "ordinary": "Ordinary prompts, one a line: they should look like the first column",
+}
 COLUMNS = {"memorized": MAIN, "template": SIDE, "ordinary": HARMLESS}
 
 
@@ -97,8 +107,8 @@ def chosen(found: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def write(found: Mapping[str, Any], drawn: Mapping[str, bytes], out: Path) -> None:
-    """`rivals.md` and the figures that it shows."""
+def text(found: Mapping[str, Any], figures: Iterable[str]) -> str:
+    """The page. figures: names of the pictures beside it."""
     lines = [
         "# Every rival, side by side",
         "",
@@ -109,10 +119,20 @@ def write(found: Mapping[str, Any], drawn: Mapping[str, bytes], out: Path) -> No
     for title, head, rows in tables(found):
         lines += [f"## {title}", "", *_table(head, rows), ""]
     lines += ["## Settings", "", *_table(["method", "settings", "source"], chosen(found)), ""]
+    for name in figures:
+        lines += [f"## {CAPTIONS[name]}", "", f"![{name}](rivals-{name}.png)", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def write(found: Mapping[str, Any], drawn: Mapping[str, bytes], out: Path) -> None:
+    """`rivals.json`, `rivals.md` and the figures that it shows."""
+    figures = {k: v for k, v in found.items() if k != "rows"}
+    head = json.dumps({**figures, "figures": list(drawn), "rows": []}, indent=1)
+    rows = ",\n".join(json.dumps(row) for row in found["rows"])  # a line each, so that changes can be read
+    (out / "rivals.json").write_text(head.removesuffix("[]\n}") + f"[\n{rows}\n]\n}}\n")
     for name, picture in drawn.items():
         (out / f"rivals-{name}.png").write_bytes(picture)
-        lines += [f"## {name.capitalize()}", "", f"![{name}](rivals-{name}.png)", ""]
-    (out / "rivals.md").write_text("\n".join(lines).rstrip() + "\n")
+    (out / "rivals.md").write_text(text(found, drawn))
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

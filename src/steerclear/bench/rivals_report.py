@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steerclear.bench import rivals_plots as plots
 from steerclear.bench.harness import PLAIN, Notebook, Row
-from steerclear.bench.rivals_page import chosen, notes, tables
+from steerclear.bench.rivals_page import CAPTIONS, chosen, notes, tables
 from steerclear.bench.suites import Suite
 from steerclear.bench.summary import ask, opened
 from steerclear.filters.base import to_image
@@ -27,15 +27,6 @@ th, td { border-bottom: 1px solid #ddd; padding: .3rem .5rem; text-align: left; 
 th { position: sticky; top: 0; background: #f4f4f4 } tr.ours { background: #fbeef0; font-weight: 600 }
 img { max-width: 100%; image-rendering: auto } pre { background: #f4f4f4; padding: .6rem; overflow-x: auto }
 """
-CAPTIONS = {
-    "pareto": "Memorized rate against alignment lost; the area of a dot is the cost; down and left is better.",
-    "histograms": "Pixel L2 to the nearest protected picture, plain and with each method; the line is 0.1.",
-    "costs": "What a memorized prompt costs, as multiples of the plain pipeline.",
-    "pca": "CLIP embeddings, first two principal components.",
-    "umap": "The same embeddings by UMAP.",
-    "sheet": "One prompt a line: the protected picture, then each method's; grey: nothing handed out.",
-    "ordinary": "Ordinary prompts, one a line: they should look like the first column.",
-}
 
 
 def write(
@@ -131,9 +122,7 @@ def page(found: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
         parts.append(f"<h2>{escape(title)}</h2>{_table(head, lines)}")
     for name, picture in drawn.items():
         uri = "data:image/png;base64," + b64encode(picture).decode()
-        parts.append(
-            f"<h2>{name.capitalize()}</h2><p>{escape(CAPTIONS[name])}</p><img alt='{name}' src='{uri}'>"
-        )
+        parts.append(f"<h2>{escape(CAPTIONS[name])}</h2><img alt='{name}' src='{uri}'>")
     tried = [
         [
             t["method"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -105,7 +104,7 @@ def bench(
         from steerclear.bench.summary import document, embedded
 
         features = embedded(setting, notebook)
-        words = _words(suite, asked, quick, plan, memorized, seeds)
+        words = _words(suite if model is None else "", asked, quick, plan, memorized, seeds)
         if model is not None:
             words += [
                 "--model",
@@ -119,7 +118,6 @@ def bench(
             ]
         command = shlex.join(["steerclear", "bench", *words])
         found = document(setting, settled, plan, notebook, command, features)
-        (out / "rivals.json").write_text(json.dumps(found, indent=1) + "\n")
         drawn = rivals_report.write(found, setting, notebook, features, out)
         rivals_page.write(found, drawn, out)
     typer.echo(f"report in {out}: rivals.html, rivals.md, rivals.json")
@@ -130,7 +128,7 @@ def _words(
     suite: str, asked: list[str], quick: bool, plan: Plan, memorized: int | None, seeds: int | None
 ) -> list[str]:
     """The options that the figures depend on, as they are typed."""
-    words = ["--suite", suite, *(["--quick"] if quick else [])]
+    words = [*(["--suite", suite] if suite else []), *(["--quick"] if quick else [])]
     given = {
         "--methods": ", ".join(asked), "--seed": plan.seed, "--steps": plan.steps if plan.steps != 25 else None,
         "--memorized": memorized, "--seeds": seeds,
