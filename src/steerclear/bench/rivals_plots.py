@@ -116,7 +116,7 @@ def pca(points: Tensor) -> Tensor:
 
 
 def umap(points: Tensor) -> Tensor | None:
-    """(n, D) → (n, 2) by UMAP; None where umap-learn is not installed, which is optional, or there are too few points."""
+    """(n, D) → (n, 2) by UMAP; None where umap-learn is not installed (the extra `umap`), or there are too few points."""
     if find_spec("umap") is None or len(points) < 20:
         return None
     import warnings
