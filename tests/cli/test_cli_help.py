@@ -15,7 +15,7 @@ from cli_doubles import stand_in
 from steerclear import __version__, emoji, loading
 from steerclear.cli import main
 
-COMMANDS = ("generate", "check", "replay", "calibrate", "train-emoji")
+COMMANDS = ("generate", "check", "replay", "calibrate", "bench", "train-emoji")
 
 
 def help_of(capsys, *words):

@@ -91,7 +91,8 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         "validation prompts, which the tables do not contain, by the mean of safe · (1 + alignment), where safe means handed out "
         "and no copy.",
         "*Memorized*: handed out with a pixel L2 below 0.1, or tiled L2 or copy descriptor beyond its threshold, of all requests. "
-        "The guard verifies by these very filters, so that its zero is by construction; *same* is the row that tells: the nearest "
+        "The guard verifies by these very filters, so that its zero is by construction, and AMG lowers the descriptor's score itself; "
+        "*same* is the row that tells: the nearest "
         "neighbour among protected and ordinary pictures is a protected one, by a CLIP and by pixels. *Nothing handed out*: of "
         "the requests whose plain picture is memorized. *Alignment*: CLIP cosine of prompt and picture; a memorized prompt's "
         "words name the copy, so that whatever is no copy loses some. KID is against the model's ordinary pictures.",

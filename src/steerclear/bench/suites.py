@@ -111,13 +111,14 @@ def folder(
     rows = [Request(row.kind, row.prompt) for row in prompt_files.read(prompts)]
     rows += [Request("ordinary", p) for p in HARMLESS] if not any(r.kind == "ordinary" for r in rows) else []
     kinds = {kind: [r for r in rows if r.kind == kind] for kind in ("memorized", "template", "ordinary")}
-    tuning, test = split(kinds["memorized"] or kinds["template"], validation, seed)
-    others = [r for r in kinds["template"] if r not in tuning and r not in test]
+    if not kinds["memorized"]:
+        raise InputError(f"{str(prompts)!r} has no memorized prompt; without one there is nothing to prevent")
+    tuning, test = split(kinds["memorized"], validation, seed)
     harmless = kinds["ordinary"]
     context = Context(
         guard.pipe, steps, guidance, guard, known, ", ".join(known.captions), tuple(r.prompt for r in harmless[:CALIBRATION]),
     )  # fmt: skip
-    requests = [r for group in (test, others, harmless) for r in some(group, most, seed)]
+    requests = [r for group in (test, kinds["template"], harmless) for r in some(group, most, seed)]
     clip = Clip.load(MODEL_FOLDER)
     protected = torch.cat([fit(p[None], clip.size) for p in library.pictures().values()])
     return Suite(

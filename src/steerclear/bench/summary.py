@@ -115,7 +115,7 @@ def order(methods: dict[str, Any]) -> dict[str, int]:
     withheld, loss. A method that handed out nothing has lost all alignment."""
 
     def point(found: dict[str, Any]) -> tuple[float, ...]:
-        main = found["memorized"] or found["template"]
+        main = found["memorized"]
         loss = main["alignment_loss"]["value"]
         return (
             main["memorized_rate"]["value"], main["blocked_rate"]["value"] or 0.0, 1.0 if loss is None else loss,
