@@ -201,6 +201,13 @@ def test_the_command_line_says_what_is_wrong(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "out").exists()
 
 
+def test_the_published_page_says_what_its_json_says() -> None:
+    docs = Path(__file__).parents[2] / "docs" / "benchmarks"
+    found = json.loads((docs / "rivals.json").read_text())
+    assert rivals_page.text(found, found["figures"]) == (docs / "rivals.md").read_text()
+    assert all((docs / f"rivals-{name}.png").is_file() for name in found["figures"])
+
+
 @pytest.mark.slow
 def test_the_quick_comparison_of_all_methods_runs_through(tmp_path: Path) -> None:
     from steerclear.bench.baselines import METHODS as EVERYTHING

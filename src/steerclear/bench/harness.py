@@ -43,8 +43,8 @@ class Plan:
     steps: int = 25
 
 
-FULL = Plan(validation=6, memorized=16, template=18, ordinary=36, seeds=4, trials=4)
-QUICK = Plan(validation=1, memorized=3, template=1, ordinary=2, seeds=2, trials=2)
+FULL = Plan(validation=5, memorized=16, template=14, ordinary=28, seeds=3, trials=4)
+QUICK = Plan(validation=1, memorized=2, template=1, ordinary=1, seeds=2, trials=2)
 
 
 class Notebook:

@@ -142,4 +142,5 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _short(value: float) -> str:
-    return f"{value:.3f}".rstrip("0").rstrip(".") if value else "0"
+    short = f"{value:.3f}".rstrip("0").rstrip(".")
+    return "0" if short in ("-0", "") else short
