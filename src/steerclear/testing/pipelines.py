@@ -9,6 +9,7 @@ import torch
 
 from ..errors import InputError
 from . import flow_families as flow
+from . import image_families as image
 from . import noise_families as noise
 
 
@@ -56,6 +57,10 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "lumina2": flow.lumina2,
     "flux2": flow.flux2,
     "qwen": flow.qwen,
+    "sd1-image": image.sd1_image,
+    "sd1-inpaint": image.sd1_inpaint,
+    "sdxl-image": image.sdxl_image,
+    "sdxl-inpaint": image.sdxl_inpaint,
 }
 
 _CALLS: dict[str, dict[str, Any]] = {
@@ -78,6 +83,12 @@ _CALLS: dict[str, dict[str, Any]] = {
 
 
 def tiny_call(family: str, prompt: str = "a fox", steps: int = 4) -> dict[str, Any]:
-    """Keyword arguments for a quick call of `tiny_pipeline(family)`, a prompt or class label included."""
+    """Keyword arguments for a quick call of `tiny_pipeline(family)`, with a prompt or class label, and a picture where
+    the family begins from one."""
     ask = {} if family == "dit" else {"prompt": prompt}
-    return {**ask, "num_inference_steps": steps, **_CALLS.get(family, {})}
+    pictures: dict[str, Any] = {}
+    if family.endswith(("-image", "-inpaint")):
+        pictures["image"] = image.picture()
+    if family.endswith("-inpaint"):
+        pictures["mask_image"] = image.mask()
+    return {**ask, "num_inference_steps": steps, **pictures, **_CALLS.get(family, {})}
