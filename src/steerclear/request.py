@@ -64,6 +64,9 @@ def checked_arguments(
     steps = kwargs.get("num_inference_steps", 50)
     if not isinstance(steps, int) or steps < 1:
         raise InputError(f"num_inference_steps is {steps!r}; it must be a whole number of at least 1")
+    strength = kwargs.get("strength", getattr(parameters(pipe).get("strength"), "default", None))
+    if kwargs.get("image") is not None and isinstance(strength, int | float) and int(steps * strength) < 1:
+        raise InputError(f"{steps} steps at a strength of {strength} are none at all; ask for more of either")
     for name in ("output_type", "return_dict", "prompt_embeds", "latents"):
         if kwargs.get(name) is not None:
             raise InputError(

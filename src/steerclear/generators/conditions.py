@@ -35,6 +35,7 @@ RETURNED: dict[str, tuple[str | None, ...]] = {
     "Lumina2Pipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
     "AuraFlowPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
     "CogView4Pipeline": (EMBEDS, NEGATIVE),
+    "ChromaPipeline": (EMBEDS, None, MASK, NEGATIVE, None, NEGATIVE_MASK),
     "QwenImagePipeline": (EMBEDS, QWEN_MASK),
     "ZImagePipeline": (EMBEDS, NEGATIVE),
 }
