@@ -80,7 +80,8 @@ def _compute_in_float32(module: nn.Module) -> None:
             for _, value in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
                 value.data = value.data.float()  # norms and position tables: small
     # pipelines ask the module for its dtype, to bring their inputs to it
-    type(module).dtype = property(lambda self: torch.float32)  # type: ignore[attr-defined]
+    own = {"dtype": property(lambda self: torch.float32)}
+    module.__class__ = type(type(module).__name__, (type(module),), own)
 
 
 def _widened(layer: nn.Linear | nn.Conv2d) -> Callable[[Tensor], Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 GIB = 1024**3
@@ -16,21 +17,22 @@ def page(rows: list[dict[str, Any]]) -> str:
         "Published architectures with random weights, unguided (a guided step costs twice as much, so the ratios of time below",
         "are the strict ones), without text encoders: their embeddings are random. Peak memory counts weights, and leaves the",
         "autoencoder's decode out, which would hide the rest. Nothing here says anything about quality.", "",
-        "| model | size | step, s | hook's own | watched / plain, paired | frozen nudge / step | peak, plain | frozen | through |",
+        "| model | size | step, s (range) | hook's own | watched / plain, paired | frozen nudge / step | peak, plain | frozen | through |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:
         time, plain = row["time"], row["plain"]["peak_bytes"]
-        step = sorted(time["plain_s"])[len(time["plain_s"]) // 2]
+        step = statistics.median(time["plain_s"])
         lines.append(
-            f"| {row['config']} | {row['side']} px, {row['stored']} on {row['device']} | {step:.2f} | {time['own_ratio']:.5f} × "
+            f"| {row['config']} | {row['side']} px, {row['stored']} on {row['device']} "
+            f"| {step:.1f} ({min(time['plain_s']):.1f}–{max(time['plain_s']):.1f}) | {time['own_ratio']:.5f} × "
             f"| {time['paired_ratio']:.3f} × of {len(time['plain_s'])} | {time['frozen_s'] / step:.4f} "
             f"| {plain / GIB:.2f} GiB | {ratio(row, 'frozen'):.3f} × | {ratio(row, 'through'):.3f} × |"
         )
     lines += ["", "| model | full decode, s | preview, s | decode / preview | preview / step |", "|---|---|---|---|---|"]  # fmt: skip
     for row in rows:
         time = row["time"]
-        step = sorted(time["plain_s"])[len(time["plain_s"]) // 2]
+        step = statistics.median(time["plain_s"])
         lines.append(
             f"| {row['config']} | {time['decode_s']:.2f} | {time['preview_s']:.5f} | {time['decode_s'] / time['preview_s']:.0f} "
             f"| {time['preview_s'] / step:.6f} |"
@@ -43,8 +45,9 @@ def explained(rows: list[dict[str, Any]]) -> list[str]:
     threads = ", ".join(sorted({f"{row['threads']}" for row in rows if row["device"] == "CPU"}))
     return [
         "*Hook's own*: time inside the wrapped scheduler step less the scheduler's own, with `denoised` read, by step time: what",
-        "the hook adds, without the noise of the machine. *Paired*: whole one-step calls in turn, median of the ratios; on a",
-        "shared machine single pairs differ by several percent. *Frozen nudge*: ten iterations of the objective over `denoised`.",
+        "the hook adds, without the noise of the machine. *Paired*: whole one-step calls in turn, median of the ratios; where the",
+        "machine is shared, as the range of the plain steps shows, it cannot resolve a percent, and the target is judged by the",
+        "hook's own time. *Frozen nudge*: ten iterations of the objective over `denoised`.",
         "*Through*: gradient of the objective through the denoiser, with gradient checkpointing. *Preview*: the linear map of",
         "`steering/preview.py` with a neighbourhood of 3. Weights in half precision on a CPU are brought to float32 a layer at a",
         "time" + (f"; CPU threads: {threads}." if threads else "."),
