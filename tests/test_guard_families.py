@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steerclear.errors import UnsupportedError
+from steerclear.errors import InputError, UnsupportedError
 from steerclear.generators import PipelineGenerator
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
@@ -13,8 +13,10 @@ from steerclear.nudge.ladder import strategies
 from steerclear.testing import FAMILIES, MockFilter, tiny_call, tiny_pipeline
 from steerclear.types import Outcome
 
-# a guard reads prompts, and DiT takes class labels
 PROMPTED = [family for family in FAMILIES if family != "dit"]
+# with another generator these make another picture from the same noise: inpainting encodes what it keeps with noise from it,
+# and a consistency model's scheduler adds new noise at every step
+EXACT = [family for family in PROMPTED if not family.endswith("-inpaint") and family != "lcm"]
 LISTS = {"zimage"}  # embeddings of any length in lists: prompts can be rewritten, embeddings not nudged
 
 
@@ -26,7 +28,7 @@ def ask(family, prompt="a small fox", **more):
     return {**tiny_call(family, prompt, steps=3), **more}
 
 
-@pytest.mark.parametrize("family", PROMPTED)
+@pytest.mark.parametrize("family", EXACT)
 def test_an_encoded_prompt_and_its_noise_make_the_plain_picture_bit_for_bit(family):
     pipe = tiny_pipeline(family)
     kwargs = ask(family)
@@ -37,7 +39,7 @@ def test_an_encoded_prompt_and_its_noise_make_the_plain_picture_bit_for_bit(fami
     assert again.nfe == first.nfe
 
 
-@pytest.mark.parametrize("family", PROMPTED)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_clear_picture_of_any_family_is_bit_identical_to_the_plain_pipelines(family):
     pipe = tiny_pipeline(family)
     want = pipe(generator=seeded(), **ask(family)).images[0]
@@ -88,3 +90,115 @@ def test_guidance_and_negative_prompts_are_encoded_as_the_pipeline_does(family, 
 def test_a_family_whose_encoding_is_not_known_is_refused_by_name():
     with pytest.raises(UnsupportedError, match="DiTPipeline"):
         PipelineGenerator(tiny_pipeline("dit")).encode("a fox", {})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_flagged_image_of_a_batch_leaves_the_others_bit_identical(family):
+    pipe = tiny_pipeline(family)
+    kwargs = ask(family)
+    kwargs.update(
+        {"class_labels": [1, 2, 3]} if family == "dit" else {"prompt": ["a fox", "a small fox", "an owl"]}
+    )
+    if isinstance(kwargs.get("negative_prompt"), str):
+        kwargs["negative_prompt"] = [kwargs["negative_prompt"]] * 3
+    if "image" in kwargs:
+        kwargs["image"] = [kwargs["image"], kwargs["image"].rotate(90), kwargs["image"].rotate(180)]
+    if "mask_image" in kwargs:
+        kwargs["mask_image"] = [kwargs["mask_image"]] * 3
+    want = pipe(generator=[seeded(1), seeded(2), seeded(3)], **kwargs).images
+    ladder = Ladder(strategies(("shield" if family == "dit" else "rewrite", "resample")))
+    guard = Guard(pipe, [MockFilter([False, True, False, False])], preferred=["a bear"], ladder=ladder)
+    out = guard(generator=[seeded(1), seeded(2), seeded(3)], **kwargs)
+    assert [r.outcome for r in out.reports] == ["clear", "steered", "clear"], out.reports[1].attempts
+    for i in (0, 2):
+        assert out.images[i].tobytes() == want[i].tobytes()
+    assert out.images[1].tobytes() != want[1].tobytes()
+
+
+@pytest.mark.parametrize("strategy", ["trajectory", "shield", "final-latent", "resample"])
+def test_class_labels_are_steered_by_what_needs_no_text(strategy):
+    pipe = tiny_pipeline("dit")
+    plain = pipe(generator=seeded(), **ask("dit")).images[0]
+    guard = Guard(pipe, [MockFilter([True, False])], ladder=Ladder(strategies((strategy,))))
+    out = guard(generator=seeded(), **ask("dit"))
+    assert out.reports[0].outcome == Outcome.STEERED, out.reports[0].attempts
+    assert out.images[0].tobytes() != plain.tobytes()
+    assert out.reports[0].prompt == "class 1"
+    assert out.reports[0].nfe_plain == 2 * 3
+    assert not {"step", "scale_model_input", "set_timesteps"} & set(vars(pipe.scheduler))
+    assert pipe(generator=seeded(), **ask("dit")).images[0].tobytes() == plain.tobytes()
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+def test_a_class_label_and_its_noise_make_the_plain_picture_bit_for_bit(guidance_scale):
+    kwargs = {**ask("dit"), "guidance_scale": guidance_scale}
+    generator = PipelineGenerator(tiny_pipeline("dit"))
+    first = generator.run(generator=seeded(), **kwargs)
+    again = generator.regenerate(generator.encode("class 1", kwargs), first.start, kwargs, seeded(2))
+    assert again.images[0].tobytes() == first.images[0].tobytes()
+
+
+@pytest.mark.parametrize("strategy", ["condition", "rewrite", "trajectory+condition"])
+def test_what_needs_a_text_is_passed_over_with_a_reason_where_there_are_class_labels(strategy):
+    guard = Guard(
+        tiny_pipeline("dit"), [MockFilter([True, False])], ladder=Ladder(strategies((strategy, "resample")))
+    )
+    out = guard(generator=seeded(), **ask("dit"))
+    assert out.reports[0].attempts[0].stopped == "UnsupportedError: DiTPipeline takes no text"
+    assert out.reports[0].outcome == Outcome.STEERED
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, "class_labels is None"), ({"class_labels": 3}, "class_labels is 3"), ({"class_labels": [-1]}, "class label -1"),
+        ({"class_labels": [10**6]}, "class label 1000000"), ({"prompt": "a fox", "class_labels": [1]}, "takes no prompt"),
+        ({"class_labels": [1], "num_images_per_prompt": 2}, "takes no num_images_per_prompt"),
+    ],
+)  # fmt: skip
+def test_what_is_no_class_label_is_named(options, named):
+    with pytest.raises(InputError, match=named):
+        Guard(tiny_pipeline("dit"), [MockFilter(False)])(num_inference_steps=2, **options)
+
+
+@pytest.mark.parametrize("family", ["sd1-image", "sd1-inpaint", "sdxl-image", "sdxl-inpaint"])
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_a_regeneration_begins_from_the_picture_that_the_pipeline_begins_from(family, strength):
+    """Under no push at all, the part that inpainting keeps, and img2img's likeness to its picture, are the first pass's."""
+    pipe = tiny_pipeline(family)
+    kwargs = ask(family, strength=strength, num_inference_steps=6)
+    generator = PipelineGenerator(pipe)
+    first = generator.run(generator=seeded(), **kwargs)
+    condition = generator.encode(kwargs["prompt"], kwargs)
+    again = generator.regenerate(condition, first.start, kwargs, seeded(1))
+    assert again.steps == first.steps == 6 * strength
+    torch.testing.assert_close(again.start, first.start, rtol=1e-4, atol=1e-4)
+    drawn = generator.regenerate(condition, None, kwargs, seeded(7))
+    assert drawn.images[0].tobytes() != first.images[0].tobytes()
+
+
+@pytest.mark.parametrize("strategy", ["final-latent", "final-latent+condition"])
+def test_image_to_image_is_not_resumed_from_another_noise_level(strategy):
+    pipe = tiny_pipeline("sd1-image")
+    guard = Guard(
+        pipe, [MockFilter([True, False])], ladder=Ladder(strategies((strategy,))), preferred=["an owl"]
+    )
+    report = guard(generator=seeded(), **ask("sd1-image")).reports[0]
+    assert report.outcome == Outcome.WITHHELD
+    assert "cannot be resumed" in report.attempts[0].stopped
+
+
+def test_inpainting_in_nine_channels_is_guarded_too():
+    from diffusers import UNet2DConditionModel
+
+    pipe = tiny_pipeline("sd1-inpaint")
+    torch.manual_seed(0)
+    pipe.register_modules(unet=UNet2DConditionModel.from_config(pipe.unet.config, in_channels=9).eval())
+    assert pipe.unet.conv_in.in_channels == 9
+    plain = pipe(generator=seeded(), **ask("sd1-inpaint")).images[0]
+    ladder = Ladder(strategies(("rewrite",)))
+    out = Guard(pipe, [MockFilter(False)])(generator=seeded(), **ask("sd1-inpaint"))
+    assert out.images[0].tobytes() == plain.tobytes()
+    guard = Guard(pipe, [MockFilter([True, False])], preferred=["an owl"], ladder=ladder)
+    out = guard(generator=seeded(), **ask("sd1-inpaint"))
+    assert out.reports[0].outcome == Outcome.STEERED, out.reports[0].attempts

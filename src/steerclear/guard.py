@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -16,19 +17,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steerclear.errors import ConfigError, InputError
+from steerclear.errors import ConfigError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.generators import LeaveEarly, Pass, PipelineGenerator
 from steerclear.nudge.base import Candidate, SteerTask
-from steerclear.nudge.ladder import Budget, Ladder
+from steerclear.nudge.ladder import Budget, Ladder, strategies
 from steerclear.protected import Protected
+from steerclear.request import checked_arguments, checked_prompts, of_row, picture_size, unread
 from steerclear.settle import settle
 from steerclear.steering.seeds import seeds_of
 from steerclear.types import Detection, GuardOutput, Outcome, Report
 
-LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
-
+# for a pipeline that takes class labels: what needs no text
+WORDLESS_LADDER = ("trajectory", "shield", "final-latent", "resample", "resample", "resample")
 
 _queues: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _queues_guard = threading.Lock()
@@ -87,7 +89,7 @@ class Guard:
         self.preferred = tuple(preferred)
         self.alternatives = tuple(alternatives)
         self.strict = tuple(strict)
-        self.ladder = ladder or Ladder()
+        self.ladder = ladder or (Ladder() if self.generator.prompted else Ladder(strategies(WORDLESS_LADDER)))
         self.early = early
         if self.preferred and protected is None and any(not isinstance(p, str) for p in self.preferred):
             raise ConfigError(
@@ -116,7 +118,7 @@ class Guard:
 
     def __call__(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None = None,
         *,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -126,22 +128,25 @@ class Guard:
         """Generate and hand out only what passes.
 
         prompt, num_images_per_prompt, generator and all other keyword arguments go to the pipeline untouched; with
-        generator=None the guard draws its own, so that the report's seed makes the picture again.
+        generator=None the guard draws its own, so that the report's seed makes the picture again. A pipeline that takes
+        class labels is given `class_labels=[…]` and no prompt: prompt filters see nothing of it.
         An image that no filter flags is bit-identical to the plain pipeline's. Raises InputError for an empty or
-        overlong prompt, a step count below 1, and arguments that a guard cannot honour.
+        overlong prompt, a step count below 1, and arguments that a guard cannot honour or the pipeline does not know.
         """
-        prompts = _checked_prompts(prompt)
-        _check_arguments(num_images_per_prompt, kwargs)
+        prompts = checked_prompts(self.pipe, prompt, kwargs)
         if generator is None:
             generator = torch.Generator().manual_seed(secrets.randbits(63))
+        plain = checked_arguments(self.pipe, num_images_per_prompt, len(prompts), generator, kwargs)
+        if prompt is not None:
+            plain["prompt"] = prompt if isinstance(prompt, str) else prompts
         with self._queue:
             began = time.monotonic()
             seeds = seeds_of(generator, len(prompts) * num_images_per_prompt)
-            plain = {**kwargs, "num_images_per_prompt": num_images_per_prompt, "generator": generator}
             asked = [row for row in self._ask(prompts) for _ in range(num_images_per_prompt)]
-            first, found = self._first_pass(prompt if isinstance(prompt, str) else list(prompt), plain, asked)
-            steps = len(self.pipe.scheduler.timesteps)
-            plain_nfe = first.nfe * steps / max(1, first.steps)
+            first, found = self._first_pass(plain, asked)
+            # image-to-image does only a part of the scheduler's steps, which the pipeline knows
+            steps = getattr(self.pipe, "_num_timesteps", None) or len(self.pipe.scheduler.timesteps)
+            plain_nfe = first.nfe if first.images else first.nfe * steps / max(1, first.steps)
             shared = (time.monotonic() - began) / len(found)
             rows = [
                 _Row(prompts[i // num_images_per_prompt], seeds[i], detections)
@@ -150,10 +155,11 @@ class Guard:
             images: list[Image.Image | None] = []
             reports = []
             for i, row in enumerate(rows):
-                own = _of_row(kwargs, i // num_images_per_prompt)
+                own = of_row(kwargs, i // num_images_per_prompt, len(prompts))
                 image, report = self._settle(i, row, first, plain_nfe, own, budget)
                 images.append(image)
-                reports.append(replace(report, seconds=report.seconds + shared))
+                cut = unread(self.pipe, row.prompt, own) if self.generator.prompted else None
+                reports.append(replace(report, seconds=report.seconds + shared, unread=cut))
             return GuardOutput(images, reports)
 
     def check(self, images: Sequence[Image.Image]) -> list[tuple[Detection, ...]]:
@@ -161,12 +167,14 @@ class Guard:
         return judge(self.filters, images)
 
     def _ask(self, prompts: list[str]) -> list[tuple[Detection, ...]]:
-        """The prompt filters' findings, one tuple per prompt."""
+        """The prompt filters' findings, one tuple per prompt; there are none of class labels."""
+        if not self.generator.prompted:
+            return [()] * len(prompts)
         columns = [answers(f, partial(f.check_prompts, prompts), len(prompts)) for f in self.prompt_filters]
         return [tuple(column[i] for column in columns) for i in range(len(prompts))]
 
     def _first_pass(
-        self, prompt: str | list[str], plain: dict[str, Any], asked: list[tuple[Detection, ...]]
+        self, plain: dict[str, Any], asked: list[tuple[Detection, ...]]
     ) -> tuple[Pass, list[tuple[Detection, ...]]]:
         """The plain pipeline, watched, and what decides on each image.
 
@@ -185,15 +193,15 @@ class Guard:
             if all(any(d.flagged for d in row) for row in found):
                 raise LeaveEarly
 
-        first = self.generator.run(on_pass=watch, prompt=prompt, **plain)
+        first = self.generator.run(on_pass=watch, **plain)
         if first.images:
             if self.pass_filters and first.steps < self.generator.traced:
                 found = _joined(found, self._followed(first, len(found)))
             # where the picture was finished, it decides, and not what it looked like early
             found = [tuple(d for d in row if d.filter != EarlyVerdict.name) for row in found]
-            return first, judge(self.filters, first.images, found)
+            return first, _numbers(first, judge(self.filters, first.images, found))
         assert first.denoised is not None
-        previews = self.protected.decode(first.denoised, _size(plain)) if self.protected else []
+        previews = self.protected.decode(first.denoised, picture_size(plain)) if self.protected else []
         return first, _joined(found, judge(self.filters, previews))
 
     def _followed(self, made: Pass, count: int) -> list[tuple[Detection, ...]]:
@@ -214,10 +222,10 @@ class Guard:
 
         def verify(candidate: Candidate) -> tuple[Detection, ...]:
             known = self._followed(candidate.made, 1) if self.pass_filters else None
-            return judge((*self.filters, *self.strict), [candidate.image], known)[0]
+            return _numbers(candidate.made, judge((*self.filters, *self.strict), [candidate.image], known))[0]
 
         def learn(task: SteerTask, found: tuple[Detection, ...]) -> None:
-            task.unwanted = self._unwanted(found, task.unwanted, _size(kwargs))
+            task.unwanted = self._unwanted(found, task.unwanted, picture_size(kwargs))
 
         return settle(
             report, first.images[i] if first.images else None, self.protected.withhold if self.protected else (),
@@ -233,7 +241,7 @@ class Guard:
         clean = clean[i : i + 1].to(start)
         texts = tuple(p for p in self.preferred if isinstance(p, str))
         pictures = [p for p in self.preferred if not isinstance(p, str)]
-        size = _size(kwargs)
+        size = picture_size(kwargs)
         wanted = self.protected.encode(pictures, clean, size) if pictures and self.protected else None
 
         def passes(latent: Tensor) -> bool:
@@ -270,44 +278,8 @@ def _joined(
     return [(*a, *b) for a, b in zip(found, more, strict=True)] if more else found
 
 
-def _checked_prompts(prompt: str | Sequence[str]) -> list[str]:
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-    if not prompts:
-        raise InputError("no prompt was given; pass a string or a list of strings")
-    for one in prompts:
-        if not isinstance(one, str) or not one.strip():
-            raise InputError(f"the prompt {one!r} is empty; say what the picture should show")
-        if len(one) > LONGEST_PROMPT:
-            raise InputError(
-                f"a prompt of {len(one)} characters is too long; {LONGEST_PROMPT} is the most, and models read far less"
-            )
-    return prompts
-
-
-def _check_arguments(images: int, kwargs: dict[str, Any]) -> None:
-    if images < 1:
-        raise InputError(f"num_images_per_prompt is {images}; it must be at least 1")
-    steps = kwargs.get("num_inference_steps", 50)
-    if not isinstance(steps, int) or steps < 1:
-        raise InputError(f"num_inference_steps is {steps!r}; it must be a whole number of at least 1")
-    for name in ("output_type", "return_dict", "prompt_embeds", "latents"):
-        if kwargs.get(name) is not None:
-            raise InputError(
-                f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
-            )
-
-
-def _size(kwargs: dict[str, Any]) -> tuple[int, int] | None:
-    """Height and width that the caller asks for; None for the pipeline's own."""
-    height, width = kwargs.get("height"), kwargs.get("width")
-    return (height, width) if height and width else None
-
-
-def _of_row(kwargs: dict[str, Any], prompt: int) -> dict[str, Any]:
-    """The arguments as they hold for one prompt of the batch."""
-    own = dict(kwargs)
-    if isinstance(own.get("negative_prompt"), list):
-        own["negative_prompt"] = own["negative_prompt"][prompt]
-    if isinstance(own.get("negative_prompt_embeds"), Tensor):
-        own["negative_prompt_embeds"] = own["negative_prompt_embeds"][prompt : prompt + 1]
-    return own
+def _numbers(made: Pass, found: list[tuple[Detection, ...]]) -> list[tuple[Detection, ...]]:
+    """The findings, and one that flags each image whose latent or pixels are not numbers: a filter sees it black."""
+    why = "the latent or the decoded pixels are not finite"
+    broken = Detection("finite", True, math.nan, 0.0, error=why)
+    return [row if ok else (*row, broken) for row, ok in zip(found, made.finite, strict=True)]

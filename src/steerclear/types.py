@@ -67,7 +67,8 @@ class Report:
     """What happened to one requested image, from first look to handing out.
 
     similarity_before and similarity_after: the nearest-neighbour score of the first image and of the image
-    handed out (the last one tried, where nothing was); nfe_plain: what the plain pipeline spends on it.
+    handed out (the last one tried, where nothing was); nfe_plain: what the plain pipeline spends on it; unread: the end of
+    the prompt that no text encoder reads, where it is too long for them.
     """
 
     prompt: str
@@ -79,6 +80,7 @@ class Report:
     nfe_plain: float = 0.0
     seconds: float = 0.0
     reason: str | None = None
+    unread: str | None = None
 
     @property
     def final_detections(self) -> tuple[Detection, ...]:

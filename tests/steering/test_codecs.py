@@ -29,7 +29,8 @@ def final_latent_and_image(pipe, family, **kwargs):
     return kept[-1], images
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# inpainting puts back what it keeps after the scheduler's last step
+@pytest.mark.parametrize("family", [family for family in FAMILIES if not family.endswith("-inpaint")])
 def test_decode_gives_what_the_pipeline_gives(family):
     pipe = pipeline(family)
     latents, images = final_latent_and_image(pipe, family)

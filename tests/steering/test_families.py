@@ -7,7 +7,8 @@ from steerclear.errors import ConfigError
 from steerclear.steering import steer
 from steerclear.testing import FAMILIES, tiny_call, tiny_pipeline
 
-NOISE_FAMILIES = ["sd1", "sdxl", "pixart", "dit"]
+IMAGE_FAMILIES = ["sd1-image", "sd1-inpaint", "sdxl-image", "sdxl-inpaint"]
+NOISE_FAMILIES = ["sd1", "sdxl", "pixart", "pixart-alpha", "dit", *IMAGE_FAMILIES]
 NOISE_SCHEDULERS = [
     "DDIMParallelScheduler",
     "DDIMScheduler",
@@ -26,10 +27,10 @@ NOISE_SCHEDULERS = [
     "TCDScheduler",
     "UniPCMultistepScheduler",
 ]
-FLOW_FAMILIES = [family for family in FAMILIES if family not in NOISE_FAMILIES]
+FLOW_FAMILIES = [family for family in FAMILIES if family not in (*NOISE_FAMILIES, "lcm")]
 FLOW_SCHEDULERS = ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"]
 # pipelines that hand their own sigmas to set_timesteps, which Heun does not take
-OWN_SIGMAS = {"flux", "flux2", "qwen", "lumina2", "zimage"}
+OWN_SIGMAS = {"flux", "flux2", "qwen", "lumina2", "zimage", "chroma", "cogview4"}
 # schedulers for which DiT's loop, that scales the running latent in place, is no valid sampler
 SCALES_INPUT = {
     "EulerAncestralDiscreteScheduler",

@@ -61,7 +61,7 @@ def read_prompts(words: Sequence[str], file: Path | None) -> list[str]:
 def _prompt(one: str, name: str) -> str:
     if not one.strip():
         raise InputError(f"{name} is empty ({one!r}); say what the picture should show")
-    from steerclear.guard import LONGEST_PROMPT
+    from steerclear.request import LONGEST_PROMPT
 
     if len(one) > LONGEST_PROMPT:
         raise InputError(

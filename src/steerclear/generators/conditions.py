@@ -19,7 +19,12 @@ QWEN_MASK = "prompt_embeds_mask"
 # in the order in which encode_prompt returns them; None for what the pipeline makes again by itself
 RETURNED: dict[str, tuple[str | None, ...]] = {
     "StableDiffusionPipeline": (EMBEDS, NEGATIVE),
+    "StableDiffusionImg2ImgPipeline": (EMBEDS, NEGATIVE),
+    "StableDiffusionInpaintPipeline": (EMBEDS, NEGATIVE),
+    "LatentConsistencyModelPipeline": (EMBEDS, None),
     "StableDiffusionXLPipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
+    "StableDiffusionXLImg2ImgPipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
+    "StableDiffusionXLInpaintPipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
     "StableDiffusion3Pipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
     "FluxPipeline": (EMBEDS, POOLED, None),
     "Flux2Pipeline": (EMBEDS, None),
@@ -30,6 +35,7 @@ RETURNED: dict[str, tuple[str | None, ...]] = {
     "Lumina2Pipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
     "AuraFlowPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
     "CogView4Pipeline": (EMBEDS, NEGATIVE),
+    "ChromaPipeline": (EMBEDS, None, MASK, NEGATIVE, None, NEGATIVE_MASK),
     "QwenImagePipeline": (EMBEDS, QWEN_MASK),
     "ZImagePipeline": (EMBEDS, NEGATIVE),
 }
@@ -40,14 +46,12 @@ AGAIN = {EMBEDS: NEGATIVE, POOLED: NEGATIVE_POOLED, QWEN_MASK: "negative_prompt_
 def encode(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
     """The text embeddings of one prompt, made as the pipeline's own call with `kwargs` would make them.
 
-    Raises UnsupportedError for a family whose text encoding is not known.
+    Where a family's text encoding is not known, the condition is the text itself: it can be rewritten, but not nudged.
+    Raises UnsupportedError for a pipeline that takes no text.
     """
-    names = RETURNED.get(type(pipe).__name__)
+    names = _returned(pipe)
     if names is None:
-        raise UnsupportedError(
-            f"{type(pipe).__name__}: how it encodes a prompt is not known, so its condition cannot be nudged; known: "
-            f"{', '.join(RETURNED)}"
-        )
+        return _as_text(pipe, prompt, kwargs)
     takes = inspect.signature(pipe.encode_prompt).parameters
     call = inspect.signature(type(pipe).__call__).parameters
     # the defaults of a pipeline's call and of its encode_prompt differ: the call's count
@@ -71,6 +75,23 @@ def encode(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
     return condition
 
 
+def _returned(pipe: Any) -> tuple[str | None, ...] | None:
+    """What `encode_prompt` returns, for a diffusers class or one that extends it without another `encode_prompt`."""
+    for cls in type(pipe).__mro__:
+        if cls.__name__ in RETURNED and cls.__module__.startswith("diffusers."):
+            return RETURNED[cls.__name__]
+        if "encode_prompt" in vars(cls):
+            break
+    return None
+
+
+def _as_text(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
+    if "prompt" not in inspect.signature(type(pipe).__call__).parameters:
+        raise UnsupportedError(f"{type(pipe).__name__} takes no text")
+    negative = kwargs.get("negative_prompt")
+    return {"prompt": [prompt], **({} if negative is None else {"negative_prompt": [negative]})}
+
+
 def guided(pipe: Any, kwargs: dict[str, Any]) -> bool:
     """Whether a call with `kwargs` runs under classifier-free guidance."""
     default = inspect.signature(type(pipe).__call__).parameters["guidance_scale"].default
@@ -81,7 +102,11 @@ def guided(pipe: Any, kwargs: dict[str, Any]) -> bool:
 
 
 def positive(condition: Condition) -> dict[str, Tensor]:
-    """The embeddings of the prompt itself: what a nudge may move. Raises UnsupportedError for lists of them."""
+    """The embeddings of the prompt itself: what a nudge may move. Raises UnsupportedError for lists of them, and for none."""
+    if EMBEDS not in condition:
+        raise UnsupportedError(
+            "how this pipeline encodes a prompt is not known; its embeddings cannot be nudged"
+        )
     found = {name: condition[name] for name in (EMBEDS, POOLED) if condition.get(name) is not None}
     if not all(isinstance(value, Tensor) for value in found.values()):
         raise UnsupportedError(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from steerclear.errors import UnsupportedError
-from steerclear.generators.conditions import Condition, encode
+from steerclear.errors import InputError, UnsupportedError
+from steerclear.generators.accepted import check_pipeline, denoiser_of, parameters
+from steerclear.generators.conditions import EMBEDS, Condition, encode
 from steerclear.generators.guidance import Halves, halves, magnitude
+from steerclear.generators.start import beginning_with, begins_from_picture, repeated, takes_latents
 from steerclear.steering import Step, steer, unwrapped_call
 from steerclear.steering.hook import AfterStep, OnDenoised
 
@@ -23,7 +25,7 @@ from steerclear.steering.hook import AfterStep, OnDenoised
 OURS = frozenset(
     (
         "prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3", "prompt_embeds",
-        "negative_prompt_embeds", "num_images_per_prompt", "generator",
+        "negative_prompt_embeds", "class_labels", "num_images_per_prompt", "generator",
         "latents", "callback", "callback_steps", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
     )
 )  # fmt: skip
@@ -38,10 +40,11 @@ class Pass:
     """One run of the pipeline.
 
     images: one per row, empty where the pass was left early; latents: final clean latents (B, …) as the
-    pipeline decodes them; start: the noise that it began with, at the scale that `latents=` expects; denoised: the last
-    prediction seen; steps: scheduler steps taken; nfe: denoiser evaluations per image; magnitudes: of each step until the
-    first without guidance, (B,), the root mean square of the guided minus the unguided prediction, where the generator
-    traces guidance; resumed: whether it began at a lower noise level.
+    pipeline decodes them; start: the noise that it began with, at the scale that `latents=` expects, or, where the call
+    takes none, the noisy latent itself; denoised: the last prediction seen; steps: scheduler steps taken; nfe: denoiser
+    evaluations per image; magnitudes: of each step until the first without guidance, (B,), the root mean square of the
+    guided minus the unguided prediction, where the generator traces guidance; resumed: whether it began at a lower noise
+    level; finite: of each image, whether its latent and its pixels are numbers.
     """
 
     images: list[Image.Image] = field(default_factory=list)
@@ -52,30 +55,36 @@ class Pass:
     nfe: float = 0.0
     magnitudes: list[Tensor] = field(default_factory=list)
     resumed: bool = False
+    finite: list[bool] = field(default_factory=list)
 
 
 class PipelineGenerator:
     """Runs one pipeline: plainly, from a given condition and noise, or on from a noise level.
 
-    traced: at how many first steps the magnitude of the guidance is noted.
+    traced: at how many first steps the magnitude of the guidance is noted. Raises UnsupportedError or ConfigError for a
+    pipeline that cannot be guarded.
     """
 
     def __init__(self, pipe: Any, traced: int = 0) -> None:
+        check_pipeline(pipe)
         self.pipe = pipe
         self.traced = traced
         self.evaluations = 0  # of the denoiser, per row of its batch, since this object was made
         self._outputs: list[Any] = []  # of the denoiser, since the last step
+        self._decoded: list[
+            bool
+        ] = []  # of each row that the autoencoder decoded in the last call, whether it is finite
         self._schedule: dict[str, Tensor] = {}  # timesteps and sigmas of the last pass from pure noise
 
     @property
     def denoiser(self) -> Any:
         """The module whose evaluations are counted."""
-        module = getattr(self.pipe, "unet", None) or getattr(self.pipe, "transformer", None)
-        if module is None:
-            raise UnsupportedError(
-                f"{type(self.pipe).__name__} has neither a unet nor a transformer; it cannot be guarded yet"
-            )
-        return module
+        return denoiser_of(self.pipe)
+
+    @property
+    def prompted(self) -> bool:
+        """Whether the pipeline takes text; DiT takes class labels."""
+        return "prompt" in parameters(self.pipe)
 
     def run(
         self,
@@ -84,20 +93,22 @@ class PipelineGenerator:
         *,
         resumed: bool = False,
         gradients: int = 0,
+        begin: Tensor | None = None,
         **kwargs: Any,
     ) -> Pass:
         """Call the pipeline with exactly these arguments; nothing is changed unless `on_denoised` changes it.
 
         on_pass: sees the pass as it stands at each step. A LeaveEarly from a callback ends the pass: it has no images then.
         resumed: see `Pass`. gradients: in so many first steps `step.denoised` can be differentiated by `step.sample`, each
-        step by itself, for which `latents` must be given.
+        step by itself, for which `latents` or `begin` must be given. begin: the noisy latent to begin with, where the call
+        takes no `latents`. Raises InputError where the pipeline refuses its arguments before it has begun.
         """
         result = Pass(resumed=resumed)
         began = self.evaluations
 
         def before(step: Step) -> Tensor | None:
             if step.index == 0:
-                result.start = (step.sample / self._noise_scale()).detach()
+                result.start = (step.sample / self._start_scale(kwargs)).detach()
                 if not resumed:
                     self._schedule = _scheduled(self.pipe.scheduler)
             result.steps = step.index + 1
@@ -115,11 +126,14 @@ class PipelineGenerator:
                 return None
             return result.latents.clone().requires_grad_(step.index + 1 < gradients)
 
-        if gradients:
+        if gradients and begin is not None:
+            begin = begin.detach().clone().requires_grad_()
+        elif gradients:
             kwargs["latents"] = kwargs["latents"].detach().clone().requires_grad_()
-        result.images = self._call(before, after, gradients > 0, kwargs)
+        result.images = self._call(before, after, gradients > 0, kwargs, begin)
         if not result.images:
             result.latents = None
+        result.finite = _finite(result, self._decoded)
         if result.start is not None:
             result.nfe = (self.evaluations - began) / len(result.start)
         return result
@@ -141,9 +155,8 @@ class PipelineGenerator:
             raise LeaveEarly
 
         began = self.evaluations
-        self._call(
-            leave, None, torch.is_grad_enabled(), self._regenerating(condition, start, kwargs, generator)
-        )
+        given = self._regenerating(condition, start, kwargs, generator)
+        self._call(leave, None, torch.is_grad_enabled(), given, given.pop("begin"))
         if torch.is_grad_enabled():
             self.count_backward(self.evaluations - began)
         return seen[0]
@@ -157,9 +170,16 @@ class PipelineGenerator:
         return halves(self._outputs, step.sample)
 
     def _call(
-        self, on_denoised: OnDenoised, after_step: AfterStep | None, gradients: bool, kwargs: dict[str, Any]
-    ) -> list[Image.Image]:
+        self, on_denoised: OnDenoised, after_step: AfterStep | None, gradients: bool, kwargs: dict[str, Any],
+        begin: Tensor | None,
+    ) -> list[Image.Image]:  # fmt: skip
         """The pipeline's pictures, none where a callback left it. Every evaluation of its denoiser is counted."""
+        begun = False
+        self._decoded.clear()
+        labels = kwargs.get("class_labels")
+        images = None if labels is None else len(labels)  # DiT carries its latents twice under guidance
+        if gradients and images is not None:
+            raise UnsupportedError(f"{type(self.pipe).__name__}: no gradient reaches the latent of its step")
 
         def count(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
             sample = args[0] if args else named["sample" if "sample" in named else "hidden_states"]
@@ -168,51 +188,99 @@ class PipelineGenerator:
         def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
             self._outputs.append(output[0])
 
+        def pixels(module: Any, args: Any, output: Any) -> None:
+            made = getattr(output, "sample", output)
+            self._decoded.extend(_finite_rows(made) if isinstance(made, Tensor) else [])
+
         def before(step: Step) -> Tensor | None:
+            nonlocal begun
+            begun = True
+            times = 1 if images is None else len(step.sample) // images
+            if times > 1:
+                step = replace(step, sample=step.sample[:images], model_output=step.model_output[:images])
             try:
-                return on_denoised(step)
+                moved = on_denoised(step)
             finally:
                 self._outputs.clear()
+            return moved if moved is None or times == 1 else torch.cat([moved] * times)
+
+        def after(step: Step, prev_sample: Tensor) -> Tensor | None:
+            return after_step(step, prev_sample[:images]) if after_step is not None else None
 
         denoiser = self.denoiser
         handles = [
             denoiser.register_forward_pre_hook(count, with_kwargs=True),
             denoiser.register_forward_hook(note, with_kwargs=True),
         ]
+        autoencoder = getattr(self.pipe, "vae", None) or getattr(self.pipe, "movq", None)
+        if isinstance(decoder := getattr(autoencoder, "decoder", None), torch.nn.Module):
+            handles.append(decoder.register_forward_hook(pixels))
+        starting = nullcontext() if begin is None else beginning_with(self.pipe, begin)
         call = unwrapped_call(self.pipe) if gradients else self.pipe
         try:
-            with steer(self.pipe, before, after_step), _frozen(self.pipe if gradients else None):
+            with steer(self.pipe, before, after), starting, _frozen(self.pipe if gradients else None):
                 return list(call(**kwargs, output_type="pil").images)
         except LeaveEarly:
             return []
+        except (ValueError, TypeError) as error:
+            if begun or isinstance(error, InputError):
+                raise
+            raise InputError(f"{type(self.pipe).__name__} refuses this call: {error}") from error
         finally:
             self._outputs.clear()
             for handle in handles:
                 handle.remove()
 
     def encode(self, prompt: str, kwargs: dict[str, Any]) -> Condition:
-        """The text embeddings of one prompt, as the keyword arguments that the pipeline takes them in.
+        """The text embeddings of one prompt, as the keyword arguments that the pipeline takes them in; the text itself where
+        the family's encoding is not known; the class label of a request without a prompt.
 
-        Raises UnsupportedError for a pipeline whose text encoding is not known.
+        Raises UnsupportedError for a text where the pipeline takes none.
         """
+        if (
+            not self.prompted
+            and kwargs.get("class_labels")
+            and prompt == class_name(kwargs["class_labels"][0])
+        ):
+            return {"class_labels": list(kwargs["class_labels"])}
         return encode(self.pipe, prompt, kwargs)
 
+    def fresh(self, like: Tensor, kwargs: dict[str, Any], generator: torch.Generator) -> Tensor | None:
+        """New noise of the shape of `like` to regenerate from; None where the pipeline must draw it, onto a picture."""
+        if begins_from_picture(self.pipe, kwargs):
+            return None
+        noise = torch.randn(like.shape, generator=generator) * (
+            self._noise_scale() / self._start_scale(kwargs)
+        )
+        return noise.to(like)
+
     def regenerate(
-        self, condition: Condition, start: Tensor, kwargs: dict[str, Any], generator: torch.Generator,
+        self, condition: Condition, start: Tensor | None, kwargs: dict[str, Any], generator: torch.Generator,
         on_denoised: OnDenoised | None = None, *, resumed: bool = False, gradients: int = 0,
     ) -> Pass:  # fmt: skip
-        """The whole way again from the noise `start` (1, …) under another condition; kwargs: the caller's own."""
+        """The whole way again from the noise `start` (1, …) under another condition; kwargs: the caller's own.
+
+        start: as in `Pass`; None to begin with what the pipeline draws from `generator`. Raises UnsupportedError where the
+        pipeline cannot begin from a given latent.
+        """
         given = self._regenerating(condition, start, kwargs, generator)
         return self.run(on_denoised, resumed=resumed, gradients=gradients, **given)
 
     def _regenerating(
-        self, condition: Condition, start: Tensor, kwargs: dict[str, Any], generator: torch.Generator
+        self, condition: Condition, start: Tensor | None, kwargs: dict[str, Any], generator: torch.Generator
     ) -> dict[str, Any]:
-        """The pipeline's arguments for `regenerate`."""
+        """The pipeline's arguments for `regenerate`, and `begin` as `run` takes it."""
+        takes = parameters(self.pipe)
         rest = {k: v for k, v in kwargs.items() if k not in OURS}
-        if "negative_prompt" in inspect.signature(type(self.pipe).__call__).parameters:
+        if EMBEDS in condition and "negative_prompt" in takes:
             rest["negative_prompt"] = None  # some families default to "", which they refuse beside embeddings
-        return {**rest, **condition, "latents": self._unpacked(start, kwargs), "generator": generator}
+        if "guidance_scale" not in takes and "kwargs" not in takes:
+            rest.pop("guidance_scale", None)  # a strategy looked without guidance where there never is any
+        if start is not None and begins_from_picture(self.pipe, kwargs):
+            rest.update(repeated(rest, len(start)))
+        if start is not None and takes_latents(self.pipe, kwargs):
+            rest["latents"], start = self._unpacked(start, kwargs), None
+        return {**rest, **condition, "generator": generator, "begin": start}
 
     def resume(
         self, clean: Tensor, strength: float, condition: Condition, kwargs: dict[str, Any], generator: torch.Generator,
@@ -225,6 +293,10 @@ class PipelineGenerator:
         if kwargs.get("timesteps") is not None or kwargs.get("sigmas") is not None:
             raise UnsupportedError(
                 "resuming from a noise level is not possible under custom timesteps or sigmas"
+            )
+        if begins_from_picture(self.pipe, kwargs):
+            raise UnsupportedError(
+                f"{type(self.pipe).__name__} begins at a noise level of its own; it cannot be resumed from another"
             )
         scheduler = self.pipe.scheduler
         if not self._schedule:
@@ -251,9 +323,8 @@ class PipelineGenerator:
                 return on_denoised(step) if on_denoised else None
 
             # pipelines multiply what they are given by the scale of pure noise
-            return self.regenerate(
-                condition, noisy / self._noise_scale(), kwargs, generator, see, resumed=True
-            )
+            start = noisy / self._start_scale(kwargs)
+            return self.regenerate(condition, start, kwargs, generator, see, resumed=True)
 
     def _unpacked(self, start: Tensor, kwargs: dict[str, Any]) -> Tensor:
         """The noise as `latents=` takes it: FLUX.2 alone packs what it is given, the others take what they step on."""
@@ -268,6 +339,10 @@ class PipelineGenerator:
 
     def _noise_scale(self) -> float:
         return float(getattr(self.pipe.scheduler, "init_noise_sigma", 1.0))
+
+    def _start_scale(self, kwargs: dict[str, Any]) -> float:
+        """By what the pipeline multiplies the latent that it is given, which is nothing where it is given none."""
+        return self._noise_scale() if takes_latents(self.pipe, kwargs) else 1.0
 
     @contextmanager
     def _starting_at(self, skip: int) -> Iterator[Callable[[], None]]:
@@ -313,6 +388,25 @@ class PipelineGenerator:
                     vars(scheduler)[name] = wrapper
             if hasattr(scheduler, "_begin_index"):
                 scheduler._begin_index = None
+
+
+def class_name(label: int) -> str:
+    """How a report speaks of a request without a prompt."""
+    return f"class {label}"
+
+
+def _finite_rows(values: Tensor) -> list[bool]:
+    return [bool(row.isfinite().all()) for row in values]
+
+
+def _finite(made: Pass, decoded: list[bool]) -> list[bool]:
+    """Of each image, whether its latent and pixels are numbers; where the decoder worked in pieces, a bad one spoils all."""
+    count = len(made.images)
+    latent = [True] * count if made.latents is None else _finite_rows(made.latents)
+    if len(latent) != count:
+        latent = [all(latent)] * count
+    pixel = decoded if len(decoded) == count else [all(decoded)] * count
+    return [a and b for a, b in zip(latent, pixel, strict=True)]
 
 
 def _leave(step: Step) -> Tensor | None:

@@ -69,8 +69,9 @@ class Resample:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         noise = task.noise(seed)
-        start = torch.randn(task.start.shape, generator=noise).to(task.start)
-        made = task.generator.regenerate(nudged_condition(task), start, task.kwargs, noise)
+        start = task.generator.fresh(task.start, task.kwargs, noise)
+        condition = nudged_condition(task) if task.generator.prompted else task.condition()
+        made = task.generator.regenerate(condition, start, task.kwargs, noise)
         return Candidate(made, f"new noise from seed {seed}")
 
 

@@ -94,7 +94,8 @@ class AutoencoderCodec:
     def decode(self, latents: Tensor) -> Tensor:
         latents = latents.to(self.autoencoder.dtype)
         if self.packing is not None and latents.ndim == 3:
-            latents = self.packing.tokens_to_map(latents, self._tokens(latents.shape[1]))
+            rows_and_columns = self.packing.rows_and_columns(latents.shape[1], self.size)
+            latents = self.packing.tokens_to_map(latents, rows_and_columns)
         latents = latents / _like(self._scale, latents) + _like(self._shift, latents)
         if self.packing is not None:
             latents = self.packing.map_to_latents(latents)
@@ -127,21 +128,9 @@ class AutoencoderCodec:
         factor: pixels per side of an unpacked latent pixel. Raises InputError as `decode` does.
         """
         if self.packing is not None and len(shape) == 2:
-            rows, columns = self._tokens(shape[0])
+            rows, columns = self.packing.rows_and_columns(shape[0], self.size)
             return rows * self.packing.factor, columns * self.packing.factor
         return shape[-2] * factor, shape[-1] * factor
-
-    def _tokens(self, count: int) -> tuple[int, int]:
-        """Rows and columns of the token map."""
-        assert self.packing is not None
-        if self.size is not None:
-            rows, columns = (side // self.packing.factor for side in self.size)
-        else:
-            rows = columns = math.isqrt(count)
-        if rows * columns != count:
-            size = f"{self.size[0]}×{self.size[1]}" if self.size else "a square image"
-            raise InputError(f"{count} packed tokens do not make {size}; pass codec_for the height and width")
-        return rows, columns
 
 
 class Packing:
@@ -155,6 +144,17 @@ class Packing:
     def __init__(self, factor: int, patched: bool = False) -> None:
         self.factor = factor
         self._patched = patched
+
+    def rows_and_columns(self, count: int, size: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Of the map that `count` tokens make; size: (height, width) in pixels, None for a square image."""
+        if size is not None:
+            rows, columns = (side // self.factor for side in size)
+        else:
+            rows = columns = math.isqrt(count)
+        if rows * columns != count:
+            said = f"{size[0]}×{size[1]}" if size else "a square image"
+            raise InputError(f"{count} packed tokens do not make {said}; pass codec_for the height and width")
+        return rows, columns
 
     def tokens_to_map(self, tokens: Tensor, rows_and_columns: tuple[int, int]) -> Tensor:
         patches = tokens.transpose(1, 2).reshape(len(tokens), -1, *rows_and_columns)

@@ -18,9 +18,12 @@ def clip_tokenizer(length: int = 77) -> Any:
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=length)
 
 
-def byte_tokenizer(length: int = 64) -> Any:
-    """Stands in for the tokenizers of T5, Gemma and Qwen: one token per byte, 259 in all."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+def byte_tokenizer(length: int = 64, begins: bool = False) -> Any:
+    """Stands in for the tokenizers of T5, Gemma, Qwen and GLM: one token per byte, 259 in all.
+
+    begins: put a token before every text, as GLM's does, so that an empty one is not of length 0.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     tokens = ["<pad>", "<eos>", "<bos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
@@ -28,6 +31,10 @@ def byte_tokenizer(length: int = 64) -> Any:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    if begins:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A", special_tokens=[("<bos>", vocab["<bos>"])]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

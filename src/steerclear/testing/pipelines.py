@@ -9,6 +9,8 @@ import torch
 
 from ..errors import InputError
 from . import flow_families as flow
+from . import image_families as image
+from . import more_families as more
 from . import noise_families as noise
 
 
@@ -56,14 +58,27 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "lumina2": flow.lumina2,
     "flux2": flow.flux2,
     "qwen": flow.qwen,
+    "lcm": more.lcm,
+    "pixart-alpha": more.pixart_alpha,
+    "auraflow": more.auraflow,
+    "cogview4": more.cogview4,
+    "chroma": more.chroma,
+    "sd1-image": image.sd1_image,
+    "sd1-inpaint": image.sd1_inpaint,
+    "sdxl-image": image.sdxl_image,
+    "sdxl-inpaint": image.sdxl_inpaint,
 }
 
 _CALLS: dict[str, dict[str, Any]] = {
+    "auraflow": {"height": 64, "width": 64, "max_sequence_length": 16},
+    "chroma": {"max_sequence_length": 16},
+    "cogview4": {"max_sequence_length": 32},
     "dit": {"class_labels": [1]},
     "flux": {"max_sequence_length": 16},
     "flux2": {"height": 64, "width": 64, "max_sequence_length": 16, "text_encoder_out_layers": (0, 1)},
     "lumina2": {"max_sequence_length": 32, "system_prompt": "-"},
     "pixart": {"max_sequence_length": 16, "use_resolution_binning": False, "clean_caption": False},
+    "pixart-alpha": {"max_sequence_length": 16, "use_resolution_binning": False, "clean_caption": False},
     "qwen": {"height": 64, "width": 64, "negative_prompt": " "},
     "sana": {
         "height": 64,
@@ -78,6 +93,12 @@ _CALLS: dict[str, dict[str, Any]] = {
 
 
 def tiny_call(family: str, prompt: str = "a fox", steps: int = 4) -> dict[str, Any]:
-    """Keyword arguments for a quick call of `tiny_pipeline(family)`, a prompt or class label included."""
+    """Keyword arguments for a quick call of `tiny_pipeline(family)`, with a prompt or class label, and a picture where
+    the family begins from one."""
     ask = {} if family == "dit" else {"prompt": prompt}
-    return {**ask, "num_inference_steps": steps, **_CALLS.get(family, {})}
+    pictures: dict[str, Any] = {}
+    if family.endswith(("-image", "-inpaint")):
+        pictures.update(image=image.picture(), strength=0.8)
+    if family.endswith("-inpaint"):
+        pictures["mask_image"] = image.mask()
+    return {**ask, "num_inference_steps": steps, **pictures, **_CALLS.get(family, {})}

@@ -1,0 +1,223 @@
+"""Bad input: a clear error before anything is denoised, or it works; and whatever is no number is never handed out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from steerclear.errors import ConfigError, InputError, SteerclearError, UnsupportedError
+from steerclear.filters.base import to_tensor
+from steerclear.generators.accepted import check_pipeline
+from steerclear.guard import Guard
+from steerclear.nudge import Ladder
+from steerclear.nudge.ladder import strategies
+from steerclear.protected import Protected
+from steerclear.request import unread
+from steerclear.testing import MockFilter, tiny_call, tiny_pipeline
+from steerclear.types import Detection, Outcome
+
+FAST = {"num_inference_steps": 2, "guidance_scale": 4.0}
+SHORT = Ladder(strategies(("rewrite", "final-latent+condition", "condition", "trajectory", "resample")))
+
+
+def seeded(seed=1):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny_pipeline("sd1")
+
+
+@pytest.fixture
+def untouched(pipe):
+    """The pipeline, and a check that its denoiser was never asked."""
+    asked = []
+    handle = pipe.unet.register_forward_pre_hook(lambda *a, **k: asked.append(1), with_kwargs=True)
+    yield pipe
+    handle.remove()
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "named"),
+    [
+        (3, {}, "no string"), (["a fox", 3], {}, "prompt 3"), (["a fox", ""], {}, "empty"), ({}, {}, "no string"),
+        ("a fox", {"guidence_scale": 3.0}, "takes no guidence_scale"), ("a fox", {"image": None, "masks": 1}, "image, masks"),
+        ("a fox", {"latents": torch.zeros(1, 4, 3, 3)}, "latents"), ("a fox", {"num_inference_steps": 2.5}, "is 2.5"),
+        ("a fox", {"num_inference_steps": "many"}, "'many'"), ("a fox", {"num_images_per_prompt": 1.5}, "is 1.5"),
+        ("a fox", {"generator": 7}, "generator is int"), ("a fox", {"generator": [7]}, "generator is list"),
+        (["a fox"] * 3, {"generator": [torch.Generator()]}, "1 generators were given for 3 images"),
+        ("a fox", {"height": 65, "width": 64}, "divisible by 8"), ("a fox", {"height": 64, "width": 4}, "divisible by 8"),
+        ("a fox", {"callback_on_step_end_tensor_inputs": ["nothing"]}, "nothing"),
+        ("a fox", {"negative_prompt": ["a", "b"]}, "refuses this call"), ("a fox", {"negative_prompt": 5}, "refuses this call"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_named_before_anything_is_denoised(untouched, prompt, options, named):
+    with pytest.raises(InputError, match=named):
+        Guard(untouched, [MockFilter(False)])(prompt, **{**FAST, **options})
+    assert "step" not in vars(untouched.scheduler)
+
+
+@pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 7.5])
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("family", ["sd1", "sdxl", "sd3", "flux"])
+def test_one_step_and_no_guidance_work(family, steps, guidance_scale):
+    kwargs = {**tiny_call(family, "a small fox", steps), "guidance_scale": guidance_scale}
+    pipe = tiny_pipeline(family)
+    plain = pipe(generator=seeded(), **kwargs).images[0]
+    assert (
+        Guard(pipe, [MockFilter(False)])(generator=seeded(), **kwargs).images[0].tobytes() == plain.tobytes()
+    )
+    ladder = Ladder(strategies(("rewrite", "condition", "trajectory+condition", "resample", "resample")))
+    out = Guard(pipe, [MockFilter([True, False])], preferred=["a bear"], ladder=ladder)(
+        generator=seeded(), **kwargs
+    )
+    report = out.reports[0]
+    assert report.outcome == Outcome.STEERED, report.attempts
+
+
+def test_a_strength_that_leaves_no_step_is_named():
+    pipe = tiny_pipeline("sd1-image")
+    with pytest.raises(InputError, match=r"2 steps at a strength of 0\.3"):
+        Guard(pipe, [MockFilter(False)])(**{**tiny_call("sd1-image", steps=2), "strength": 0.3})
+
+
+def test_the_report_says_what_no_text_encoder_reads(pipe):
+    prompt = "fox " * 30 + "and an owl"  # the tiny tokenizer spells words in letters, and reads 75 of them
+    out = Guard(pipe, [MockFilter(False)])([prompt, "a fox"], **FAST)
+    long, short = out.reports
+    assert long.unread.endswith("an owl")
+    assert len(long.unread) < len(prompt)
+    assert short.unread is None
+    assert long.to_dict()["unread"] == long.unread
+
+
+def test_what_one_of_several_encoders_reads_counts_as_read():
+    pipe = tiny_pipeline("flux")  # CLIP reads 77 tokens, T5 as many as it is told
+    prompt = "fox " * 30
+    assert unread(pipe, prompt, {"max_sequence_length": 512}) is None
+    assert unread(pipe, prompt, {"max_sequence_length": 64}) is not None
+
+
+@pytest.mark.parametrize("side", [16, 64, 200])
+def test_a_library_of_pictures_of_another_size_is_brought_to_the_models(pipe, side):
+    picture = pipe("a small fox", generator=seeded(), **FAST).images[0].resize((side, side))
+    protected = Protected(pipe, {"item": to_tensor([picture])[0]})
+    found = Detection("mock", True, 1.0, 0.5, "item")
+    guard = Guard(
+        pipe, [MockFilter([found, False])], protected=protected, ladder=Ladder(strategies(("shield",)))
+    )
+    assert guard("a small fox", generator=seeded(), **FAST).reports[0].outcome == Outcome.STEERED
+
+
+@pytest.mark.parametrize("size", [{}, {"height": 64, "width": 128}])
+@pytest.mark.parametrize("family", ["flux", "qwen"])
+def test_protected_pictures_are_packed_as_the_pipelines_latents_are(family, size):
+    pipe = tiny_pipeline(family)
+    kwargs = {**tiny_call(family, "a small fox", 2), **size}
+    picture = pipe(generator=seeded(), **kwargs).images[0]
+    protected = Protected(pipe, {"item": to_tensor([picture])[0]})
+    found = Detection("mock", True, 1.0, 0.5, "item")
+    ladder = Ladder(strategies(("trajectory+condition",)))
+    guard = Guard(
+        pipe, [MockFilter([found, False])], protected=protected, preferred=["an owl"], ladder=ladder
+    )
+    report = guard(generator=seeded(), **kwargs).reports[0]
+    assert report.outcome == Outcome.STEERED, (report.reason, report.attempts)
+
+
+@pytest.mark.parametrize("component", ["vae", "unet", "text_encoder", "tokenizer"])
+def test_a_pipeline_with_a_missing_component_is_refused_by_name(component):
+    pipe = tiny_pipeline("sd1")
+    setattr(pipe, component, None)
+    with pytest.raises(ConfigError, match=f"no {component}"):
+        Guard(pipe, [MockFilter(False)])
+
+
+def test_a_component_without_weights_is_refused_by_name():
+    pipe = tiny_pipeline("sd1")
+    pipe.vae.to("meta")
+    with pytest.raises(ConfigError, match="the vae of this StableDiffusionPipeline has no weights"):
+        Guard(pipe, [MockFilter(False)])
+
+
+def test_an_offloaded_component_is_brought_back_as_the_pipeline_does():
+    pytest.importorskip("accelerate")  # without which diffusers does not offload
+    pipe = tiny_pipeline("sd1")
+    plain = pipe("a small fox", generator=seeded(), **FAST).images[0]
+    pipe.unet.enable_group_offload(
+        onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), offload_type="leaf_level"
+    )
+    out = Guard(pipe, [MockFilter(False)])("a small fox", generator=seeded(), **FAST)
+    assert out.images[0].tobytes() == plain.tobytes()
+    out = Guard(pipe, [MockFilter([True, False])], ladder=SHORT, preferred=["a bear"])(
+        "a small fox", generator=seeded(), **FAST
+    )
+    assert out.reports[0].outcome == Outcome.STEERED
+
+
+def test_a_scheduler_that_is_not_known_to_fit_is_refused_when_the_guard_is_made():
+    from diffusers import KDPM2DiscreteScheduler
+
+    pipe = tiny_pipeline("sd1", KDPM2DiscreteScheduler())
+    with pytest.raises(UnsupportedError, match="KDPM2DiscreteScheduler"):
+        Guard(pipe, [MockFilter(False)])
+
+
+@pytest.mark.parametrize("name", ["LTXPipeline", "WanPipeline", "CogVideoXPipeline", "AnimateDiffPipeline"])
+def test_video_pipelines_are_refused_when_the_guard_is_made(name):
+    import diffusers
+
+    with pytest.raises(UnsupportedError, match=f"{name} makes videos"):
+        Guard(object.__new__(getattr(diffusers, name)), [MockFilter(False)])
+
+
+@pytest.mark.parametrize("family", ["sd1", "flux", "qwen", "sana", "dit", "sdxl-inpaint"])
+def test_image_pipelines_are_accepted(family):
+    check_pipeline(tiny_pipeline(family))
+
+
+@pytest.mark.parametrize("where", ["unet", "vae"])
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+def test_what_is_not_a_number_anywhere_is_withheld(where):
+    pipe = tiny_pipeline("sd1")
+    broken = pipe.unet.conv_out if where == "unet" else pipe.vae.decoder.conv_out
+    broken.weight.data.fill_(float("nan"))
+    out = Guard(pipe, [MockFilter(False)], ladder=SHORT, preferred=["a bear"])(
+        "a small fox", generator=seeded(), **FAST
+    )
+    assert out.images == [None]
+    report = out.reports[0]
+    assert report.outcome == Outcome.WITHHELD
+    assert any("not finite" in (d.error or "") for d in report.detections)
+    assert not any(a.passed for a in report.attempts)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+def test_one_image_that_is_no_number_costs_no_other():
+    pipe = tiny_pipeline("sd1")
+    plain = pipe(["a small fox"] * 2, generator=[seeded(1), seeded(2)], **FAST).images
+    decode = pipe.vae.decoder.forward
+
+    def spoilt(sample, *args, **kwargs):
+        out = decode(sample, *args, **kwargs).clone()
+        out[-1, :, 0, 0] = float("inf")
+        return out
+
+    pipe.vae.decoder.forward = spoilt
+    guard = Guard(pipe, [MockFilter(False)], ladder=Ladder(()))
+    out = guard(["a small fox"] * 2, generator=[seeded(1), seeded(2)], **FAST)
+    assert [r.outcome for r in out.reports] == [Outcome.CLEAR, Outcome.WITHHELD]
+    assert out.images[0].tobytes() == plain[0].tobytes()
+    assert out.images[1] is None
+
+
+def test_a_picture_to_begin_from_that_is_none_is_named():
+    guard = Guard(tiny_pipeline("sd1-image"), [MockFilter(False)])
+    for image in (None, "a path", 3):
+        with pytest.raises((SteerclearError, ValueError)):
+            guard("a fox", image=image, num_inference_steps=2)
+    out = guard("a fox", image=Image.new("RGB", (64, 64)), num_inference_steps=2)
+    assert out.reports[0].outcome == Outcome.CLEAR
