@@ -109,7 +109,7 @@ def test_a_library_that_nobody_may_write_to_serves_as_well(shelf, monkeypatch):
     from steerclear.errors import LibraryError
     from steerclear.library.latents import LatentCache
 
-    def refuse(self, latents):
+    def refuse(self, latents, size=None):
         raise LibraryError("read-only")
 
     monkeypatch.setattr(LatentCache, "write", refuse)

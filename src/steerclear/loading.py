@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steerclear._imports import collector_paused
 from steerclear.emoji import ASSETS, MODEL_FOLDER
-from steerclear.encoders import DEFAULT, Encoder, load_encoder
+from steerclear.encoders import DEFAULT, Encoder, encoder_name, load_encoder
 from steerclear.encoders.embedded import fingerprint
 from steerclear.errors import LibraryError, ModelError
 from steerclear.filters import EarlyVerdict, Filter, NearestFilter, PixelFilter, TiledFilter
@@ -64,7 +64,7 @@ def _load_guard(
 ) -> Guard:
     pipe = load_pipeline(model, device)
     shelf = library if isinstance(library, Library) else Library.open(library or LIBRARY_FOLDER)
-    encoders = open_encoders(shelf, pipe._execution_device)
+    encoders = open_encoders(shelf, pipe._execution_device, _own_encoder(pipe, model))
     own = shelf.read_note("calibration")
     # what ships inside is never written to, and its thumbnails are the pictures themselves
     own_pictures = shelf.uri == str(LIBRARY_FOLDER)
@@ -92,12 +92,30 @@ def is_embedded(model: str | Path) -> bool:
     return Path(model).resolve() == MODEL_FOLDER.resolve()
 
 
-def open_encoders(shelf: Library, device: torch.device | str = "cpu") -> list[Encoder]:
+def _own_encoder(pipe: Any, model: str | Path) -> dict[str, Callable[[], Encoder]]:
+    """The model's own autoencoder, so that a library that was made with it need not load the model again."""
+    from steerclear.encoders.pretrained import LatentEncoder
+
+    name = encoder_name(f"vae:{model}")
+    return {name: lambda: LatentEncoder.of(pipe, name)}
+
+
+def open_encoders(
+    shelf: Library,
+    device: torch.device | str = "cpu",
+    at_hand: Mapping[str, Callable[[], Encoder]] | None = None,
+) -> list[Encoder]:
     """The encoders that a library was built with, the very same weights, on a device.
+
+    at_hand: by name, what gives one that is loaded already.
 
     Raises EncoderError where one is missing, LibraryError where it is another version.
     """
-    encoders = [load_encoder(spec.name, device) for spec in shelf.encoders]
+    ready = at_hand or {}
+    encoders = [
+        ready[spec.name]() if spec.name in ready else load_encoder(spec.name, device)
+        for spec in shelf.encoders
+    ]
     for encoder in encoders:
         shelf.check_encoder(encoder)
     return encoders

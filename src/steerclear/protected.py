@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from steerclear.library import Library
     from steerclear.library.latents import LatentCache
 
+Size = tuple[int, int] | None  # height and width in pixels
+
 
 class Protected:
     """The pictures of a library by id, (3, S, S) in [0, 1] each, and their latents for one pipeline.
@@ -38,7 +40,7 @@ class Protected:
         self.withhold = frozenset(withhold)
         self._pipe = pipe
         self._codec = codec_for(pipe)
-        self._latents: dict[tuple[str, torch.Size], Tensor] = {}
+        self._latents: dict[tuple[str, torch.Size, Size], Tensor] = {}
         self._library = library
         self._cache: LatentCache | None = None
 
@@ -47,41 +49,39 @@ class Protected:
         """The items of a library, whose latents are kept in it."""
         return cls(pipe, library.pictures(), library.ids("withhold"), library)
 
-    def latents(self, ids: Sequence[str], like: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def latents(self, ids: Sequence[str], like: Tensor, size: Size = None) -> Tensor:
         """(n, …) latents of the named items, of the shape of the rows of `like`; unknown ids are passed over.
 
         size: height and width of the image, needed where latents are packed and the image is no square.
         """
         known = [i for i in ids if i in self.pictures]
         shape = like.shape[1:]
-        missing = [i for i in known if (i, shape) not in self._latents]
+        missing = [i for i in known if (i, shape, size) not in self._latents]
         if missing:
-            self._latents.update(((i, shape), v) for i, v in self._made(missing, like, size).items())
-        return torch.stack([self._latents[i, shape] for i in known]).to(like) if known else like[:0]
+            self._latents.update(((i, shape, size), v) for i, v in self._made(missing, like, size).items())
+        return torch.stack([self._latents[i, shape, size] for i in known]).to(like) if known else like[:0]
 
-    def encode(
-        self, images: Sequence[Image.Image], like: Tensor, size: tuple[int, int] | None = None
-    ) -> Tensor:
+    def encode(self, images: Sequence[Image.Image], like: Tensor, size: Size = None) -> Tensor:
         """(B, …) latents of any pictures, e.g. preferred ones, of the shape of the rows of `like`."""
         return torch.cat([self._encode(to_tensor([image]), like, size) for image in images])
 
-    def decode(self, latents: Tensor, size: tuple[int, int] | None = None) -> list[Image.Image]:
+    def decode(self, latents: Tensor, size: Size = None) -> list[Image.Image]:
         """Pictures of clean latents (B, …): what an abandoned pass was about to make."""
         self._codec.size = size
         with torch.no_grad():
             pixels = self._codec.decode(latents).clamp(0, 1)
         return [to_image(image) for image in pixels]
 
-    def _made(self, ids: list[str], like: Tensor, size: tuple[int, int] | None) -> dict[str, Tensor]:
+    def _made(self, ids: list[str], like: Tensor, size: Size) -> dict[str, Tensor]:
         """Latents of items that are not in memory: read where they were kept, else encoded, and kept."""
         cache = self._kept()
         found: dict[str, Tensor] = {}
         with suppress(LibraryError):  # what cannot be read is made again
-            found = cache.read(ids, like.shape[1:]) if cache else {}
+            found = cache.read(ids, like.shape[1:], size) if cache else {}
         fresh = {i: self._encode(self._picture(i), like, size)[0] for i in ids if i not in found}
         if fresh and cache:
             with suppress(LibraryError):  # a library that nobody may write to serves as well, only slower
-                cache.write(fresh)
+                cache.write(fresh, size)
         return {**found, **fresh}
 
     def _kept(self) -> LatentCache | None:
@@ -103,7 +103,7 @@ class Protected:
         picture = original(self._library, item) if self._library is not None else None
         return self.pictures[item][None] if picture is None else to_tensor([picture])
 
-    def _encode(self, pixels: Tensor, like: Tensor, size: tuple[int, int] | None) -> Tensor:
+    def _encode(self, pixels: Tensor, like: Tensor, size: Size) -> Tensor:
         self._codec.size = size
         # Kandinsky calls its autoencoder otherwise
         factor: Any = getattr(self._pipe, "vae_scale_factor", None) or getattr(

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -20,7 +21,12 @@ from transformers import (
 )  # fmt: skip
 
 from steerclear.encoders import check_embedding, encoder_name, load_encoder
-from steerclear.encoders.pretrained import LatentEncoder, SscdEncoder, TransformersEncoder
+from steerclear.encoders.pretrained import (
+    LatentEncoder,
+    SscdEncoder,
+    TransformersEncoder,
+    weights_fingerprint,
+)
 from steerclear.errors import EncoderError, LibraryError
 from steerclear.library import Library, add
 from steerclear.loading import load_guard, open_encoders
@@ -178,6 +184,35 @@ def test_a_library_of_two_encoders_opens_by_itself_and_asks_to_be_calibrated(fol
         [tiny("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(1)).images[0]]
     )[0]
     assert [(d.filter, d.flagged) for d in found] == [(n, True) for n in thresholds]
+
+
+def test_a_library_for_a_model_is_made_with_its_autoencoder_which_the_guard_has_at_hand(
+    folders, tmp_path, monkeypatch
+):
+    from typer.testing import CliRunner
+
+    from steerclear import loading
+    from steerclear.library.cli import app
+
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (64, 64), "orange").save(picture)
+    where = str(tmp_path / "library")
+    made = CliRunner().invoke(
+        app, ["add", str(picture), "--library", where, "--model", str(folders / "pipeline")]
+    )
+    assert made.exit_code == 0, made.output
+    library = Library.open(where)
+    assert [spec.name for spec in library.encoders] == [encoder_name(f"vae:{folders / 'pipeline'}")]
+    library.write_note("calibration", {"thresholds": {"nearest": 0.99, "pixel": 0.9, "tiled": 0.9}})
+    monkeypatch.setattr(loading, "load_encoder", None)  # the model need not be loaded a second time
+    guard = load_guard(folders / "pipeline", library=where)
+    assert guard.check([Image.open(picture)])[0][0].flagged
+
+
+def test_a_fingerprint_does_not_depend_on_the_precision_that_weights_are_held_in():
+    module = torch.nn.Linear(4, 4).half()
+    half = weights_fingerprint(module, "")
+    assert weights_fingerprint(module.float(), "") == half
 
 
 def test_the_latent_encoder_takes_a_loaded_pipeline():

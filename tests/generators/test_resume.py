@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from steerclear.generators import PipelineGenerator
+from steerclear.generators.resume import starting_at
 from steerclear.steering import Step
 from steerclear.testing import FAMILIES, tiny_call, tiny_pipeline
 
@@ -33,7 +34,7 @@ def test_a_pass_taken_up_in_the_middle_ends_where_the_whole_pass_does(family):
 
     whole = generator.run(keep, generator=seeded(), **call)
     condition = generator.encode("a small fox", call)
-    with generator._starting_at(2) as arrived:
+    with starting_at(pipe.scheduler, 2) as arrived:
         rest = generator.regenerate(
             condition,
             samples[2] / generator._noise_scale(),

@@ -192,8 +192,9 @@ def _normalised(images: Tensor, mean: Iterable[float], std: Iterable[float]) -> 
 
 
 def weights_fingerprint(module: Any, preprocessing: str) -> str:
-    """16 hex digits over a module's weights, as they are stored, and what is done before it."""
+    """16 hex digits over a module's weights and what is done before it; the same in half precision, if stored in it."""
     digest = hashlib.sha256(preprocessing.encode())
     for tensor in module.state_dict().values():
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

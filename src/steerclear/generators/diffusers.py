@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from steerclear.errors import InputError, UnsupportedError
 from steerclear.generators.accepted import check_pipeline, denoiser_of, parameters
 from steerclear.generators.conditions import EMBEDS, Condition, encode
 from steerclear.generators.guidance import Halves, halves, magnitude
+from steerclear.generators.resume import noised, scheduled, starting_at
 from steerclear.generators.start import beginning_with, begins_from_picture, repeated, takes_latents
 from steerclear.steering import Step, steer, unwrapped_call
 from steerclear.steering.hook import AfterStep, OnDenoised
@@ -110,7 +110,7 @@ class PipelineGenerator:
             if step.index == 0:
                 result.start = (step.sample / self._start_scale(kwargs)).detach()
                 if not resumed:
-                    self._schedule = _scheduled(self.pipe.scheduler)
+                    self._schedule = scheduled(self.pipe.scheduler)
             result.steps = step.index + 1
             result.denoised = step.denoised.detach()
             if step.index == len(result.magnitudes) < self.traced:
@@ -298,25 +298,11 @@ class PipelineGenerator:
             raise UnsupportedError(
                 f"{type(self.pipe).__name__} begins at a noise level of its own; it cannot be resumed from another"
             )
-        scheduler = self.pipe.scheduler
         if not self._schedule:
             self.regenerate(condition, clean, kwargs, generator, _leave)
-        # as the pass left off it, since only the pipeline knows how it asked for it
-        vars(scheduler).update(self._schedule)
-        for index in ("_step_index", "_begin_index"):
-            if hasattr(scheduler, index):
-                setattr(scheduler, index, None)
-        timesteps = self._schedule["timesteps"]
-        skip = min(len(timesteps) - 1, max(0, round(len(timesteps) * (1 - strength))))
-        if type(scheduler).__name__ == "PNDMScheduler" and skip == 1 and len(timesteps) > 2:
-            skip = 2  # its first two entries after the start are the same step
-        noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean)
-        if hasattr(scheduler, "add_noise"):
-            noisy = scheduler.add_noise(clean, noise, timesteps[skip : skip + 1])
-        else:  # flow matching: a straight line from the picture to the noise
-            sigma = float(self._schedule["sigmas"][skip])
-            noisy = (1 - sigma) * clean + sigma * noise
-        with self._starting_at(skip) as arrived:
+        scheduler = self.pipe.scheduler
+        noisy, skip = noised(scheduler, self._schedule, clean, strength, generator)
+        with starting_at(scheduler, skip) as arrived:
 
             def see(step: Step) -> Tensor | None:
                 arrived()
@@ -344,51 +330,6 @@ class PipelineGenerator:
         """By what the pipeline multiplies the latent that it is given, which is nothing where it is given none."""
         return self._noise_scale() if takes_latents(self.pipe, kwargs) else 1.0
 
-    @contextmanager
-    def _starting_at(self, skip: int) -> Iterator[Callable[[], None]]:
-        """Let the pipeline's next call begin `skip` steps in. Yields what is to be called once it has begun.
-
-        Its list of timesteps is cut; the scheduler gets the whole back, whose length multistep schedulers count by.
-        """
-        scheduler = self.pipe.scheduler
-        own = {
-            k: vars(scheduler).get(k) for k in ("set_timesteps", "set_begin_index") if hasattr(scheduler, k)
-        }
-        original_set = scheduler.set_timesteps
-        original_begin = getattr(scheduler, "set_begin_index", lambda index: None)
-        whole: Tensor | None = None
-
-        def set_timesteps(*args: Any, **kwargs: Any) -> None:
-            nonlocal whole
-            original_set(*args, **kwargs)
-            whole = scheduler.timesteps
-            kept = whole[skip:]
-            if type(scheduler).__name__ == "PNDMScheduler" and skip > 0:
-                kept = torch.cat([kept[:2], kept[1:]])  # its second call repeats the step that it begins with
-            scheduler.timesteps = kept
-            original_begin(skip)
-
-        def set_begin_index(index: int = 0) -> None:
-            original_begin(index + skip)  # some pipelines say themselves where they begin
-
-        def arrived() -> None:
-            if whole is not None:
-                scheduler.timesteps = whole
-
-        set_timesteps.__signature__ = inspect.signature(original_set)  # type: ignore[attr-defined]
-        wrappers = {"set_timesteps": set_timesteps, "set_begin_index": set_begin_index}
-        vars(scheduler).update({name: wrappers[name] for name in own})
-        try:
-            yield arrived
-        finally:
-            for name, wrapper in own.items():
-                if wrapper is None:
-                    del vars(scheduler)[name]
-                else:
-                    vars(scheduler)[name] = wrapper
-            if hasattr(scheduler, "_begin_index"):
-                scheduler._begin_index = None
-
 
 def class_name(label: int) -> str:
     """How a report speaks of a request without a prompt."""
@@ -411,11 +352,6 @@ def _finite(made: Pass, decoded: list[bool]) -> list[bool]:
 
 def _leave(step: Step) -> Tensor | None:
     raise LeaveEarly
-
-
-def _scheduled(scheduler: Any) -> dict[str, Tensor]:
-    """What a scheduler keeps of its schedule."""
-    return {name: vars(scheduler)[name] for name in ("timesteps", "sigmas") if name in vars(scheduler)}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from steerclear.emoji import MODEL_FOLDER
 from steerclear.encoders import DEFAULT as DEFAULT_ENCODER
 from steerclear.encoders import encoder_name, load_encoder
 from steerclear.errors import InputError, LibraryError
@@ -63,6 +64,14 @@ def add_command(
             "transformers:NAME_OR_FOLDER, sscd:FILE, vae:MODEL.",
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER_OR_ID",
+            help="The model that a new library is for: without --encoder it is made with that model's own autoencoder, which "
+            "needs no other download.",
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures embedded and committed together.")] = 64,
     ray: Annotated[
         int, typer.Option("--ray", min=0, metavar="N", help="Read and embed with N actors of a Ray cluster.")
@@ -76,10 +85,11 @@ def add_command(
     steerclear library add art/ --library protected --owner Acme --tag mascot
     steerclear library add "scans/**/*.png" list.csv shard-0001.tar -l protected --policy withhold
     steerclear library add art/ -l two-eyes --encoder descriptor --encoder clip
+    steerclear library add art/ -l for-mine --model path/to/stable-diffusion
     steerclear library add art/ -l protected --ray 8
     """
     with one_line_errors():
-        encoders = _encoders(library, encoder or ())
+        encoders = _encoders(library, encoder or (), model)
         if not any(policy == p for p in POLICIES):
             raise InputError(f"policy {policy!r} is none of {', '.join(POLICIES)}")
         chosen: Policy = "withhold" if policy == "withhold" else "steer"
@@ -297,15 +307,17 @@ def restore(version: int, library: Where = DEFAULT) -> None:
     typer.echo(f"version {version} restored; the library holds {count}")
 
 
-def _encoders(library: str, names: Sequence[str]) -> list[Encoder]:
-    """The encoders that are named, else those of the library, else the one that a new library gets."""
+def _encoders(library: str, names: Sequence[str], model: str | None = None) -> list[Encoder]:
+    """The encoders that are named, else those of the library, else the one that a new library gets.
+
+    The shipped model has its descriptor; nothing is known of any other but that its own autoencoder sees what it draws.
+    """
     if not names:
         try:
             names = [spec.name for spec in Library.open(library).encoders]
-        except LibraryError:
-            names = [
-                DEFAULT_ENCODER
-            ]  # there is none yet; where it is only damaged, opening it again will say so
+        except LibraryError:  # there is none yet; where it is only damaged, opening it again will say so
+            known = model is None or Path(model).resolve() == MODEL_FOLDER.resolve()
+            names = [DEFAULT_ENCODER if known else f"vae:{model}"]
     return [load_encoder(encoder_name(name)) for name in names]
 
 

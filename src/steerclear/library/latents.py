@@ -25,8 +25,13 @@ class LatentCache:
     library: Library
     model: str
 
-    def read(self, ids: Sequence[str], shape: Sequence[int]) -> dict[str, Tensor]:
-        """id → latent of this shape, of those items that have one; LibraryError when they cannot be read."""
+    def read(
+        self, ids: Sequence[str], shape: Sequence[int], size: tuple[int, int] | None = None
+    ) -> dict[str, Tensor]:
+        """id → latent of this shape, of those items that have one; LibraryError when they cannot be read.
+
+        size: of the image, which tells packed latents of the same length apart.
+        """
         import torch
 
         by_hash = {sha256: item for item, sha256 in self.library.hashes_of(ids).items()}
@@ -34,7 +39,7 @@ class LatentCache:
             table = self._table()
             if table is None or not by_hash:
                 return {}
-            mine = f"model = {quoted([self.model])} AND shape = {quoted([_written(shape)])}"
+            mine = f"model = {quoted([self.model])} AND shape = {quoted([_written(shape, size)])}"
             rows = table.search().where(f"{mine} AND sha256 IN ({quoted(list(by_hash))})").to_list()
         return {
             by_hash[row["sha256"]]: torch.frombuffer(bytearray(row["latent"]), dtype=torch.float32).reshape(
@@ -43,14 +48,14 @@ class LatentCache:
             for row in rows
         }
 
-    def write(self, latents: Mapping[str, Tensor]) -> None:
+    def write(self, latents: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> None:
         """Keep latents by id, all of one shape, in one commit. LibraryError where writing is not possible."""
         import pyarrow as pa
 
         hashes = self.library.hashes_of(list(latents))
         rows = [
             {
-                "sha256": hashes[item], "model": self.model, "shape": _written(latent.shape),
+                "sha256": hashes[item], "model": self.model, "shape": _written(latent.shape, size),
                 "latent": latent.detach().float().cpu().contiguous().numpy().tobytes(),
             }
             for item, latent in latents.items() if item in hashes
@@ -78,5 +83,6 @@ class LatentCache:
             return None
 
 
-def _written(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
+def _written(shape: Sequence[int], size: tuple[int, int] | None) -> str:
+    own = "x".join(map(str, shape))
+    return own if size is None else f"{own} of {size[0]}x{size[1]}"
