@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,24 @@ def test_the_quick_comparison_of_all_methods_runs_through(tmp_path: Path) -> Non
     ours = found["methods"]["steerclear"]
     assert ours["memorized"]["memorized_rate"]["value"] == 0
     assert ours["ordinary"]["identical_rate"]["value"] == 1
+
+
+@pytest.mark.slow
+def test_every_example_in_the_help_runs(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    least = Plan(validation=0, memorized=1, template=0, ordinary=1, seeds=1, trials=1)
+    for size in ("QUICK", "FULL"):
+        monkeypatch.setattr(f"steerclear.bench.harness.{size}", least)
+    monkeypatch.chdir(tmp_path)
+    for here, there in (("sd14", "model"), ("memorized.csv", "prompts.csv"), ("originals", "references")):
+        Path(here).symlink_to(shelf / there)
+    assert main(["bench", "--help"]) == 0
+    lines = [
+        line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  steerclear ")
+    ]
+    assert len(lines) == 3
+    for i, line in enumerate(lines):
+        words = shlex.split(line)[1:]
+        words[words.index("--out") + 1] += str(i)  # each begins anew
+        assert main(words) == 0, (line, capsys.readouterr().err)
