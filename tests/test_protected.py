@@ -50,7 +50,7 @@ def spied(protected, monkeypatch):
 def test_a_protected_latent_has_the_shape_of_what_the_pipeline_makes(family):
     pipe = tiny_pipeline(family)
     made = PipelineGenerator(pipe).run(
-        generator=torch.Generator().manual_seed(0), **tiny_call(family, steps=1)
+        generator=torch.Generator().manual_seed(0), **tiny_call(family, steps=2)
     )
     protected = Protected(pipe, {"a": to_tensor([drawing()])[0]})
     assert protected.latents(["a"], made.latents).shape == made.latents.shape
