@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steerclear.errors import InputError
 from steerclear.generators.accepted import check_arguments, parameters
-from steerclear.generators.diffusers import class_name
+from steerclear.generators.passes import class_name
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
 PER_PROMPT = (

@@ -2,8 +2,9 @@
 
 from steerclear.generators.code import CodeGenerator
 from steerclear.generators.conditions import Condition
-from steerclear.generators.diffusers import LeaveEarly, Pass, PipelineGenerator
+from steerclear.generators.diffusers import PipelineGenerator
 from steerclear.generators.gan import GanGenerator
+from steerclear.generators.passes import LeaveEarly, Pass
 from steerclear.generators.vae import VaeGenerator
 
 __all__ = [

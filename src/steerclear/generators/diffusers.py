@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from steerclear.errors import InputError, UnsupportedError
 from steerclear.generators.accepted import check_pipeline, denoiser_of, parameters
 from steerclear.generators.conditions import EMBEDS, Condition, encode
 from steerclear.generators.guidance import Halves, halves, magnitude
+from steerclear.generators.passes import LeaveEarly, Pass, class_name, finite, finite_rows
 from steerclear.generators.resume import noised, scheduled, starting_at
 from steerclear.generators.start import beginning_with, begins_from_picture, repeated, takes_latents
 from steerclear.steering import Step, steer, unwrapped_call
@@ -29,33 +30,6 @@ OURS = frozenset(
         "latents", "callback", "callback_steps", "callback_on_step_end", "callback_on_step_end_tensor_inputs",
     )
 )  # fmt: skip
-
-
-class LeaveEarly(Exception):  # noqa: N818 - leaving is no error
-    """Raised inside a pass to abandon it: every image in it is already known to be flagged."""
-
-
-@dataclass
-class Pass:
-    """One run of the pipeline.
-
-    images: one per row, empty where the pass was left early; latents: final clean latents (B, …) as the
-    pipeline decodes them; start: the noise that it began with, at the scale that `latents=` expects, or, where the call
-    takes none, the noisy latent itself; denoised: the last prediction seen; steps: scheduler steps taken; nfe: denoiser
-    evaluations per image; magnitudes: of each step until the first without guidance, (B,), the root mean square of the
-    guided minus the unguided prediction, where the generator traces guidance; resumed: whether it began at a lower noise
-    level; finite: of each image, whether its latent and its pixels are numbers.
-    """
-
-    images: list[Image.Image] = field(default_factory=list)
-    latents: Tensor | None = None
-    start: Tensor | None = None
-    denoised: Tensor | None = None
-    steps: int = 0
-    nfe: float = 0.0
-    magnitudes: list[Tensor] = field(default_factory=list)
-    resumed: bool = False
-    finite: list[bool] = field(default_factory=list)
 
 
 class PipelineGenerator:
@@ -133,7 +107,7 @@ class PipelineGenerator:
         result.images = self._call(before, after, gradients > 0, kwargs, begin)
         if not result.images:
             result.latents = None
-        result.finite = _finite(result, self._decoded)
+        result.finite = finite(result, self._decoded)
         if result.start is not None:
             result.nfe = (self.evaluations - began) / len(result.start)
         return result
@@ -190,7 +164,7 @@ class PipelineGenerator:
 
         def pixels(module: Any, args: Any, output: Any) -> None:
             made = getattr(output, "sample", output)
-            self._decoded.extend(_finite_rows(made) if isinstance(made, Tensor) else [])
+            self._decoded.extend(finite_rows(made) if isinstance(made, Tensor) else [])
 
         def before(step: Step) -> Tensor | None:
             nonlocal begun
@@ -329,25 +303,6 @@ class PipelineGenerator:
     def _start_scale(self, kwargs: dict[str, Any]) -> float:
         """By what the pipeline multiplies the latent that it is given, which is nothing where it is given none."""
         return self._noise_scale() if takes_latents(self.pipe, kwargs) else 1.0
-
-
-def class_name(label: int) -> str:
-    """How a report speaks of a request without a prompt."""
-    return f"class {label}"
-
-
-def _finite_rows(values: Tensor) -> list[bool]:
-    return [bool(row.isfinite().all()) for row in values]
-
-
-def _finite(made: Pass, decoded: list[bool]) -> list[bool]:
-    """Of each image, whether its latent and pixels are numbers; where the decoder worked in pieces, a bad one spoils all."""
-    count = len(made.images)
-    latent = [True] * count if made.latents is None else _finite_rows(made.latents)
-    if len(latent) != count:
-        latent = [all(latent)] * count
-    pixel = decoded if len(decoded) == count else [all(decoded)] * count
-    return [a and b for a, b in zip(latent, pixel, strict=True)]
 
 
 def _leave(step: Step) -> Tensor | None:

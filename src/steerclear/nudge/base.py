@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steerclear.generators import Condition, Pass, PipelineGenerator
+from steerclear.generators.conditions import Condition
+from steerclear.generators.diffusers import PipelineGenerator
+from steerclear.generators.passes import Pass
 
 
 class Task(Protocol):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from steerclear.generators.code import CodeGenerator
-from steerclear.generators.diffusers import Pass
+from steerclear.generators.passes import Pass
 from steerclear.nudge.base import Candidate
 from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.nudge.objective import Objective, cosines, minimise

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.generators import Condition
-from steerclear.generators.conditions import matched, positive
+from steerclear.generators.conditions import Condition, matched, positive
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Objective, minimise

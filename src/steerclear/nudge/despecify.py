@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.generators import Condition, LeaveEarly
+from steerclear.generators.conditions import Condition
+from steerclear.generators.passes import LeaveEarly
 from steerclear.nudge.base import SteerTask
 from steerclear.nudge.objective import cosines
 from steerclear.steering import Step

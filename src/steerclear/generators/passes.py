@@ -1,0 +1,54 @@
+"""One run of a pipeline as everything after it sees it: pictures, latents, cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from PIL import Image
+from torch import Tensor
+
+
+class LeaveEarly(Exception):  # noqa: N818 - leaving is no error
+    """Raised inside a pass to abandon it: every image in it is already known to be flagged."""
+
+
+@dataclass
+class Pass:
+    """One run of the pipeline.
+
+    images: one per row, empty where the pass was left early; latents: final clean latents (B, …) as the
+    pipeline decodes them; start: the noise that it began with, at the scale that `latents=` expects, or, where the call
+    takes none, the noisy latent itself; denoised: the last prediction seen; steps: scheduler steps taken; nfe: denoiser
+    evaluations per image; magnitudes: of each step until the first without guidance, (B,), the root mean square of the
+    guided minus the unguided prediction, where the generator traces guidance; resumed: whether it began at a lower noise
+    level; finite: of each image, whether its latent and its pixels are numbers.
+    """
+
+    images: list[Image.Image] = field(default_factory=list)
+    latents: Tensor | None = None
+    start: Tensor | None = None
+    denoised: Tensor | None = None
+    steps: int = 0
+    nfe: float = 0.0
+    magnitudes: list[Tensor] = field(default_factory=list)
+    resumed: bool = False
+    finite: list[bool] = field(default_factory=list)
+
+
+def class_name(label: int) -> str:
+    """How a report speaks of a request without a prompt."""
+    return f"class {label}"
+
+
+def finite_rows(values: Tensor) -> list[bool]:
+    return [bool(row.isfinite().all()) for row in values]
+
+
+def finite(made: Pass, decoded: list[bool]) -> list[bool]:
+    """Of each image, whether its latent and pixels are numbers; where the decoder worked in pieces, a bad one spoils all."""
+    count = len(made.images)
+    latent = [True] * count if made.latents is None else finite_rows(made.latents)
+    if len(latent) != count:
+        latent = [all(latent)] * count
+    pixel = decoded if len(decoded) == count else [all(decoded)] * count
+    return [a and b for a, b in zip(latent, pixel, strict=True)]
