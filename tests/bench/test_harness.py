@@ -224,11 +224,18 @@ def test_the_quick_comparison_of_all_methods_runs_through(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_every_example_in_the_help_runs(
-    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shelf: Path,
+    suite: Suite,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     least = Plan(validation=0, memorized=1, template=0, ordinary=1, seeds=1, trials=1)
     for size in ("QUICK", "FULL"):
         monkeypatch.setattr(f"steerclear.bench.harness.{size}", least)
+    monkeypatch.setattr(
+        "steerclear.bench.suites.emoji", lambda *sizes: suite
+    )  # the tiny model in the embedded one's place
     monkeypatch.chdir(tmp_path)
     for here, there in (("sd14", "model"), ("memorized.csv", "prompts.csv"), ("originals", "references")):
         Path(here).symlink_to(shelf / there)
