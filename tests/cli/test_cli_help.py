@@ -24,12 +24,7 @@ def help_of(capsys, *words):
     return capsys.readouterr().out
 
 
-@pytest.fixture(
-    params=[
-        "tiny",
-        "embedded",
-    ]
-)
+@pytest.fixture(params=["tiny", pytest.param("embedded", marks=pytest.mark.slow)])
 def desk(request, shelf, tmp_path, monkeypatch):
     """A folder that holds what the examples name, with the embedded model or a tiny one in its place."""
     if request.param == "tiny":
