@@ -45,9 +45,7 @@ class PipelineGenerator:
         self.traced = traced
         self.evaluations = 0  # of the denoiser, per row of its batch, since this object was made
         self._outputs: list[Any] = []  # of the denoiser, since the last step
-        self._decoded: list[
-            bool
-        ] = []  # of each row that the autoencoder decoded in the last call, whether it is finite
+        self._decoded: list[bool] = []  # of each row that was decoded in the last call, whether it is finite
         self._schedule: dict[str, Tensor] = {}  # timesteps and sigmas of the last pass from pure noise
 
     @property

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steerclear.steering.instance import overridden
+
 
 def scheduled(scheduler: Any) -> dict[str, Tensor]:
     """What a scheduler keeps of its schedule."""
@@ -46,7 +48,6 @@ def starting_at(scheduler: Any, skip: int) -> Iterator[Callable[[], None]]:
 
     Its list of timesteps is cut; the scheduler gets the whole back, whose length multistep schedulers count by.
     """
-    own = {k: vars(scheduler).get(k) for k in ("set_timesteps", "set_begin_index") if hasattr(scheduler, k)}
     original_set = scheduler.set_timesteps
     original_begin = getattr(scheduler, "set_begin_index", lambda index: None)
     whole: Tensor | None = None
@@ -70,14 +71,11 @@ def starting_at(scheduler: Any, skip: int) -> Iterator[Callable[[], None]]:
 
     set_timesteps.__signature__ = inspect.signature(original_set)  # type: ignore[attr-defined]
     wrappers = {"set_timesteps": set_timesteps, "set_begin_index": set_begin_index}
-    vars(scheduler).update({name: wrappers[name] for name in own})
     try:
-        yield arrived
+        with overridden(
+            scheduler, **{name: one for name, one in wrappers.items() if hasattr(scheduler, name)}
+        ):
+            yield arrived
     finally:
-        for name, wrapper in own.items():
-            if wrapper is None:
-                del vars(scheduler)[name]
-            else:
-                vars(scheduler)[name] = wrapper
         if hasattr(scheduler, "_begin_index"):
             scheduler._begin_index = None

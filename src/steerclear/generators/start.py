@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steerclear.errors import UnsupportedError
 from steerclear.generators.accepted import parameters
+from steerclear.steering.instance import overridden
 
 
 def begins_from_picture(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
@@ -49,7 +50,6 @@ def beginning_with(pipe: Any, sample: Tensor) -> Iterator[None]:
             f"{type(pipe).__name__} takes no latents= for this call, and its {type(scheduler).__name__} shows none before "
             "the denoiser runs: it cannot begin from a given latent"
         )
-    own = {name: vars(scheduler).get(name) for name in ("scale_model_input", "step")}
     original_scale, original_step = scheduler.scale_model_input, scheduler.step
     shown = stepped = False
 
@@ -76,15 +76,8 @@ def beginning_with(pipe: Any, sample: Tensor) -> Iterator[None]:
         return original_step(*bound.args, **bound.kwargs)
 
     step.__signature__ = signature  # type: ignore[attr-defined]
-    vars(scheduler).update(scale_model_input=scale_model_input, step=step)
-    try:
+    with overridden(scheduler, scale_model_input=scale_model_input, step=step):
         yield
-    finally:
-        for name, wrapper in own.items():
-            if wrapper is None:
-                del vars(scheduler)[name]
-            else:
-                vars(scheduler)[name] = wrapper
 
 
 def _in_place_of(latent: Tensor, sample: Tensor) -> Tensor:

@@ -37,9 +37,7 @@ class GuidanceWindow:
             if both is None or bare is None:
                 raise UnsupportedError("what guidance added to this step's prediction cannot be told")
             past.append(float(magnitude(both)))
-            if self.delay is None and len(past) > 1 and past[-1] > past[-2]:
-                opened = True
-            opened = opened or step.index >= most
+            opened = (self.delay is None and past_minimum(past)) or step.index >= most
             return None if opened else step.affine.denoise(step.sample, bare[:, : step.sample.shape[1]])
 
         def until_opened(step: Step) -> Tensor | None:
@@ -49,3 +47,8 @@ class GuidanceWindow:
             task.condition(), task.start, task.kwargs, task.noise(seed), until_opened
         )
         return Candidate(made, f"guided from step {len(past)} of {steps} on")
+
+
+def past_minimum(curve: list[float]) -> bool:
+    """Whether the value before the last is a local minimum: lower than the one before it, and than the last."""
+    return len(curve) >= 3 and curve[-3] > curve[-2] < curve[-1]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, PipelineBusyError, UnsupportedError
 from .denoised import Affine, affine, rule_for
+from .instance import overridden
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,17 +84,9 @@ def steer(
             "another call; wait until it is done, or give each caller its own pipeline with its own scheduler"
         )
     try:
-        attributes = vars(scheduler)
-        had_own = "step" in attributes
-        original = scheduler.step
-        attributes["step"] = _SteeredStep(scheduler, original, on_denoised, after_step)
-        try:
+        # somebody else's wrapper is given back rather than lost
+        with overridden(scheduler, step=_SteeredStep(scheduler, scheduler.step, on_denoised, after_step)):
             yield
-        finally:
-            if had_own:  # somebody else's wrapper: give it back rather than lose it
-                attributes["step"] = original
-            else:
-                del attributes["step"]
     finally:
         lock.release()
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from steerclear.bench.baselines.base import Context, Made, Moment, Run
+from steerclear.nudge.guidance_window import past_minimum
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,3 @@ class JainOpposite:
         return run.made(
             run.denoise(lambda m: m.guided(self.opposite if m.timestep > self.transition else None))
         )
-
-
-def past_minimum(curve: list[float]) -> bool:
-    """Whether the value before the last is a local minimum: lower than the one before it, and than the last."""
-    return len(curve) >= 3 and curve[-3] > curve[-2] < curve[-1]
