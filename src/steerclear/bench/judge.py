@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steerclear.emoji import ASSETS, MODEL_FOLDER, PROTECTED_FOLDER
 from steerclear.emoji.concepts import CONCEPTS, MASCOTS, STYLES
+from steerclear.encoders.base import fit
 from steerclear.encoders.embedded import Clip
 from steerclear.filters.base import to_tensor
 from steerclear.filters.pixel import pixel_l2
@@ -36,13 +37,16 @@ class Verdict:
 
 
 class Judge:
-    """The embedded CLIP with a gallery of the protected and the ordinary pictures."""
+    """The embedded CLIP with a gallery of the protected and the ordinary pictures.
 
-    def __init__(self) -> None:
+    protected: (N, 3, H, W) in [0, 1], by default the embedded ones; others have no known concepts, and are squeezed to the
+    CLIP's size.
+    """
+
+    def __init__(self, protected: Tensor | None = None) -> None:
         self.clip = Clip.load(MODEL_FOLDER)
-        self.names, protected = protected_pictures()
-        self.protected = protected
-        gallery = torch.cat([protected, ordinary_pictures()])
+        self.protected = fit(protected_pictures()[1] if protected is None else protected, self.clip.size)
+        gallery = torch.cat([self.protected, ordinary_pictures()])
         with torch.no_grad():
             self.gallery = self.clip(gallery)
             texts = [f"a {name}, {style} style" for name in CONCEPTS.values() for style in STYLES]
@@ -51,13 +55,13 @@ class Judge:
     @torch.no_grad()
     def __call__(self, picture: Image.Image, prompt: str, file: str | None) -> Verdict:
         """file: the protected picture that the prompt was planted with, if any; its concept is the one asked for."""
-        pixels = to_tensor([picture])
+        pixels = fit(to_tensor([picture]), self.clip.size)
         embedding = self.clip(pixels)
         nearest = int((embedding @ self.gallery.T).argmax())
         alignment = float(embedding @ self.clip.texts([prompt]).T)
         distance = float(pixel_l2(pixels, self.protected).min())
         return Verdict(
-            distance, nearest < len(self.names), alignment, *self._concept(embedding, concept_of(file))
+            distance, nearest < len(self.protected), alignment, *self._concept(embedding, concept_of(file))
         )
 
     def _concept(self, embedding: Tensor, concept: str | None) -> tuple[float | None, int | None]:

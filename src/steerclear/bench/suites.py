@@ -16,7 +16,7 @@ from torch import Tensor
 from steerclear.bench import prompt_files
 from steerclear.bench.baselines import Context, References
 from steerclear.bench.judge import Judge, Verdict, ordinary_pictures
-from steerclear.emoji import ASSETS, MODEL_FOLDER, read_prompts
+from steerclear.emoji import ASSETS, read_prompts
 from steerclear.encoders import Encoder
 from steerclear.encoders.base import fit
 from steerclear.encoders.embedded import Clip, CopyDescriptor
@@ -119,10 +119,9 @@ def folder(
         guard.pipe, steps, guidance, guard, known, ", ".join(known.captions), tuple(r.prompt for r in harmless[:CALIBRATION]),
     )  # fmt: skip
     requests = [r for group in (test, kinds["template"], harmless) for r in some(group, most, seed)]
-    clip = Clip.load(MODEL_FOLDER)
-    protected = torch.cat([fit(p[None], clip.size) for p in library.pictures().values()])
+    judge = Judge(torch.stack(list(library.pictures().values())))
     return Suite(
-        "folder", context, tuple(tuning), tuple(requests), nearest_by(clip, protected), clip, protected, ordinary_pictures()
+        "folder", context, tuple(tuning), tuple(requests), judge, judge.clip, judge.protected, ordinary_pictures()
     )  # fmt: skip
 
 
@@ -140,22 +139,6 @@ def references(guard: Guard, caption: Callable[[str], str], preferred: Tensor | 
         ordinary = guard.protected.encode([to_image(p) for p in preferred], latents[:1])
     captions = tuple(caption(item) for item in ids)
     return References(ids, captions, latents, encoder, embeddings, descriptor.threshold, ordinary)
-
-
-def nearest_by(clip: Clip, protected: Tensor) -> Callable[[Image.Image, str, str | None], Verdict]:
-    """A judge without named concepts. protected: (N, 3, S, S) at the CLIP's size."""
-    with torch.no_grad():
-        gallery = clip(torch.cat([protected, ordinary_pictures()]))
-
-    @torch.no_grad()
-    def verdict(picture: Image.Image, prompt: str, file: str | None) -> Verdict:
-        pixels = fit(to_tensor([picture]), clip.size)
-        embedding = clip(pixels)
-        same = int((embedding @ gallery.T).argmax()) < len(protected)
-        alignment = float(embedding @ clip.texts([prompt]).T)
-        return Verdict(float(pixel_l2(pixels, protected).min()), same, alignment, None, None)
-
-    return verdict
 
 
 def measured(suite: Suite, image: Image.Image, request: Request) -> dict[str, Any]:
