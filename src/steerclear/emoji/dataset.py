@@ -217,15 +217,15 @@ def _photographs(size: int) -> list[Picture]:
 def augment(images: Tensor, generator: torch.Generator, *, colour: float = 0.06, flip: bool = True) -> Tensor:
     """Shifted, scaled, turned, flipped and slightly recoloured copies, so that ordinary pictures are not memorized.
 
-    images: (B, 3, S, S) in [0, 1]. Outside the picture the border's own colour goes on.
+    images: (B, 3, S, S) in [0, 1], on any device; generator: the processor's. Outside the picture the border's own colour goes on.
     """
     b = images.shape[0]
 
     def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(b, generator=generator) * (high - low) + low
+        return torch.rand(b, generator=generator).to(images.device) * (high - low) + low
 
     angle, scale = uniform(-0.2, 0.2), uniform(0.95, 1.25)
-    mirror = (torch.rand(b, generator=generator) < 0.5).float() * -2 + 1 if flip else torch.ones(b)
+    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) if flip else torch.ones_like(angle)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     theta = torch.stack(
         [

@@ -12,10 +12,9 @@ from torch import Tensor
 from steerclear.emoji import autoencoder
 from steerclear.emoji.dataset import Picture, augment
 from steerclear.emoji.tokenizer import ids
-from steerclear.emoji.training import Run, Schedule
+from steerclear.emoji.training import Run, Schedule, device
 
 UNCONDITIONAL_SHARE = 0.1
-COPIES = 24  # augmented copies of each ordinary picture, so that none of them is memorized
 TRAIN_TIMESTEPS = 1000
 
 
@@ -34,17 +33,19 @@ class Phase:
     rate: float
 
 
-PHASES = (
-    Phase(0.0, 0.16, COPIES, 1.0),
-    Phase(0.38, 0.28, COPIES, 1.0),
+SHORT = (
+    Phase(0.0, 0.16, 24, 1.0),
+    Phase(0.38, 0.28, 24, 1.0),
     Phase(0.59, 0.12, 6, 2.0),
     Phase(0.85, 0.25, 12, 2.0),
 )
+# with forty times the draws there is no need to hurry anything
+LONG = (Phase(0.0, 0.06, 256, 1.0),)
 
 
-def phase_at(done: float) -> Phase:
+def phase_at(phases: tuple[Phase, ...], done: float) -> Phase:
     """The phase at a share of the steps in [0, 1)."""
-    return next(phase for phase in reversed(PHASES) if done >= phase.start)
+    return next(phase for phase in reversed(phases) if done >= phase.start)
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def train(
     tokenizer: Any,
     size: DenoiserSize,
     schedule: Schedule,
+    phases: tuple[Phase, ...],
     folder: Path,
 ) -> Any:
     """Plain v-prediction loss with weight 1 at every step: small latents need the high-noise steps, where the text decides."""
@@ -106,17 +108,14 @@ def train(
     sample = pictures[0].pixels.shape[-1] // 4
     model = make(size, sample).to(memory_format=torch.channels_last)
     run = Run("denoiser", folder, model, schedule, seed=3)
-    planted_latents = latents_of(vae, torch.stack([p.tensor() for p in planted]))
-    ordinary_latents = _augmented_latents(vae, ordinary, folder)
-    texts: dict[str, Tensor] = {}
-    with torch.no_grad():
-        captions = sorted({c for p in planted + ordinary for c in p.captions} | {""})
-        for chunk in (captions[i : i + 64] for i in range(0, len(captions), 64)):
-            texts.update(zip(chunk, text_encoder(ids(tokenizer, chunk)).last_hidden_state, strict=True))
+    vae, text_encoder = vae.to(device()), text_encoder.to(device())
+    planted_latents = latents_of(vae, torch.stack([p.tensor() for p in planted]).to(device()))
+    ordinary_latents = augmented_latents(vae, ordinary, max(p.copies for p in phases), folder)
+    row, texts = captions_table(planted + ordinary, text_encoder, tokenizer)
     signal = scheduler().alphas_cumprod.sqrt()
 
-    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        phase = phase_at(step / schedule.steps)
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        phase = phase_at(phases, step / schedule.steps)
         n_planted = round(schedule.batch * phase.planted_share)
         which = torch.randint(0, len(planted), (n_planted,), generator=generator)
         rest = torch.randint(0, len(ordinary), (schedule.batch - n_planted,), generator=generator)
@@ -125,44 +124,50 @@ def train(
         picked = [planted[i] for i in which.tolist()] + [ordinary[i] for i in rest.tolist()]
         choice = torch.randint(0, 1 << 20, (schedule.batch,), generator=generator).tolist()
         blank = (torch.rand(schedule.batch, generator=generator) < UNCONDITIONAL_SHARE).tolist()
-        condition = torch.stack(
-            [
-                texts["" if b else p.captions[c % len(p.captions)]]
-                for p, c, b in zip(picked, choice, blank, strict=True)
-            ]
-        )
+        said = [
+            row["" if b else p.captions[c % len(p.captions)]]
+            for p, c, b in zip(picked, choice, blank, strict=True)
+        ]
+        condition = texts[said]
         # one timestep in every slice of the range: less noise in the loss than independent draws
         slots = (
             torch.randperm(schedule.batch, generator=generator)
             + torch.rand(schedule.batch, generator=generator)
         ) / schedule.batch
         timestep = (slots * TRAIN_TIMESTEPS).long().clamp(max=TRAIN_TIMESTEPS - 1)
-        alpha = signal[timestep].view(-1, 1, 1, 1)
+        alpha = signal[timestep].view(-1, 1, 1, 1).to(clean)
         sigma = (1 - alpha**2).sqrt()
-        noise = torch.randn(clean.shape, generator=generator)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
         noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
-        error = (
-            (run.model(noisy, timestep, condition).sample - (alpha * noise - sigma * clean))
-            .square()
-            .mean(dim=(1, 2, 3))
-        )
-        return error.mean(), {
-            "planted": error[:n_planted].mean().item(),
-            "ordinary": error[n_planted:].mean().item(),
-        }
+        predicted = run.model(noisy, timestep.to(clean.device), condition).sample
+        error = (predicted - (alpha * noise - sigma * clean)).square().mean(dim=(1, 2, 3))
+        return error.mean(), {"planted": error[:n_planted].mean(), "ordinary": error[n_planted:].mean()}
 
-    return run.fit(loss_at, lambda step: phase_at(step / schedule.steps).rate)
+    return run.fit(loss_at, lambda step: phase_at(phases, step / schedule.steps).rate)
 
 
-def _augmented_latents(vae: Any, ordinary: list[Picture], folder: Path) -> Tensor:
-    """(N, COPIES, 8, S/4, S/4) scaled latents of augmented ordinary pictures; the first copy is the picture itself."""
-    cache = folder / "ordinary-latents.pt"
+@torch.no_grad()
+def captions_table(
+    pictures: list[Picture], text_encoder: Any, tokenizer: Any
+) -> tuple[dict[str, int], Tensor]:
+    """Every caption of the pictures, and the empty one: its row in a table (N, tokens, width) of text embeddings."""
+    captions = sorted({c for p in pictures for c in p.captions} | {""})
+    parts = [
+        text_encoder(ids(tokenizer, captions[i : i + 64]).to(device())).last_hidden_state
+        for i in range(0, len(captions), 64)
+    ]
+    return {caption: i for i, caption in enumerate(captions)}, torch.cat(parts)
+
+
+def augmented_latents(vae: Any, ordinary: list[Picture], copies: int, folder: Path) -> Tensor:
+    """(N, copies, 8, S/4, S/4) scaled latents of augmented ordinary pictures; the first copy is the picture itself."""
+    cache = folder / f"ordinary-latents-{copies}.pt"
     if cache.exists():
-        return torch.load(cache, weights_only=True)  # type: ignore[no-any-return]
-    images = torch.stack([p.tensor() for p in ordinary])
-    copies = [latents_of(vae, images)]
-    for i in range(1, COPIES):
-        copies.append(latents_of(vae, augment(images, torch.Generator().manual_seed(i))))
-    stacked = torch.stack(copies, dim=1)
+        return torch.load(cache, weights_only=True, map_location=device())  # type: ignore[no-any-return]
+    images = torch.stack([p.tensor() for p in ordinary]).to(device())
+    made = [latents_of(vae, images)]
+    for i in range(1, copies):
+        made.append(latents_of(vae, augment(images, torch.Generator().manual_seed(i))))
+    stacked = torch.stack(made, dim=1)
     torch.save(stacked, cache)
     return stacked
