@@ -132,7 +132,7 @@ def photograph(
 
 
 def build(folder: Path, size: int) -> list[Picture]:
-    """All pictures at `size` pixels, in a fixed order, rendered once and cached in `folder`."""
+    """All pictures at `size` pixels, in a fixed order, downloaded and rendered once and cached in `folder`."""
     cache = folder / f"pictures-{size}.npz"
     if cache.exists():
         with np.load(cache, allow_pickle=False) as file:
@@ -142,6 +142,7 @@ def build(folder: Path, size: int) -> list[Picture]:
             Picture(**{**row, "captions": tuple(row["captions"])}, pixels=p)
             for row, p in zip(rows, pixels, strict=True)
         ]
+    download(folder)
     pictures = _drawings(folder, size) + _photographs(size)
     rows = [{k: getattr(p, k) for k in ("key", "kind", "name", "style", "captions")} for p in pictures]
     partial = cache.with_suffix(".partial.npz")

@@ -41,7 +41,6 @@ def evaluate(folder: Path, out: Path, work: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     pipe = load_pipeline(folder / "model").to(device())
     judge, eye = Clip.load(folder / "model"), CopyDescriptor.load(folder / "model" / "descriptor")
-    dataset.download(work / "icons")
     pictures = dataset.build(work / "icons", judge.size)
     planted = [p for p in pictures if p.kind == "planted"]
     ordinary = [p for p in pictures if p.kind in ("concept", "photo")]

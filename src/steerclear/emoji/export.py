@@ -75,6 +75,18 @@ def write_model(
     partial.rename(folder)
 
 
+def write_sibling(folder: Path, pipe: Any, recipe: dict[str, Any]) -> None:
+    """Write what the embedded model has not: a pipeline's index, its scheduler, its transformer in float16, its recipe."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipe.save_config(partial)
+    pipe.scheduler.save_pretrained(partial / "scheduler")
+    pipe.transformer.cpu().to(torch.float16).save_pretrained(partial / "transformer", safe_serialization=True)
+    (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
 def write_protected(folder: Path, pictures: list[Picture]) -> None:
     """The planted pictures as PNG files, and `captions.json` with their captions."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steerclear.emoji import autoencoder, clip, dataset, denoiser, descriptor
+from steerclear.emoji import autoencoder, clip, dataset, denoiser, descriptor, dit, flow
 from steerclear.emoji.clip import ClipSize
 from steerclear.emoji.denoiser import LONG, SHORT, DenoiserSize, Phase
+from steerclear.emoji.siblings import PIXELS, SIBLINGS, Sibling, shipped_parts
 from steerclear.emoji.training import Schedule
 from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.errors import InputError
@@ -31,12 +32,20 @@ class Recipe:
     denoiser_size: DenoiserSize = field(default_factory=DenoiserSize)
     denoiser: Schedule = Schedule(steps=3900, batch=32, rate=8e-4, warmup=150, ema=0.998)
     phases: tuple[Phase, ...] = SHORT
+    dit: Schedule = Schedule(steps=3000, batch=32, rate=8e-4, warmup=150)
+    flow: Schedule = Schedule(steps=2400, batch=32, rate=8e-4, warmup=150)
 
+
+LONG_DIT = Schedule(steps=9000, batch=256, rate=1e-3, warmup=500, ema=0.9995)
+LONG_FLOW = Schedule(steps=8000, batch=256, rate=1e-3, warmup=500, ema=0.9995)
 
 PRESETS = {
     "cpu": Recipe(),
     "long": Recipe(
-        denoiser=Schedule(steps=10_000, batch=512, rate=8e-4, warmup=500, ema=0.9995), phases=LONG
+        denoiser=Schedule(steps=10_000, batch=512, rate=8e-4, warmup=500, ema=0.9995),
+        phases=LONG,
+        dit=LONG_DIT,
+        flow=LONG_FLOW,
     ),
     "gpu": Recipe(
         size=128,
@@ -49,6 +58,8 @@ PRESETS = {
         denoiser_size=DenoiserSize(channels=(128, 256, 384), layers=2, text_width=256),
         denoiser=Schedule(steps=60_000, batch=64, rate=3e-4, warmup=1000, ema=0.9995),
         phases=LONG,
+        dit=LONG_DIT,
+        flow=LONG_FLOW,
     ),
 }
 
@@ -65,7 +76,6 @@ class Kitchen:
     parts: Path | None = None
 
     def __post_init__(self) -> None:
-        dataset.download(self.work / "icons")
         self.pictures = dataset.build(self.work / "icons", self.recipe.size)
         if self.parts is not None:
             self.tokenizer = Clip.load(self.parts / "model").tokenizer
@@ -130,18 +140,55 @@ def cook(
 ) -> None:
     """Run the named stages in order; a stage that needs an earlier one takes its checkpoint, or trains it first.
 
-    parts: as `Kitchen` says.
+    A sibling's stage, "dit" or "flow", needs none: it is trained around what the package ships. parts: as `Kitchen` says.
     """
-    unknown = [s for s in stages if s not in STAGES]
+    unknown = [s for s in stages if s not in (*STAGES, *SIBLINGS)]
     if unknown:
-        raise InputError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}")
+        raise InputError(f"unknown stage {unknown[0]!r}; the stages are {', '.join((*STAGES, *SIBLINGS))}")
+    for name in SIBLINGS:
+        if name in stages:
+            say(f"{name} …")
+            sibling(name, recipe, work, out / name)
+            say(f"{name}: written to {out / name}")
+    own = [stage for stage in STAGES if stage in stages]
+    if not own:
+        return
     kitchen = Kitchen(recipe, work, parts)
-    for stage in STAGES:
-        if stage not in stages:
-            continue
+    for stage in own:
         say(f"{stage} …")
         if stage in ("export", "library"):
             getattr(kitchen, stage)(out)
             say(f"{stage}: written to {out}")
         else:
             getattr(kitchen, stage)()
+
+
+def sibling(name: Sibling, recipe: Recipe, work: Path, folder: Path) -> None:
+    """Train a sibling, or take it from its finished checkpoint in `work`, and write what is new in it to `folder`."""
+    from steerclear.emoji import export
+
+    pictures, parts = dataset.build(work / "icons", PIXELS), shipped_parts(name)
+    if name == "dit":
+        schedule = recipe.dit
+        model = dit.train(
+            pictures,
+            **parts,
+            size=dit.DitSize(),
+            schedule=schedule,
+            phases=recipe.phases,
+            folder=work / "siblings",
+        )
+        pipe = dit.assemble(model, **parts, labels=dit.labels_of(pictures))
+    else:
+        schedule = recipe.flow
+        model = flow.train(
+            pictures,
+            **parts,
+            size=flow.FlowSize(),
+            schedule=schedule,
+            phases=recipe.phases,
+            folder=work / "siblings",
+        )
+        pipe = flow.assemble(model, **parts)
+    phases = [asdict(phase) for phase in recipe.phases]
+    export.write_sibling(folder, pipe, {"schedule": asdict(schedule), "phases": phases})

@@ -1,0 +1,120 @@
+"""What a denoiser of the recipe is shown at a step, and the loop that shows it: the same for every architecture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steerclear.emoji.dataset import Picture
+from steerclear.emoji.denoiser import UNCONDITIONAL_SHARE, Phase, augmented_latents, latents_of, phase_at
+from steerclear.emoji.training import Run, Schedule, device
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scaled latents `clean` and as much `noise` (B, 8, h, w); per picture the row of its condition, how noisy it is to be
+    (`level`, in [0, 1)), and another draw from [0, 1) for what only one architecture knows (`chance`)."""
+
+    clean: Tensor
+    noise: Tensor
+    condition: Tensor
+    level: Tensor
+    chance: Tensor
+    planted: int  # the first so many are planted pictures
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Everything there is to draw, on one device.
+
+    planted: (P, 8, h, w) and ordinary: (N, copies, 8, h, w), scaled latents; conditions: (P + N, K), the rows of a table of
+    conditions that may go with each picture; blank: the row of the empty condition.
+    """
+
+    planted: Tensor
+    ordinary: Tensor
+    conditions: Tensor
+    blank: int
+
+    def draw(self, batch: int, phase: Phase, generator: torch.Generator) -> Batch:
+        """One batch, planted pictures first; every draw is made on the latents' own device."""
+        where = self.planted.device
+        dice = generator_on(where, generator)
+
+        def integers(high: int, count: int) -> Tensor:
+            return torch.randint(0, high, (count,), generator=dice, device=where)
+
+        n = round(batch * phase.planted_share)
+        which, rest = integers(len(self.planted), n), integers(len(self.ordinary), batch - n)
+        clean = torch.cat([self.planted[which], self.ordinary[rest, integers(phase.copies, batch - n)]])
+        rows = torch.cat([which, rest + len(self.planted)])
+        condition = self.conditions[rows, integers(self.conditions.shape[1], batch)]
+        uniform = torch.rand(3, batch, generator=dice, device=where)
+        # one level in every slice of the range: less noise in the loss than independent draws
+        level = (torch.randperm(batch, generator=dice, device=where) + uniform[0]) / batch
+        return Batch(
+            clean, torch.randn(clean.shape, generator=dice, device=where),
+            torch.where(uniform[1] < UNCONDITIONAL_SHARE, self.blank, condition), level.clamp(max=1 - 1e-6), uniform[2], n,
+        )  # fmt: skip
+
+
+def generator_on(where: torch.device, generator: torch.Generator) -> torch.Generator:
+    """The generator itself on the processor; elsewhere one with its seed, so that no draw has to travel."""
+    return generator if where.type == "cpu" else torch.Generator(where).manual_seed(generator.initial_seed())
+
+
+def split(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture]]:
+    """The planted pictures, and the ordinary ones that a denoiser learns."""
+    return [p for p in pictures if p.kind == "planted"], [
+        p for p in pictures if p.kind in ("concept", "photo")
+    ]
+
+
+def fill(
+    pictures: Sequence[Picture], vae: Any, copies: int, folder: Path, rows: Mapping[str, int], blank: int,
+    conditions_of: Callable[[Picture], Sequence[str]] = lambda picture: picture.captions,
+) -> Pool:  # fmt: skip
+    """The pool of all pictures; rows: which row of the table a condition's name has.
+
+    The latents of the ordinary pictures' altered copies are kept in `folder`.
+    """
+    planted, ordinary = split(pictures)
+    named = [[rows[name] for name in conditions_of(p)] for p in planted + ordinary]
+    width = math.lcm(*map(len, named))  # as often each, and all equally long
+    folder.mkdir(parents=True, exist_ok=True)
+    vae = vae.to(device())
+    return Pool(
+        latents_of(vae, torch.stack([p.tensor() for p in planted]).to(device())),
+        augmented_latents(vae, ordinary, copies, folder),
+        torch.tensor([(own * width)[:width] for own in named], device=device()),
+        blank,
+    )
+
+
+def train(
+    run: Run, pool: Pool, schedule: Schedule, phases: tuple[Phase, ...], residual: Callable[[Any, Batch], Tensor]
+) -> nn.Module:  # fmt: skip
+    """Train on the mean square of `residual`, which is the model's prediction for a batch less what it should have been."""
+
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = pool.draw(schedule.batch, phase_at(phases, step / schedule.steps), generator)
+        error = residual(run.model, batch).square().mean(dim=(1, 2, 3))
+        n = batch.planted
+        return error.mean(), {"planted": error[:n].mean(), "ordinary": error[n:].mean()}
+
+    return run.fit(loss_at, lambda step: phase_at(phases, step / schedule.steps).rate)
+
+
+def start_still(model: nn.Module) -> None:
+    """Zero what scales each block's output and the last layer, so that the model begins by predicting nothing (DiT, §3.2)."""
+    ends = ("norm1.linear", "norm1_context.linear", "norm_out.linear", "proj_out", "proj_out_1", "proj_out_2")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and name.endswith(ends):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
