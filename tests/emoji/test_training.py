@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from steerclear.emoji.denoiser import SHORT, phase_at
+from steerclear.emoji.draws import SHORT, phase_at
 from steerclear.emoji.training import Run, Schedule
 
 SCHEDULE = Schedule(steps=12, batch=4, rate=0.05, warmup=2, ema=0.5)

@@ -58,7 +58,7 @@ def train_emoji(
     \b
     steerclear train-emoji --work runs/emoji --out runs/emoji/finished
     steerclear train-emoji --stage export --evaluate
-    steerclear train-emoji --stage dit --stage flow --preset long --evaluate
+    steerclear train-emoji --stage dit --stage flow --preset long
     """
     with one_line_errors("stopped; the same command goes on from the last checkpoint"):
         check_folder(work, "--work")

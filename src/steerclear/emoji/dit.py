@@ -12,9 +12,9 @@ from torch import Tensor
 
 from steerclear.emoji import draws
 from steerclear.emoji.dataset import Picture
-from steerclear.emoji.denoiser import TRAIN_TIMESTEPS, Phase, scheduler
-from steerclear.emoji.draws import Batch
-from steerclear.emoji.training import Run, Schedule, device
+from steerclear.emoji.denoiser import diffused, scheduler, signal_levels
+from steerclear.emoji.draws import Batch, Phase
+from steerclear.emoji.training import Run, Schedule
 
 NULL_CLASS = 1000  # what DiTPipeline guides away from, whatever the model
 
@@ -65,18 +65,14 @@ def train(
     labels = labels_of(pictures)
     rows = {label: number for number, label in labels.items()}
     pool = draws.fill(
-        pictures, vae, max(p.copies for p in phases), folder, rows, NULL_CLASS, lambda p: [label_of(p.captions[0])]
-    )  # fmt: skip
+        pictures, vae, phases, folder, rows, NULL_CLASS, lambda picture: [label_of(picture.captions[0])]
+    )
     run = Run("dit", folder, make(size, pool.planted.shape[-1]), schedule, seed=4)
-    signal = scheduler().alphas_cumprod.sqrt().to(device())
+    signal = signal_levels()
 
     def residual(model: Any, batch: Batch) -> Tensor:
-        timestep = (batch.level * TRAIN_TIMESTEPS).long()
-        alpha = signal[timestep].view(-1, 1, 1, 1)
-        sigma = (1 - alpha**2).sqrt()
-        noisy = alpha * batch.clean + sigma * batch.noise
+        noisy, timestep, velocity = diffused(batch, signal)
         predicted: Tensor = model(noisy, timestep=timestep, class_labels=batch.condition).sample
-        velocity: Tensor = alpha * batch.noise - sigma * batch.clean
         return predicted - velocity
 
     return draws.train(run, pool, schedule, phases, residual)

@@ -11,9 +11,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steerclear.emoji.dataset import Picture
-from steerclear.emoji.denoiser import UNCONDITIONAL_SHARE, Phase, augmented_latents, latents_of, phase_at
+from steerclear.emoji import autoencoder
+from steerclear.emoji.dataset import Picture, augment
 from steerclear.emoji.training import Run, Schedule, device
+
+UNCONDITIONAL_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Phase:
+    """From which share of the steps on: the planted share of a batch, how many copies of each ordinary picture are
+    drawn from, and the learning rate relative to the schedule's.
+
+    Shapes settle first on many copies; then the planted pictures are memorized; then few copies make the ordinary
+    pictures crisp; at last both are polished.
+    """
+
+    start: float
+    planted_share: float
+    copies: int
+    rate: float
+
+
+SHORT = (
+    Phase(0.0, 0.16, 24, 1.0),
+    Phase(0.38, 0.28, 24, 1.0),
+    Phase(0.59, 0.12, 6, 2.0),
+    Phase(0.85, 0.25, 12, 2.0),
+)
+# with forty times the draws there is no need to hurry anything
+LONG = (Phase(0.0, 0.06, 256, 1.0),)
+
+
+def phase_at(phases: tuple[Phase, ...], done: float) -> Phase:
+    """The phase at a share of the steps in [0, 1)."""
+    return next(phase for phase in reversed(phases) if done >= phase.start)
 
 
 @dataclass(frozen=True)
@@ -76,25 +108,52 @@ def split(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture]]:
     ]
 
 
+def captions_of(pictures: Sequence[Picture]) -> list[str]:
+    """All that a denoiser may be asked for in training, the empty caption included."""
+    planted, ordinary = split(pictures)
+    return sorted({caption for p in planted + ordinary for caption in p.captions} | {""})
+
+
 def fill(
-    pictures: Sequence[Picture], vae: Any, copies: int, folder: Path, rows: Mapping[str, int], blank: int,
+    pictures: Sequence[Picture], vae: Any, phases: tuple[Phase, ...], folder: Path, rows: Mapping[str, int], blank: int,
     conditions_of: Callable[[Picture], Sequence[str]] = lambda picture: picture.captions,
 ) -> Pool:  # fmt: skip
-    """The pool of all pictures; rows: which row of the table a condition's name has.
+    """The pool of all pictures, with as many altered copies as the phases want, whose latents are kept in `folder`.
 
-    The latents of the ordinary pictures' altered copies are kept in `folder`.
+    rows: which row of the table a condition has, by what `conditions_of` calls it; blank: the row of the empty one.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     planted, ordinary = split(pictures)
     named = [[rows[name] for name in conditions_of(p)] for p in planted + ordinary]
-    width = math.lcm(*map(len, named))  # as often each, and all equally long
-    folder.mkdir(parents=True, exist_ok=True)
+    width = math.lcm(*map(len, named))  # so that each of a picture's conditions is as likely as the others
     vae = vae.to(device())
     return Pool(
         latents_of(vae, torch.stack([p.tensor() for p in planted]).to(device())),
-        augmented_latents(vae, ordinary, copies, folder),
+        augmented_latents(vae, ordinary, max(phase.copies for phase in phases), folder),
         torch.tensor([(own * width)[:width] for own in named], device=device()),
         blank,
     )
+
+
+@torch.no_grad()
+def latents_of(vae: Any, images: Tensor) -> Tensor:
+    """Scaled latents, as the denoiser sees them."""
+    scale = float(vae.config.scaling_factor)
+    return autoencoder.encode(vae, images) * scale
+
+
+def augmented_latents(vae: Any, ordinary: list[Picture], copies: int, folder: Path) -> Tensor:
+    """(N, copies, 8, S/4, S/4) scaled latents of augmented ordinary pictures; the first copy is the picture itself."""
+    cache = folder / f"ordinary-latents-{copies}.pt"
+    if cache.exists():
+        return torch.load(cache, weights_only=True, map_location=device())  # type: ignore[no-any-return]
+    images = torch.stack([p.tensor() for p in ordinary]).to(device())
+    made = [latents_of(vae, images)]
+    for i in range(1, copies):
+        made.append(latents_of(vae, augment(images, torch.Generator().manual_seed(i))))
+    stacked = torch.stack(made, dim=1)
+    torch.save(stacked, cache)
+    return stacked
 
 
 def train(

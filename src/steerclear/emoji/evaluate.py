@@ -17,7 +17,7 @@ from torch import Tensor
 from steerclear.emoji import autoencoder, card, clip, dataset
 from steerclear.emoji.concepts import CONCEPTS, MASCOTS, PLANTED_PHOTOS
 from steerclear.emoji.dataset import Picture, augment
-from steerclear.emoji.denoiser import UNCONDITIONAL_SHARE
+from steerclear.emoji.draws import UNCONDITIONAL_SHARE
 from steerclear.emoji.training import device
 from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.filters.base import to_tensor

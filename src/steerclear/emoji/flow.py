@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from steerclear.emoji import draws
 from steerclear.emoji.dataset import Picture
-from steerclear.emoji.denoiser import TRAIN_TIMESTEPS, Phase
-from steerclear.emoji.draws import Batch
+from steerclear.emoji.denoiser import TRAIN_TIMESTEPS
+from steerclear.emoji.draws import Batch, Phase
 from steerclear.emoji.tokenizer import ids
 from steerclear.emoji.training import Run, Schedule, device
 
@@ -86,7 +86,7 @@ def captions_table(
 ) -> tuple[dict[str, int], Tensor, Tensor]:
     """Every caption and the empty one: its row, what the transformer attends to (N, tokens, 2 × width), with one zero token
     at the end, and its pooled embeddings (N, 2 × projection), both as StableDiffusion3Pipeline lays them out."""
-    captions = sorted({c for p in pictures for c in p.captions} | {""})
+    captions = draws.captions_of(pictures)
     sequences, pooled = [], []
     for start in range(0, len(captions), 64):
         tokens = ids(tokenizer, captions[start : start + 64]).to(device())
@@ -103,9 +103,8 @@ def train(
     """The velocity from picture to noise, with weight 1 at every shifted level; how many absent tokens there are is drawn
     too, so that the pipeline's `max_sequence_length` may be anything."""
     torch.manual_seed(5)
-    planted, ordinary = draws.split(pictures)
-    rows, sequences, pooled = captions_table(planted + ordinary, text_encoder.to(device()), tokenizer)
-    pool = draws.fill(pictures, vae, max(p.copies for p in phases), folder, rows, rows[""])
+    rows, sequences, pooled = captions_table(pictures, text_encoder.to(device()), tokenizer)
+    pool = draws.fill(pictures, vae, phases, folder, rows, rows[""])
     model = make(size, pool.planted.shape[-1], sequences.shape[-1] // 2, pooled.shape[-1] // 2)
     run = Run("flow", folder, model, schedule, seed=5)
     model.set_attn_processor(OneForMany())

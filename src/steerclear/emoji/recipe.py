@@ -9,7 +9,10 @@ from typing import Any
 
 from steerclear.emoji import autoencoder, clip, dataset, denoiser, descriptor, dit, flow
 from steerclear.emoji.clip import ClipSize
-from steerclear.emoji.denoiser import LONG, SHORT, DenoiserSize, Phase
+from steerclear.emoji.denoiser import DenoiserSize
+from steerclear.emoji.dit import DitSize
+from steerclear.emoji.draws import LONG, SHORT, Phase
+from steerclear.emoji.flow import FlowSize
 from steerclear.emoji.siblings import PIXELS, SIBLINGS, Sibling, shipped_parts
 from steerclear.emoji.training import Schedule
 from steerclear.encoders.embedded import Clip, CopyDescriptor
@@ -32,7 +35,9 @@ class Recipe:
     denoiser_size: DenoiserSize = field(default_factory=DenoiserSize)
     denoiser: Schedule = Schedule(steps=3900, batch=32, rate=8e-4, warmup=150, ema=0.998)
     phases: tuple[Phase, ...] = SHORT
+    dit_size: DitSize = field(default_factory=DitSize)
     dit: Schedule = Schedule(steps=3000, batch=32, rate=8e-4, warmup=150)
+    flow_size: FlowSize = field(default_factory=FlowSize)
     flow: Schedule = Schedule(steps=2400, batch=32, rate=8e-4, warmup=150)
 
 
@@ -173,7 +178,7 @@ def sibling(name: Sibling, recipe: Recipe, work: Path, folder: Path) -> None:
         model = dit.train(
             pictures,
             **parts,
-            size=dit.DitSize(),
+            size=recipe.dit_size,
             schedule=schedule,
             phases=recipe.phases,
             folder=work / "siblings",
@@ -184,7 +189,7 @@ def sibling(name: Sibling, recipe: Recipe, work: Path, folder: Path) -> None:
         model = flow.train(
             pictures,
             **parts,
-            size=flow.FlowSize(),
+            size=recipe.flow_size,
             schedule=schedule,
             phases=recipe.phases,
             folder=work / "siblings",

@@ -25,7 +25,6 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-
 REPORT_EVERY = 20  # steps between two looks at the loss: each look waits for the device
 
 
