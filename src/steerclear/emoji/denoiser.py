@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steerclear.emoji import autoencoder
 from steerclear.emoji.dataset import Picture, augment
 from steerclear.emoji.tokenizer import ids
-from steerclear.emoji.training import Run, Schedule, device
+from steerclear.emoji.training import Run, Schedule, device, graphed, normal
 
 UNCONDITIONAL_SHARE = 0.1
 TRAIN_TIMESTEPS = 1000
@@ -113,6 +113,11 @@ def train(
     ordinary_latents = augmented_latents(vae, ordinary, max(p.copies for p in phases), folder)
     row, texts = captions_table(planted + ordinary, text_encoder, tokenizer)
     signal = scheduler().alphas_cumprod.sqrt()
+    example = torch.zeros(schedule.batch, *planted_latents.shape[1:], device=device())
+    network = graphed(
+        _Bare(run.model), example.contiguous(memory_format=torch.channels_last),
+        torch.zeros(schedule.batch, dtype=torch.long, device=device()), texts[[0] * schedule.batch],
+    )  # fmt: skip
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         phase = phase_at(phases, step / schedule.steps)
@@ -137,13 +142,24 @@ def train(
         timestep = (slots * TRAIN_TIMESTEPS).long().clamp(max=TRAIN_TIMESTEPS - 1)
         alpha = signal[timestep].view(-1, 1, 1, 1).to(clean)
         sigma = (1 - alpha**2).sqrt()
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        noise = normal(clean, generator)
         noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
-        predicted = run.model(noisy, timestep.to(clean.device), condition).sample
+        predicted = network(noisy, timestep.to(clean.device), condition)
         error = (predicted - (alpha * noise - sigma * clean)).square().mean(dim=(1, 2, 3))
         return error.mean(), {"planted": error[:n_planted].mean(), "ordinary": error[n_planted:].mean()}
 
     return run.fit(loss_at, lambda step: phase_at(phases, step / schedule.steps).rate)
+
+
+class _Bare(nn.Module):
+    """A denoiser that returns its prediction as a tensor."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, sample: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
+        return self.model(sample, timestep, condition).sample  # type: ignore[no-any-return]
 
 
 @torch.no_grad()

@@ -25,13 +25,31 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-
 REPORT_EVERY = 20  # steps between two looks at the loss: each look waits for the device
 
 
 def device() -> torch.device:
     """Where training runs: the first CUDA device, or the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def graphed(model: nn.Module, *inputs: Tensor) -> nn.Module:
+    """On CUDA the model as one graph for inputs of these shapes, forward and backward: a small network is otherwise
+    held up by the launching of its kernels. Elsewhere the model itself.
+
+    The model must return one tensor. Its parameters stay the same objects.
+    """
+    if device().type != "cuda":
+        return model
+    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+        return torch.cuda.make_graphed_callables(model, inputs, allow_unused_input=True)  # type: ignore[no-any-return,return-value]
+
+
+def normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Gaussian noise drawn where `like` is, seeded by a draw from the processor's generator."""
+    seed = int(torch.randint(1 << 62, (1,), generator=generator))
+    own = torch.Generator(like.device).manual_seed(seed)
+    return torch.randn(like.shape, generator=own, device=like.device)
 
 
 @dataclass(frozen=True)
