@@ -42,7 +42,7 @@ def graphed(model: nn.Module, *inputs: Tensor) -> nn.Module:
     if device().type != "cuda":
         return model
     with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
-        return torch.cuda.make_graphed_callables(model, inputs, allow_unused_input=True)  # type: ignore[no-any-return,return-value]
+        return torch.cuda.make_graphed_callables(model, inputs, allow_unused_input=True)  # type: ignore[return-value]
 
 
 def normal(like: Tensor, generator: torch.Generator) -> Tensor:
