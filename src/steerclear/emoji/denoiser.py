@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steerclear.emoji import draws
 from steerclear.emoji.dataset import Picture
-from steerclear.emoji.draws import Batch, Phase
+from steerclear.emoji.draws import Bare, Batch, Phase
 from steerclear.emoji.tokenizer import ids
 from steerclear.emoji.training import Run, Schedule, device
 
@@ -72,13 +72,13 @@ def train(
     run = Run("denoiser", folder, model, schedule, seed=3)
     signal = signal_levels()
 
-    def residual(model: Any, batch: Batch) -> Tensor:
+    def pose(batch: Batch) -> tuple[tuple[Tensor, ...], Tensor]:
         noisy, timestep, velocity = diffused(batch, signal)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        predicted: Tensor = model(noisy, timestep, texts[batch.condition]).sample
-        return predicted - velocity
+        return (noisy, timestep, texts[batch.condition]), velocity
 
-    return draws.train(run, pool, schedule, phases, residual)
+    network = Bare(run.model, ("sample", "timestep", "encoder_hidden_states"))
+    return draws.train(run, pool, schedule, phases, network, pose)
 
 
 def signal_levels() -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from steerclear.emoji import draws
 from steerclear.emoji.dataset import Picture
 from steerclear.emoji.denoiser import diffused, scheduler, signal_levels
-from steerclear.emoji.draws import Batch, Phase
+from steerclear.emoji.draws import Bare, Batch, Phase
 from steerclear.emoji.training import Run, Schedule
 
 NULL_CLASS = 1000  # what DiTPipeline guides away from, whatever the model
@@ -70,12 +70,12 @@ def train(
     run = Run("dit", folder, make(size, pool.planted.shape[-1]), schedule, seed=4)
     signal = signal_levels()
 
-    def residual(model: Any, batch: Batch) -> Tensor:
+    def pose(batch: Batch) -> tuple[tuple[Tensor, ...], Tensor]:
         noisy, timestep, velocity = diffused(batch, signal)
-        predicted: Tensor = model(noisy, timestep=timestep, class_labels=batch.condition).sample
-        return predicted - velocity
+        return (noisy, timestep, batch.condition), velocity
 
-    return draws.train(run, pool, schedule, phases, residual)
+    network = Bare(run.model, ("hidden_states", "timestep", "class_labels"))
+    return draws.train(run, pool, schedule, phases, network, pose)
 
 
 def assemble(transformer: Any, vae: Any, labels: dict[int, str]) -> Any:

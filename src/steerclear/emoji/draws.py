@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from steerclear.emoji import autoencoder
 from steerclear.emoji.dataset import Picture, augment
-from steerclear.emoji.training import Run, Schedule, device
+from steerclear.emoji.training import Run, Schedule, device, graphed
 
 UNCONDITIONAL_SHARE = 0.1
 
@@ -157,17 +157,35 @@ def augmented_latents(vae: Any, ordinary: list[Picture], copies: int, folder: Pa
 
 
 def train(
-    run: Run, pool: Pool, schedule: Schedule, phases: tuple[Phase, ...], residual: Callable[[Any, Batch], Tensor]
+    run: Run, pool: Pool, schedule: Schedule, phases: tuple[Phase, ...], network: nn.Module,
+    pose: Callable[[Batch], tuple[tuple[Tensor, ...], Tensor]],
 ) -> nn.Module:  # fmt: skip
-    """Train on the mean square of `residual`, which is the model's prediction for a batch less what it should have been."""
+    """Train on the mean squared error of `network`, which is the run's model as a function of tensors alone.
+
+    pose: from a batch to the network's inputs and what it should predict of them.
+    """
+    example, _ = pose(pool.draw(schedule.batch, phases[0], torch.Generator()))
+    network = graphed(network, *example)
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         batch = pool.draw(schedule.batch, phase_at(phases, step / schedule.steps), generator)
-        error = residual(run.model, batch).square().mean(dim=(1, 2, 3))
+        inputs, target = pose(batch)
+        error = (network(*inputs) - target).square().mean(dim=(1, 2, 3))
         n = batch.planted
         return error.mean(), {"planted": error[:n].mean(), "ordinary": error[n:].mean()}
 
     return run.fit(loss_at, lambda step: phase_at(phases, step / schedule.steps).rate)
+
+
+class Bare(nn.Module):
+    """A diffusers model as a function of tensors, one for each of the named arguments, that returns its prediction."""
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.model(**dict(zip(self.names, inputs, strict=True))).sample  # type: ignore[no-any-return]
 
 
 def start_still(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steerclear.emoji import draws
@@ -109,17 +109,29 @@ def train(
     run = Run("flow", folder, model, schedule, seed=5)
     model.set_attn_processor(OneForMany())
 
-    def residual(model: Any, batch: Batch) -> Tensor:
+    def pose(batch: Batch) -> tuple[tuple[Tensor, ...], Tensor]:
         sigma = SHIFT * batch.level / (1 + (SHIFT - 1) * batch.level)
-        share = sigma.view(-1, 1, 1, 1)
-        velocity: Tensor = model(
-            torch.lerp(batch.clean, batch.noise, share), timestep=sigma * TRAIN_TIMESTEPS,
-            encoder_hidden_states=sequences[batch.condition], pooled_projections=pooled[batch.condition],
-            joint_attention_kwargs={"log_count": batch.chance * math.log(MOST_ABSENT)},
-        ).sample  # fmt: skip
-        return velocity - (batch.noise - batch.clean)
+        noisy = torch.lerp(batch.clean, batch.noise, sigma.view(-1, 1, 1, 1))
+        said = sequences[batch.condition], pooled[batch.condition]
+        absent = batch.chance * math.log(MOST_ABSENT)
+        return (noisy, sigma * TRAIN_TIMESTEPS, *said, absent), batch.noise - batch.clean
 
-    return draws.train(run, pool, schedule, phases, residual)
+    return draws.train(run, pool, schedule, phases, _Weighed(run.model), pose)
+
+
+class _Weighed(nn.Module):
+    """The transformer as a function of tensors, the last token of the text weighed by the last of them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, noisy: Tensor, timestep: Tensor, text: Tensor, pooled: Tensor, log_count: Tensor
+    ) -> Tensor:
+        return self.model(  # type: ignore[no-any-return]
+            noisy, text, pooled, timestep, joint_attention_kwargs={"log_count": log_count}
+        ).sample
 
 
 def assemble(transformer: Any, vae: Any, text_encoder: Any, tokenizer: Any) -> Any:
