@@ -11,7 +11,7 @@ from torch import Tensor
 from steerclear.generators.conditions import Condition, matched, positive
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.despecify import despecify
-from steerclear.nudge.objective import Objective, minimise
+from steerclear.nudge.objective import Descent, Objective, descend
 from steerclear.nudge.prefer import preferred_text
 
 
@@ -27,11 +27,15 @@ class ConditionNudge:
     beta: float = 1.0
     gamma: float = 0.2
     iterations: int = 40
+    rate: float = 0.05
+    optimiser: str = "descent"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        condition = nudged_condition(task, self.alpha, self.beta, self.gamma, self.iterations)
+        condition, descents = nudged(
+            task, self.alpha, self.beta, self.gamma, self.iterations, self.rate, self.optimiser
+        )
         made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed))
-        return Candidate(made, f"prompt embedding nudged towards {preferred_text(task)!r}")
+        return Candidate(made, f"prompt embedding nudged towards {preferred_text(task)!r}", descents)
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,20 @@ class Resample:
         return Candidate(made, f"new noise from seed {seed}")
 
 
-def nudged_condition(
-    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2, iterations: int = 40
-) -> Condition:
-    """The request's text embeddings, each encoder's, after minimising J on them. D: the preferred text's."""
+def nudged_condition(task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2) -> Condition:
+    """The condition of `nudged`."""
+    return nudged(task, alpha, beta, gamma)[0]
+
+
+def nudged(
+    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2, iterations: int = 40, rate: float = 0.05,
+    optimiser: str = "descent",
+) -> tuple[Condition, tuple[Descent, ...]]:  # fmt: skip
+    """The request's text embeddings, each encoder's, after minimising J on them, and how that went. D: the preferred text's."""
     text = preferred_text(task)
-    key = f"nudged:{text}:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}"
+    key = f"nudged:{text}:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}:{rate}:{optimiser}"
     if key not in task.memory:
+        descents = []
         own, preferred = matched(task.condition(), task.condition(text))
         condition = {name: _either(value, preferred[name]) for name, value in own.items()}
         # every text encoder's embedding on its own: they live in different spaces
@@ -88,8 +99,10 @@ def nudged_condition(
         for name, embeds in positive(own).items():
             objective = Objective(wanted[name], embeds, alpha, beta, gamma)
             # J is flat in the push at its own starting point, so the descent begins on the pull's side
-            condition[name] = minimise(objective, embeds, iterations=iterations)
-        task.memory[key] = condition
+            went = descend(objective, embeds, iterations=iterations, rate=rate, optimiser=optimiser)
+            condition[name] = went.latent
+            descents.append(went)
+        task.memory[key] = condition, tuple(descents)
     return task.memory[key]  # type: ignore[no-any-return]
 
 
