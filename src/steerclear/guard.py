@@ -94,6 +94,8 @@ class Guard:
         self.generator = PipelineGenerator(pipe, max((f.steps for f in self.pass_filters), default=0))
         self.protected = protected
         self.preferred = tuple(preferred)
+        self._encoded: dict[Any, Tensor] = {}
+        self._encoded_for = self.preferred
         self.alternatives = tuple(alternatives)
         self.strict = tuple(strict)
         self.ladder = ladder or (Ladder() if self.generator.prompted else Ladder(strategies(WORDLESS_LADDER)))
@@ -253,9 +255,7 @@ class Guard:
         assert clean is not None
         clean = clean[i : i + 1].to(start)
         texts = tuple(p for p in self.preferred if isinstance(p, str))
-        pictures = [p for p in self.preferred if not isinstance(p, str)]
         size = picture_size(kwargs)
-        wanted = self.protected.encode(pictures, clean, size) if pictures and self.protected else None
 
         def passes(latent: Tensor) -> bool:
             assert self.protected is not None
@@ -263,7 +263,8 @@ class Guard:
 
         return SteerTask(
             self.generator, row.prompt, row.seed, kwargs, start[i : i + 1], clean,
-            self._unwanted(row.detections, clean[:0], size, fallback=clean), texts, self.alternatives, wanted,
+            self._unwanted(row.detections, clean[:0], size, fallback=clean), texts, self.alternatives,
+            self._wanted(clean, size),
             passes if self.protected else None, partial(self._space, size), self.prefer,
         )  # fmt: skip
 
@@ -276,6 +277,18 @@ class Guard:
         check_judges(self.encoder, (*self.filters, *self.strict))
         look = self.protected.preview if name == PREVIEW else self.protected.pixels
         return EncoderSpace(self.encoder, partial(look, size=size))
+
+    def _wanted(self, like: Tensor, size: tuple[int, int] | None) -> Tensor | None:
+        """(D, …) latents of the preferred pictures, encoded once for each shape."""
+        pictures = [p for p in self.preferred if not isinstance(p, str)]
+        if not pictures or self.protected is None:
+            return None
+        if self._encoded_for is not self.preferred:
+            self._encoded, self._encoded_for = {}, self.preferred
+        key = (like.shape[1:], size)
+        if key not in self._encoded:
+            self._encoded[key] = self.protected.encode(pictures, like, size)
+        return self._encoded[key]
 
     def _unwanted(
         self,

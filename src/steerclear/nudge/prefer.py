@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from steerclear.nudge.base import SteerTask
-from steerclear.nudge.despecify import despecify, predictions
+from steerclear.nudge.despecify import BATCH, despecify, predictions
 from steerclear.nudge.objective import cosines
-from steerclear.nudge.space import DECODE
+from steerclear.nudge.space import PREVIEW
 from steerclear.steering import derive
 
 NEIGHBOURS = 4  # preferred pictures that pull at once, of a larger set
@@ -101,9 +101,9 @@ def lookalikes(task: SteerTask, latents: Tensor) -> Tensor:
         return latents
     if task.spaces is None:
         return _nearest(task.clean, latents)
-    E = task.spaces(DECODE)
+    E = task.spaces(PREVIEW)  # a decode of each would take many times the picture's own time
     with torch.no_grad():
-        points = torch.cat([E(row[None]) for row in latents])
+        points = torch.cat([E(latents[i : i + BATCH]) for i in range(0, len(latents), BATCH)])
         return latents[cosines(E(task.clean), points).topk(NEIGHBOURS).indices]
 
 
@@ -131,7 +131,7 @@ WAYS: dict[str, Way] = {
     "despecified": Way(despecified, predicted, neighbours),
     "neighbours": Way(neighbour, predicted, neighbours),
     "samples": Way(despecified, clear_samples, neighbours),
-    "lookalikes": Way(alternative, predicted, lookalikes),
+    "lookalikes": Way(despecified, predicted, lookalikes),
 }
 
 
