@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from steerclear.bench import preferring
+from steerclear.bench import optimisers, preferring
 from steerclear.bench.trials import FIRST_SEED, Trial, attempt, figures, sheet, table, trials
 from steerclear.nudge.condition import ConditionNudge, Rewrite
 
 
 def row(label="a", prompt="p", outcome="steered", file="mascot-acme.png", rank=0, same=False, **more):
     found = {"label": label, "prompt": prompt, "file": file, "seed": 1, "outcome": outcome, "overhead": 1.04,
-             "rung_nfe": 1.0, "seconds": 0.5, "iterations": 7, "halved": 2, "ended": ["enough"], "said": "so"}  # fmt: skip
+             "rung_nfe": 1.0, "seconds": 0.5, "iterations": 7, "halved": 2, "ended": ["enough"], "J": [-0.5], "said": "so"}  # fmt: skip
     if outcome in ("steered", "plain"):
         found |= {
             "rank": rank,
@@ -97,6 +97,41 @@ def test_the_default_is_named_beside_the_best_way_without_labels():
     said = preferring.supported(preferring.summarised(tables, rows))
     assert f"“{best}”, 1.00; by the default 0.00" in said
     assert "user" not in said
+
+
+def test_the_page_of_optimisers_shows_every_setting_with_what_its_descents_did():
+    tables = optimisers.kinds()
+    run = [Trial(optimisers.PLAIN, None), *(t for some in tables.values() for t in some)]
+    assert len({t.label for t in run}) == len(run)
+    rows = [row(t.label, p, ended=["not finite", "enough"]) for t in run for p in ("p1", "p2")]
+    found = optimisers.summarised(tables, rows)
+    document = {"plan": {"prompts": 2, "seeds": 1}, "command": "python -m x", "summary": found}
+    text = optimisers.page(document)
+    assert text.count("(default) |") == 2
+    for trial in run[1:]:
+        assert f"| {trial.label.split(': ', 1)[1]} |" in text
+    for some in found.values():
+        for one in some.values():
+            assert (one["iterations"], one["halved"], one["not_finite"], one["enough"], one["flat"]) == (
+                7,
+                2,
+                2,
+                2,
+                0,
+            )
+            assert one["seconds_ratio"] == 1.0
+
+
+def test_the_default_stands_unless_another_serves_clearly_more():
+    def served(*values):
+        return {"served": list(values), "seconds": 1.0}
+
+    alike = {"a (default)": served(0.5, 0.3, 0.7), "b": served(0.5, 0.3, 0.7)}
+    assert optimisers.supported(alike)[0] == "a (default)"
+    more = {**alike, "c": served(0.6, 0.4, 0.8)}
+    assert "so the default stands" in optimisers.supported(more)[1]
+    clearly = {**alike, "d": served(0.9, 0.6, 1.0)}
+    assert "should become the default" in optimisers.supported(clearly)[1]
 
 
 def test_a_sheet_has_a_row_for_each_prompt_and_a_column_for_each_label(tmp_path):

@@ -112,7 +112,7 @@ def supported(found: dict[str, dict[str, Row]]) -> str:
     for name in list(found)[:2]:
         # a user's wish is no default, and neither is the plain pipeline
         own = {w: f for w, f in found[name].items() if w != PLAIN and not w.startswith(("user", "style"))}
-        best = max(own, key=lambda w: _value(own[w], "served"))
+        best = max(own, key=lambda w: (_value(own[w], "served"), w == AUTOMATIC))
         lines.append(
             f"*{name.removeprefix('what pulls, ').capitalize()}*: the most requests are served by "
             f"“{best}”, {_value(own[best], 'served'):.2f}; by the default {_value(own[AUTOMATIC], 'served'):.2f}."
@@ -125,8 +125,8 @@ def page(document: Row) -> str:
     plan, found = document["plan"], document["summary"]
     lines = [
         "# What pulls", "", f"Made by `{document['command']}`.", "",
-        f"{plan['prompts']} planted prompts, {plan['seeds']} seed(s) each, {STEPS} steps, guidance {GUIDANCE}. Each way is the only rung of",
-        "the ladder, so *passed* is the share of flagged requests that it alone settles. *Served*: of the mascots' requests, those that",
+        f"{plan['prompts']} planted prompts, {plan['seeds']} seed(s) each, {STEPS} steps, guidance {GUIDANCE}. Each way is the only rung",
+        "of the ladder, so *passed* is the share of flagged requests that it alone settles. *Served*: of the mascots' requests, those that",
         "ended with a picture of their concept (within the CLIP's top 5 of all names) which the CLIP does not take for a protected one.",
         "*Concept*: CLIP cosine with the concept in the style that fits best. *Style kept*: the style that the prompt names is the one",
         "whose text fits best; the CLIP reads the style of ordinary pictures right in "
@@ -160,8 +160,9 @@ def main() -> None:
     made = spread(attempt, trials(once(tables), args.seeds, args.prompts), args.processes, "preferring")
     rows = [row for row, _ in made]
     _, judge = tools()
+    words = ["--seeds", str(args.seeds), "--prompts", str(args.prompts), "--processes", str(args.processes)]
     document = {
-        "command": shlex.join(["python", "-m", "steerclear.bench.preferring", "--seeds", str(args.seeds), "--prompts", str(args.prompts)]),
+        "command": shlex.join(["python", "-m", "steerclear.bench.preferring", *words]),
         "environment": environment(), "plan": {"prompts": args.prompts, "seeds": args.seeds},
         "style_accuracy": round(judge.style_accuracy(), 4), "summary": summarised(tables, rows), "rows": rows,
     }  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,8 +93,10 @@ def attempt(trial: Trial) -> tuple[Row, Image.Image | None]:
     settings: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
     row: Row = {"label": trial.label, "prompt": trial.prompt, "file": trial.file, "seed": trial.seed}
     if trial.strategy is None:
+        began = time.monotonic()
         image = guard.pipe(trial.prompt, generator=generator(trial.seed), **settings).images[0]
-        row |= {"outcome": "plain", "overhead": 1.0, "rung_nfe": 0.0, "seconds": 0.0, "said": None}
+        seconds = round(time.monotonic() - began, 3)
+        row |= {"outcome": "plain", "overhead": 1.0, "rung_nfe": 1.0, "seconds": seconds, "said": None}
     else:
         rung = Watched(trial.strategy)
         guard.ladder = Ladder((rung,))
@@ -108,7 +112,7 @@ def attempt(trial: Trial) -> tuple[Row, Image.Image | None]:
             "rung_nfe": round(done.nfe / report.nfe_plain, 3) if done else 0.0,
             "seconds": round(done.seconds, 3) if done else 0.0, "said": done.stopped if done else None,
             "iterations": sum(d.iterations for d in went), "halved": sum(d.halved for d in went),
-            "ended": [d.why for d in went],
+            "ended": [d.why for d in went], "J": [round(d.value, 5) if math.isfinite(d.value) else None for d in went],
         }  # fmt: skip
     if image is not None:
         assert trial.strategy is None or not flagged(guard.check([image])[0])

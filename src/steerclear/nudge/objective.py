@@ -53,10 +53,15 @@ def cosines(latent: Tensor, others: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Descent:
-    """How a minimisation went. latent: (1, …) where it ended; iterations: steps that lowered J; halved: how often a step was
-    halved since J would have risen; why: "iterations", "enough", "flat" (no step lowers J any more) or "not finite"."""
+    """How a minimisation went.
+
+    latent: (1, …) where it ended; value: J there, NaN where J was never finite; iterations: steps that lowered J; halved: how
+    often a step was halved since J would have risen; why: "iterations", "enough", "flat" (no step lowers J any more) or
+    "not finite".
+    """
 
     latent: Tensor
+    value: float
     iterations: int
     halved: int
     why: str
@@ -104,9 +109,10 @@ def descend(
     step, least = rate * length, LEAST_STEP * length
     moments = _Adam(latent) if optimiser == "adam" else None
     done = halved = 0
+    reached = math.nan
 
     def ended(why: str) -> Descent:
-        return Descent(latent.detach().to(origin.dtype), done, halved, why)
+        return Descent(latent.detach().to(origin.dtype), reached, done, halved, why)
 
     for _ in range(iterations):
         with torch.enable_grad():
@@ -116,6 +122,7 @@ def descend(
         size, value = float(gradient.norm()), float(current.detach())
         if not math.isfinite(size) or not math.isfinite(value):
             return ended("not finite")
+        reached = value
         if size < 1e-12:
             return ended("flat")
         direction = gradient / size if moments is None else moments.direction(gradient / size)
@@ -124,9 +131,10 @@ def descend(
             moved = latent - step * direction
             moved = moved * (length / moved.norm())
             with torch.no_grad():
-                lower = float(objective(moved, base)) < value
+                next_value = float(objective(moved, base))
+            lower = next_value < value
             if lower:
-                latent, done = moved, done + 1
+                latent, reached, done = moved, next_value, done + 1
                 break
             step, halved = step / 2, halved + 1
         else:
