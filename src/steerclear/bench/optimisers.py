@@ -105,11 +105,11 @@ def page(document: Row) -> str:
     plan = document["plan"]
     lines = [
         "# How J is minimised", "", f"Made by `{document['command']}`.", "",
-        f"{plan['prompts']} planted prompts, {plan['seeds']} seed(s) each, {STEPS} steps, guidance {GUIDANCE}; each setting is the only rung",
-        "of the ladder. The rate is the length of a step as a share of the latent's. *Descent* goes along the normalised gradient, *adam*",
-        "along Adam's direction. Both halve a step while J would rise (*halved steps*: how often, per request), keep the latent's",
-        "length, and end where a value is not finite. *J*: its median where the descents ended; *flat*: descents that found no step",
-        "lower any more; *enough*: that ended since the filters passed what the latent shows, looked at after every "
+        f"{plan['prompts']} planted prompts, {plan['seeds']} seed(s) each, {STEPS} steps, guidance {GUIDANCE}; each setting is the only",
+        "rung of the ladder. The rate is the length of a step as a share of the latent's. *Descent* goes along the normalised",
+        "gradient, *adam* along Adam's direction. Both halve a step while J would rise (*halved steps*: how often, per request), keep",
+        "the latent's length, and end where a value is not finite. *J*: its median where the descents ended; *flat*: descents that",
+        "found no step lower any more; *enough*: that ended since the filters passed what the latent shows, looked at after every",
         f"{LOOK} iterations.", "*Served*: of the mascots' requests, those that ended with a picture of their concept that is no copy,",
         "both by the CLIP. Brackets: 95 % bootstrap intervals over prompts.", "",
     ]  # fmt: skip

@@ -70,6 +70,7 @@ def parts(strategy: Any) -> list[Trial]:
         Trial("pull, push and stay", strategy),
         Trial("pull off (α = 0)", kind(alpha=0.0)),
         Trial("push off (β = 0)", kind(beta=0.0)),
+        Trial("push halved (β = 0.5)", kind(beta=0.5)),
         Trial("stay off (γ = 0)", kind(gamma=0.0)),
     ]
 
