@@ -13,8 +13,9 @@ from steerclear.nudge.ladder import DEFAULT_LADDER, STRATEGIES
 COMMITTED = Path(__file__).parents[2] / "docs" / "benchmarks" / "rungs.json"
 
 
-def found(passed=1.0, served=0.5, nfe=1.0):
-    return {"passed": [passed, passed, passed], "served": [served, served, served], "rung_nfe": nfe}
+def found(passed=1.0, served=0.5, concept=0.8, nfe=1.0):
+    figures = {"passed": passed, "served": served, "concept": concept}
+    return {key: [value] * 3 for key, value in figures.items()} | {"rung_nfe": nfe}
 
 
 def rows(label, pictures):
@@ -34,11 +35,11 @@ def test_the_committed_table_makes_the_default_ladder():
 def test_the_cheapest_comes_first_and_of_those_that_cost_alike_the_one_that_serves_more():
     seen = {
         "a": found(nfe=2.2, served=1.0),
-        "b": found(nfe=1.04),
-        "c": found(nfe=0.7),
+        "b": found(nfe=0.7),
+        "c": found(nfe=1.04, concept=0.9),
         "d": found(nfe=1.2, served=0.9),
     }
-    # c costs less than b, but not by a whole generation
+    # b costs less than c, but not by a whole generation
     assert ladder(seen, []) == ("d", "c", "b", "a", "d", *LAST_RESORT)
 
 
@@ -71,3 +72,8 @@ def test_alike_are_two_that_settle_half_of_what_both_settle_with_the_same_pictur
 def test_no_more_than_five_different_rungs_come_before_the_first_has_another_turn():
     seen = {name: found(served=1 - i / 10) for i, name in enumerate("abcdefg")}
     assert ladder(seen, []) == (*"abcde", "a", *LAST_RESORT)
+
+
+def test_a_rung_that_needs_an_encoder_is_none_of_the_default_ladders():
+    seen = {"final-latent-encoder+condition": found(served=1.0), "condition": found()}
+    assert ladder(seen, []) == ("condition", "condition", *LAST_RESORT)

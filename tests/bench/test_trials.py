@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import pytest
 from PIL import Image
 
-from steerclear.bench import optimisers, preferring
+from steerclear.bench import optimisers, preferring, rungs
 from steerclear.bench.trials import FIRST_SEED, Trial, attempt, figures, sheet, table, trials
 from steerclear.nudge.condition import ConditionNudge, Rewrite
 
@@ -157,3 +160,23 @@ def test_one_planted_request_is_tried_and_judged():
     assert rows[0]["same_picture"]
     assert rows[1]["iterations"] > 0
     assert all(r["style"] in (True, False) for r in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bench", "name", "words"),
+    [
+        (rungs, "rungs", ["--only", "rewrite", "condition", "trajectory-encoder+condition"]),
+        (optimisers, "optimisers", []),
+        (preferring, "preferring", []),
+    ],
+)
+def test_a_benchmark_writes_its_page_and_every_row(bench, name, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimisers, "RATES", (0.05, 0.2))
+    monkeypatch.setattr(optimisers, "ITERATIONS", (10,))
+    monkeypatch.setattr(sys, "argv", [name, "--prompts", "1", "--out", str(tmp_path), *words])
+    bench.main()
+    document = json.loads((tmp_path / f"{name}.json").read_text())
+    assert bench.page(document) == (tmp_path / f"{name}.md").read_text()
+    assert {r["prompt"] for r in document["rows"]} == {trials([Trial("a", None)], 1, 1)[0].prompt}
+    assert (tmp_path / f"{name}.png").exists() == (name != "optimisers")

@@ -99,3 +99,14 @@ def test_adams_first_step_is_as_long_as_the_plain_one():
 def test_an_unknown_optimiser_is_refused_by_name():
     with pytest.raises(ConfigError, match="sgd"):
         minimise(Objective(latent(1), None), latent(0), optimiser="sgd")
+
+
+@given(seed=st.integers(0, 1000), beta=st.floats(0, 2), gamma=st.floats(0, 2))
+def test_at_constant_length_pushing_from_the_start_and_staying_there_are_one_force(seed, beta, gamma):
+    origin, wanted = latent(seed), latent(seed + 1)
+    both = Objective(wanted, origin, beta=beta, gamma=gamma)
+    one = Objective(wanted, origin, beta=beta - 2 * gamma, gamma=0.0)
+    turned = [x * (origin.norm() / x.norm()) for x in (latent(seed + 2), origin + latent(seed + 3))]
+    first, second = (float(both(x, origin) - one(x, origin)) for x in turned)
+    assert first == pytest.approx(second, abs=1e-4)
+    assert first == pytest.approx(2 * gamma, abs=1e-4)

@@ -6,12 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from steerclear import Guard
 from steerclear.errors import ConfigError
 from steerclear.generators import PipelineGenerator
 from steerclear.nudge import SteerTask
 from steerclear.nudge.despecify import MOST_PARTS, _parts, despecify
+from steerclear.nudge.final_latent import FinalLatent
+from steerclear.nudge.ladder import Ladder
 from steerclear.nudge.objective import cosines
 from steerclear.nudge.prefer import (
     NEIGHBOURS,
@@ -21,6 +24,7 @@ from steerclear.nudge.prefer import (
     preferred_latents,
     preferred_text,
 )
+from steerclear.protected import Protected
 from steerclear.steering import generators
 from steerclear.testing import MockFilter, tiny_pipeline
 
@@ -155,3 +159,22 @@ def test_only_samples_that_the_filters_pass_pull():
 def test_a_guard_refuses_an_unknown_way():
     with pytest.raises(ConfigError, match="'magic'"):
         Guard(tiny_pipeline("sd1"), [MockFilter()], prefer="magic")
+
+
+def test_a_guard_encodes_the_preferred_pictures_once_however_many_requests_follow(monkeypatch):
+    pipe, encoded = tiny_pipeline("sd1"), []
+    protected = Protected(pipe, {})
+    original = protected.encode
+    monkeypatch.setattr(
+        protected, "encode", lambda images, *rest: encoded.append(len(images)) or original(images, *rest)
+    )
+    guard = Guard(
+        pipe, [MockFilter(True)], protected=protected, preferred=[Image.new("RGB", (64, 64), "red")],
+        ladder=Ladder((FinalLatent(iterations=1),)),
+    )  # fmt: skip
+    for seed in (1, 2):
+        guard("the small acme fox", generator=torch.Generator().manual_seed(seed), **FAST)
+    assert encoded == [1]
+    guard.preferred = (Image.new("RGB", (64, 64), "blue"),) * 2
+    guard("the small acme fox", generator=torch.Generator().manual_seed(1), **FAST)
+    assert encoded == [1, 2]

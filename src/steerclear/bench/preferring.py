@@ -37,6 +37,7 @@ from steerclear.nudge.final_latent import FinalLatent
 
 AUTOMATIC = "nearest alternative to the prompt (default)"
 USER = tuple(f"a {name}, flat style" for name in CONCEPTS.values())
+HOLDS = (0.2, 0.3, 0.5, 0.7)  # γ of a condition, beside the default
 LATENT, CONDITION = "final latent and condition", "condition alone"
 COLUMNS = {
     "flagged": "flagged", "passed": "passed", "served": "served", "concept_top5": "concept top-5", "concept": "concept",
@@ -66,12 +67,14 @@ def ways(strategy: Strategy, nothing: Strategy, pictures: bool) -> list[Trial]:
 def parts(strategy: Any) -> list[Trial]:
     """The ablation: the same D, one term of J off at a time."""
     kind = type(strategy)
+    held = [Trial(f"stay at γ = {g}", kind(gamma=g)) for g in HOLDS] if kind is ConditionNudge else []
     return [
         Trial("pull, push and stay", strategy),
         Trial("pull off (α = 0)", kind(alpha=0.0)),
         Trial("push off (β = 0)", kind(beta=0.0)),
         Trial("push halved (β = 0.5)", kind(beta=0.5)),
         Trial("stay off (γ = 0)", kind(gamma=0.0)),
+        *held,
     ]
 
 
@@ -145,6 +148,9 @@ def page(document: Row) -> str:
         ]
         if name == f"what pulls, {CONDITION}":
             lines += [supported(found), ""]
+    lines += [
+        "On the condition, whose U is where it starts, push and stay pull along one line: at constant length only β − 2γ counts.", "",
+    ]  # fmt: skip
     shown = list(found[f"what pulls, {LATENT}"])
     return "\n".join([
         *lines, "![What passed, prompt by prompt](preferring.png)", "",

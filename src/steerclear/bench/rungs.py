@@ -19,8 +19,9 @@ from steerclear.bench.pool import spread
 from steerclear.bench.summary import environment
 from steerclear.bench.trials import Row, Trial, attempt, by_label, figures, numbered, sheet, table, trials
 from steerclear.nudge.ladder import DEFAULT_LADDER, STRATEGIES, strategies
+from steerclear.nudge.space import LATENT
 
-LEAST = 0.7  # of the flagged requests that a rung must settle alone
+LEAST = 0.5  # of the flagged requests that a rung must settle alone
 RUNGS = 5  # different strategies before the best has its second turn
 ALIKE = 0.5  # of the requests that two settle with the very same picture: the second adds nothing
 LAST_RESORT = ("resample",) * 3
@@ -35,16 +36,31 @@ def ladder(found: Mapping[str, Row], rows: Sequence[Row]) -> tuple[str, ...]:
     """The default ladder, from `summary` and `rows` of rungs.json.
 
     Of the strategies that alone settle at least LEAST of the flagged requests, the cheapest first, by whole plain generations;
-    of those that cost alike, the one that serves more. One that makes the very pictures of one before it is left out. After
-    RUNGS of them the first has a second turn, with the next text that is preferred, and then comes fresh noise.
+    of those that cost alike, the one that serves more, and then the one nearer to the concept. One that makes the very
+    pictures of one before it is left out, and so is one that needs an encoder, which not every guard has. After RUNGS of them
+    the first has a second turn, with the next text that is preferred, and then comes fresh noise.
     """
-    able = [n for n, f in found.items() if n not in LAST_RESORT and f["passed"] and f["passed"][0] >= LEAST]
-    able.sort(key=lambda n: (round(found[n]["rung_nfe"]), -_served(found[n]), found[n]["rung_nfe"], n))
+    able = [
+        n for n, f in found.items() if n not in LAST_RESORT and _value(f, "passed") >= LEAST and anywhere(n)
+    ]
+    able.sort(
+        key=lambda n: (
+            round(found[n]["rung_nfe"]),
+            -_value(found[n], "served"),
+            -_value(found[n], "concept"),
+            n,
+        )
+    )
     chosen: list[str] = []
     for name in able:
         if not any(alike(rows, name, other) for other in chosen):
             chosen.append(name)
     return (*chosen[:RUNGS], *chosen[:1], *LAST_RESORT)
+
+
+def anywhere(name: str) -> bool:
+    """Whether a strategy needs nothing that a guard may lack."""
+    return name not in STRATEGIES or getattr(STRATEGIES[name](), "space", LATENT) == LATENT
 
 
 def alike(rows: Sequence[Row], one: str, other: str) -> bool:
@@ -72,9 +88,12 @@ def page(document: Row) -> str:
         *table(found, COLUMNS, "strategy"), "",
         "## The default ladder", "",
         f"Of the strategies that alone settle at least {LEAST:.0%}, the cheapest first, by whole plain generations; of those that cost",
-        "alike, the one that serves more. One that makes the very pictures of one before it (in half of the requests that both settle)",
-        f"is left out. After {RUNGS} of them the first has a second turn, with the next text that is preferred, and then comes fresh",
-        f"noise: {', '.join(f'`{name}`' for name in document['ladder'])}.", "",
+        "alike, the one that serves more, and then the one nearer to the concept. One that makes the very",
+        "pictures of one before it (in half of the requests that both settle)",
+        "is left out, and so is one that needs an encoder, which not every guard has. After "
+        f"{RUNGS} of them the first has a second turn, with",
+        "the next text that is preferred, and then comes fresh noise:",
+        f"{', '.join(f'`{name}`' for name in document['ladder'])}.", "",
         "![What passed, prompt by prompt](rungs.png)", "",
         f"Protected, then: {numbered(found)} (first seed).", "",
     ])  # fmt: skip
@@ -109,8 +128,8 @@ def main() -> None:
         print(f"This is not the default ladder; for nudge/ladder.py:\nDEFAULT_LADDER = {document['ladder']}")
 
 
-def _served(found: Row) -> float:
-    return found["served"][0] if found["served"] else 0.0
+def _value(found: Row, key: str) -> float:
+    return float(found[key][0]) if found[key] else 0.0
 
 
 if __name__ == "__main__":

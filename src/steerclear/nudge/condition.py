@@ -14,6 +14,10 @@ from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Descent, Objective, descend
 from steerclear.nudge.prefer import preferred_text
 
+# γ of a condition. At constant length ‖L − L₀‖² = 2 ‖L₀‖² (1 − cos), and U is L₀: push and stay pull along one line, where
+# only β − 2γ counts. Much above 0 the descent overshoots D and loses what was asked for, much below it never leaves the copy
+HOLD = 0.4
+
 
 @dataclass(frozen=True)
 class ConditionNudge:
@@ -25,7 +29,7 @@ class ConditionNudge:
     name: str = "condition"
     alpha: float = 1.0
     beta: float = 1.0
-    gamma: float = 0.2
+    gamma: float = HOLD
     iterations: int = 40
     rate: float = 0.05
     optimiser: str = "descent"
@@ -78,13 +82,15 @@ class Resample:
         return Candidate(made, f"new noise from seed {seed}")
 
 
-def nudged_condition(task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2) -> Condition:
+def nudged_condition(
+    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = HOLD
+) -> Condition:
     """The condition of `nudged`."""
     return nudged(task, alpha, beta, gamma)[0]
 
 
 def nudged(
-    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2, iterations: int = 40, rate: float = 0.05,
+    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = HOLD, iterations: int = 40, rate: float = 0.05,
     optimiser: str = "descent",
 ) -> tuple[Condition, tuple[Descent, ...]]:  # fmt: skip
     """The request's text embeddings, each encoder's, after minimising J on them, and how that went. D: the preferred text's."""

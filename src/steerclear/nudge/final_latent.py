@@ -9,13 +9,12 @@ from itertools import count
 from torch import Tensor
 
 from steerclear.nudge.base import Candidate, SteerTask
-from steerclear.nudge.condition import nudged_condition
+from steerclear.nudge.condition import HOLD, nudged_condition
 from steerclear.nudge.objective import descend
 from steerclear.nudge.prefer import preferred_latents
 from steerclear.nudge.space import LATENT, objective
 
 LOOK = 5
-HOLD = 0.2  # γ of the condition in that of the latent: an embedding may go farther from where it was
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,10 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "resample": Resample,
 }
 
-# in the order of docs/benchmarks/rungs.md: all cost about one generation, and the rewritten prompt keeps the concept best
+# as the rule of `steerclear.bench.rungs` makes it of docs/benchmarks/rungs.json
 DEFAULT_LADDER = (
-    "rewrite", "final-latent+condition", "condition", "rewrite", "trajectory+condition", "resample", "resample", "resample",
+    "rewrite", "condition", "final-latent+condition", "noise+condition", "despecified", "rewrite",
+    "resample", "resample", "resample",
 )  # fmt: skip
 
 
