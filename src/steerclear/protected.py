@@ -105,13 +105,9 @@ class Protected:
 
     def _encode(self, pixels: Tensor, like: Tensor, size: Size) -> Tensor:
         self._codec.size = size
-        # Kandinsky calls its autoencoder otherwise
-        factor: Any = getattr(self._pipe, "vae_scale_factor", None) or getattr(
-            self._pipe, "movq_scale_factor", 8
-        )
         fitted = F.interpolate(
             pixels,
-            size=self._codec.pixels(tuple(like.shape[1:]), int(factor)),
+            size=self._codec.pixels(tuple(like.shape[1:])),
             mode="bicubic",
             antialias=True,
             align_corners=False,

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from steerclear.errors import InputError
-from steerclear.generators.accepted import check_arguments, parameters
+from steerclear.generators.accepted import check_arguments, parameters, takes_several
 from steerclear.generators.passes import class_name
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
 PER_PROMPT = (
     "negative_prompt", "negative_prompt_2", "negative_prompt_3", "image", "mask_image", "class_labels",
 )  # fmt: skip
-TENSORS_PER_PROMPT = ("negative_prompt_embeds", "negative_pooled_prompt_embeds", "image", "mask_image")
+TENSORS_PER_PROMPT = (
+    "negative_prompt_embeds", "negative_pooled_prompt_embeds", "image", "mask_image", "image_embeddings",
+)  # fmt: skip
 
 
 def checked_prompts(pipe: Any, prompt: str | Sequence[str] | None, kwargs: Mapping[str, Any]) -> list[str]:
@@ -73,6 +75,14 @@ def checked_arguments(
                 f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
             )
     check_arguments(pipe, kwargs)
+    if count > 1 and not takes_several(pipe):
+        raise InputError(
+            f"{type(pipe).__name__} takes one prompt at a time; ask for {count} pictures in {count} calls"
+        )
+    if (kwargs.get("height") is None) != (kwargs.get("width") is None):
+        raise InputError(
+            f"height is {kwargs.get('height')} and width {kwargs.get('width')}; pass both, since some pipelines ignore one alone"
+        )
     if not isinstance(generator, torch.Generator):
         if not isinstance(generator, list) or not all(isinstance(g, torch.Generator) for g in generator):
             raise InputError(

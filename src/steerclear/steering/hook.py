@@ -11,7 +11,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -98,10 +98,13 @@ def unwrapped_call(pipe: Any) -> Callable[..., Any]:
     from the last `after_step`, or ask for `output_type="latent"`: pipelines convert images with `.numpy()`.
     """
     call = inspect.unwrap(type(pipe).__call__)
+    decoder = getattr(pipe, "decoder_pipe", None)
 
     @functools.wraps(call)
     def with_gradients(*args: Any, **kwargs: Any) -> Any:
-        with torch.enable_grad():
+        # a pipeline of two keeps the prior's gradients off, and calls its decoder as it was published
+        stages = nullcontext() if decoder is None else overridden(pipe, decoder_pipe=unwrapped_call(decoder))
+        with torch.enable_grad(), stages:
             return call(pipe, *args, **kwargs)
 
     return with_gradients
