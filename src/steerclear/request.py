@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steerclear.errors import InputError
-from steerclear.generators.accepted import check_arguments, parameters, takes_several
+from steerclear.generators.accepted import check_arguments, check_one_step, parameters, takes_several
 from steerclear.generators.passes import class_name
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
@@ -75,6 +75,7 @@ def checked_arguments(
                 f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
             )
     check_arguments(pipe, kwargs)
+    check_one_step(pipe, steps)
     if count > 1 and not takes_several(pipe):
         raise InputError(
             f"{type(pipe).__name__} takes one prompt at a time; ask for {count} pictures in {count} calls"

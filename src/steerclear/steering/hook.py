@@ -99,12 +99,15 @@ def unwrapped_call(pipe: Any) -> Callable[..., Any]:
     """
     call = inspect.unwrap(type(pipe).__call__)
     decoder = getattr(pipe, "decoder_pipe", None)
+    if (
+        decoder is not None
+    ):  # the second of two stages, whose call turns gradients off by itself, as the first's does
+        stage = unwrapped_call(decoder)
+        vars(stage).update(decoder.components)  # some look at its parts as well
 
     @functools.wraps(call)
     def with_gradients(*args: Any, **kwargs: Any) -> Any:
-        # a pipeline of two keeps the prior's gradients off, and calls its decoder as it was published
-        stages = nullcontext() if decoder is None else overridden(pipe, decoder_pipe=unwrapped_call(decoder))
-        with torch.enable_grad(), stages:
+        with torch.enable_grad(), nullcontext() if decoder is None else overridden(pipe, decoder_pipe=stage):
             return call(pipe, *args, **kwargs)
 
     return with_gradients
