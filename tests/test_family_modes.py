@@ -98,7 +98,7 @@ def test_one_step_is_guarded(family):
     kwargs = ask(family, num_inference_steps=1)
     if "strength" in kwargs:
         kwargs["strength"] = 1.0
-    out, plain = handed_out(pipe, "trajectory", kwargs)
+    out, _ = handed_out(pipe, "trajectory", kwargs)
     assert out.reports[0].outcome == Outcome.STEERED, out.reports[0].attempts
 
 

@@ -8,8 +8,9 @@ import torch
 from steerclear.errors import InputError, UnsupportedError
 from steerclear.generators import PipelineGenerator
 from steerclear.guard import Guard
-from steerclear.nudge import Ladder
+from steerclear.nudge import Ladder, SteerTask
 from steerclear.nudge.ladder import strategies
+from steerclear.nudge.shield import Shield, distances
 from steerclear.testing import FAMILIES, MockFilter, tiny_call, tiny_pipeline
 from steerclear.types import Outcome
 
@@ -202,6 +203,47 @@ def test_image_to_image_is_not_resumed_from_another_noise_level(strategy):
     report = guard(generator=seeded(), **ask("sd1-image")).reports[0]
     assert report.outcome == Outcome.WITHHELD
     assert "cannot be resumed" in report.attempts[0].stopped
+
+
+@pytest.mark.parametrize("family", ["sd1-image", "sd1-inpaint", "sdxl-image", "sdxl-inpaint"])
+@pytest.mark.parametrize("strategy", ["noise", "noise+condition"])
+def test_the_noised_picture_is_nudged_where_a_pass_begins_from_a_picture(family, strategy):
+    pipe = tiny_pipeline(family)
+    plain = pipe(generator=seeded(), **ask(family)).images[0]
+    ladder = Ladder(strategies((strategy,)))
+    out = Guard(pipe, [MockFilter([True, False])], preferred=["an owl"], ladder=ladder)(
+        generator=seeded(), **ask(family)
+    )
+    assert out.reports[0].outcome == Outcome.STEERED, out.reports[0].attempts
+    assert "noise turned by" in out.reports[0].attempts[0].stopped
+    assert out.images[0].tobytes() != plain.tobytes()
+    assert pipe(generator=seeded(), **ask(family)).images[0].tobytes() == plain.tobytes()
+
+
+@pytest.mark.parametrize("family", ["sd1-inpaint", "sdxl-inpaint"])
+def test_the_latent_of_a_pass_is_the_one_that_is_decoded_also_where_inpainting_puts_back_what_it_keeps(
+    family,
+):
+    pipe = tiny_pipeline(family)
+    made = PipelineGenerator(pipe).run(generator=seeded(), **ask(family))
+    want = pipe(generator=seeded(), output_type="latent", **ask(family)).images
+    torch.testing.assert_close(made.latents, want, rtol=1e-5, atol=1e-5)
+    assert "decode" not in vars(pipe.vae)
+
+
+@pytest.mark.parametrize("family", ["sd1-inpaint", "sdxl-inpaint"])
+def test_what_inpainting_puts_back_cannot_lead_a_shielded_latent_into_a_ball_unseen(family):
+    """The kept half is the protected picture's own, so no step leaves its ball for good; that of another is left."""
+    generator, kwargs = PipelineGenerator(tiny_pipeline(family)), ask(family)
+    first = generator.run(generator=seeded(), **kwargs)
+    task = SteerTask(generator, "a small fox", 1, kwargs, first.start, first.latents, first.latents)
+    with pytest.raises(ArithmeticError, match=r"inside the radius of 0\.8"):
+        Shield(nudge_condition=False).apply(task, 7)
+    other = first.latents.clone()
+    other[..., :4] += 3 * first.latents.std()  # in the kept half
+    task.unwanted = other
+    made = Shield(nudge_condition=False, radius=0.3).apply(task, 7).made
+    assert float(distances(made.latents, other)) >= 0.3 * 0.99
 
 
 def test_inpainting_in_nine_channels_is_guarded_too():
