@@ -85,7 +85,9 @@ class Protected:
         return {**found, **fresh}
 
     def _kept(self) -> LatentCache | None:
-        if self._library is not None and self._cache is None:
+        # offloaded weights come in for an evaluation and go again: there is nothing that tells two autoencoders apart
+        offloaded = any(p.is_meta for p in self._codec.autoencoder.parameters())
+        if self._library is not None and self._cache is None and not offloaded:
             from steerclear.encoders.pretrained import weights_fingerprint
             from steerclear.library.latents import LatentCache
 
