@@ -67,7 +67,7 @@ def test_the_gradient_through_the_denoiser_agrees_with_finite_differences(family
     torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY)
 def test_both_gradient_modes_steer(family):
     for strategy in ("trajectory", "trajectory-through"):
         out, plain = handed_out(tiny_pipeline(family), strategy, ask(family))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import wraps
 from typing import Any
 
 import torch
@@ -15,14 +14,14 @@ from torch import Tensor
 from steerclear.errors import InputError, UnsupportedError
 from steerclear.generators.accepted import check_pipeline, denoiser_of, parameters, prior_of
 from steerclear.generators.conditions import EMBEDS, Condition, encode
+from steerclear.generators.decoded import as_scheduled, noting_decoded
 from steerclear.generators.guidance import Halves, halves, magnitude
 from steerclear.generators.passes import LeaveEarly, Pass, class_name, finite, finite_rows
 from steerclear.generators.resume import noised, scheduled, starting_at
 from steerclear.generators.start import beginning_with, begins_from_picture, repeated, takes_latents
 from steerclear.steering import Step, steer, unwrapped_call
-from steerclear.steering.codecs import autoencoder_of, codec_for
-from steerclear.steering.hook import AfterStep, OnDenoised
-from steerclear.steering.instance import overridden
+from steerclear.steering.codecs import autoencoder_of
+from steerclear.steering.hook import AfterStep, OnDenoised, frozen
 
 # what a regeneration brings itself, so that the caller's own must not be passed a second time; callbacks see the first
 # pass only, since what they are shown in a regeneration has not been verified
@@ -113,7 +112,7 @@ class PipelineGenerator:
         if not result.images:
             result.latents = None
         elif self._pasted:
-            result.latents = self._scaled(self._pasted[-1])
+            result.latents = as_scheduled(self.pipe, self._pasted[-1])
         result.finite = finite(result, self._decoded)
         if result.start is not None:
             result.nfe = (self.evaluations - began) / len(result.start)
@@ -209,9 +208,14 @@ class PipelineGenerator:
             handles.append(last.register_forward_hook(pixels))
         starting = nullcontext() if begin is None else beginning_with(self.pipe, begin)
         call = unwrapped_call(self.pipe) if gradients else self.pipe
-        frozen = _frozen(self.pipe) if gradients else nullcontext()
+        still = frozen(self.pipe) if gradients else nullcontext()
         try:
-            with steer(self.pipe, before, after), starting, frozen, self._pasting(kwargs):
+            with (
+                steer(self.pipe, before, after),
+                starting,
+                still,
+                noting_decoded(self.pipe, kwargs, self._pasted),
+            ):
                 return list(call(**kwargs, output_type="pil").images)
         except LeaveEarly:
             return []
@@ -223,30 +227,6 @@ class PipelineGenerator:
             self._outputs.clear()
             for handle in handles:
                 handle.remove()
-
-    def _scaled(self, latents: Tensor) -> Tensor | None:
-        """The autoencoder's latents as the scheduler sees them, where the family's way is known."""
-        try:
-            return codec_for(self.pipe).scaled(latents)
-        except UnsupportedError:
-            return None
-
-    @contextmanager
-    def _pasting(self, kwargs: dict[str, Any]) -> Iterator[None]:
-        """Inpainting may put back what it keeps after the last step, where no step shows it: what is decoded counts."""
-        autoencoder = autoencoder_of(self.pipe)
-        if kwargs.get("mask_image") is None or autoencoder is None:
-            yield
-            return
-        decode = autoencoder.decode
-
-        @wraps(decode)
-        def noting(latents: Tensor, *args: Any, **named: Any) -> Any:
-            self._pasted.append(latents.detach())
-            return decode(latents, *args, **named)
-
-        with overridden(autoencoder, decode=noting):
-            yield
 
     def encode(self, prompt: str, kwargs: dict[str, Any]) -> Condition:
         """The text embeddings of one prompt, as the keyword arguments that the pipeline takes them in; the text itself where
@@ -350,17 +330,3 @@ class PipelineGenerator:
 
 def _leave(step: Step) -> Tensor | None:
     raise LeaveEarly
-
-
-@contextmanager
-def _frozen(pipe: Any) -> Iterator[None]:
-    """No gradient is taken by a parameter of this pipeline, so that none is kept for them."""
-    modules = [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)]
-    moving = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in moving:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in moving:
-            parameter.requires_grad_(True)

@@ -113,6 +113,20 @@ def unwrapped_call(pipe: Any) -> Callable[..., Any]:
     return with_gradients
 
 
+@contextmanager
+def frozen(pipe: Any) -> Iterator[None]:
+    """No parameter of this pipeline takes a gradient, so that none is kept for them."""
+    modules = [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)]
+    moving = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in moving:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_(True)
+
+
 _locks: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
 
