@@ -8,7 +8,7 @@ from PIL import Image
 
 from steerclear.errors import ConfigError, InputError, SteerclearError, UnsupportedError
 from steerclear.filters.base import to_tensor
-from steerclear.generators.accepted import check_pipeline
+from steerclear.generators.accepted import check_pipeline, denoiser_of
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
@@ -49,7 +49,8 @@ def untouched(pipe):
         ("a fox", {"num_inference_steps": "many"}, "'many'"), ("a fox", {"num_images_per_prompt": 1.5}, "is 1.5"),
         ("a fox", {"generator": 7}, "generator is int"), ("a fox", {"generator": [7]}, "generator is list"),
         (["a fox"] * 3, {"generator": [torch.Generator()]}, "1 generators were given for 3 images"),
-        ("a fox", {"height": 65, "width": 64}, "divisible by 8"), ("a fox", {"height": 64, "width": 4}, "divisible by 8"),
+        ("a fox", {"height": 65, "width": 64}, "divisible by 8"), ("a fox", {"height": 64, "width": 4}, "shortest side"),
+        ("a fox", {"height": "64", "width": 64}, "height is '64'"),
         ("a fox", {"height": 64}, "pass both"), ("a fox", {"width": 128, "height": None}, "pass both"),
         ("a fox", {"callback_on_step_end_tensor_inputs": ["nothing"]}, "nothing"),
         ("a fox", {"negative_prompt": ["a", "b"]}, "refuses this call"), ("a fox", {"negative_prompt": 5}, "refuses this call"),
@@ -142,6 +143,24 @@ def test_a_component_without_weights_is_refused_by_name():
     pipe.vae.to("meta")
     with pytest.raises(ConfigError, match="the vae of this StableDiffusionPipeline has no weights"):
         Guard(pipe, [MockFilter(False)])
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "named"),
+    [
+        *((family, {"height": 8, "width": 64}, "16 pixels") for family in ("flux", "flux2-dev", "chroma", "qwen", "pixart", "hunyuandit")),
+        ("wuerstchen", {"height": 128, "width": 40}, "width of 40 pixels; the next that it can is 128"),
+        ("kandinsky22", {"negative_prompt": "a", "generator": [torch.Generator()]}, "one generator"),
+    ],
+)  # fmt: skip
+def test_what_this_kind_of_pipeline_cannot_make_is_named_before_anything_is_denoised(family, options, named):
+    pipe = tiny_pipeline(family)
+    asked = []
+    for module in filter(None, (denoiser_of(pipe), getattr(pipe, "prior_prior", None))):
+        module.register_forward_pre_hook(lambda *a, **k: asked.append(1), with_kwargs=True)
+    with pytest.raises(InputError, match=named):
+        Guard(pipe, [MockFilter(False)])(**{**tiny_call(family, "a fox", 2), **options})
+    assert not asked
 
 
 @pytest.mark.parametrize(

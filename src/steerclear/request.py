@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from steerclear.errors import InputError
-from steerclear.generators.accepted import check_arguments, check_one_step, parameters, takes_several
+from steerclear.generators.accepted import check_arguments, parameters
+from steerclear.generators.limits import check_limits
 from steerclear.generators.passes import class_name
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
@@ -75,15 +76,7 @@ def checked_arguments(
                 f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
             )
     check_arguments(pipe, kwargs)
-    check_one_step(pipe, steps)
-    if count > 1 and not takes_several(pipe):
-        raise InputError(
-            f"{type(pipe).__name__} takes one prompt at a time; ask for {count} pictures in {count} calls"
-        )
-    if (kwargs.get("height") is None) != (kwargs.get("width") is None):
-        raise InputError(
-            f"height is {kwargs.get('height')} and width {kwargs.get('width')}; pass both, since some pipelines ignore one alone"
-        )
+    check_limits(pipe, steps, count, generator, kwargs)
     if not isinstance(generator, torch.Generator):
         if not isinstance(generator, list) or not all(isinstance(g, torch.Generator) for g in generator):
             raise InputError(

@@ -99,25 +99,6 @@ def check_arguments(pipe: Any, kwargs: Mapping[str, Any]) -> None:
         raise InputError(f"{type(pipe).__name__} takes no {', '.join(unknown)}; it takes: {', '.join(known)}")
 
 
-def check_one_step(pipe: Any, steps: int) -> None:
-    """Raise InputError where one step alone is asked of PixArt-α under a scheduler that does not tell its clean latent: the
-    pipeline would look for it after the step."""
-    scheduler = type(pipe.scheduler)
-    if steps != 1 or not any(cls.__name__ == "PixArtAlphaPipeline" for cls in type(pipe).__mro__):
-        return
-    outputs = [v for k, v in vars(sys.modules[scheduler.__module__]).items() if k.endswith("Output")]
-    if not any(is_dataclass(output) and len(fields(output)) > 1 for output in outputs):
-        raise InputError(
-            f"{type(pipe).__name__} with a {scheduler.__name__} cannot make a picture in one step; ask for two, or give it a "
-            "DDPMScheduler or LCMScheduler"
-        )
-
-
-def takes_several(pipe: Any) -> bool:
-    """Whether one call may hold several prompts: Würstchen's decoder repeats each as often as there are images."""
-    return not type(pipe).__name__.startswith("Wuerstchen")
-
-
 def _makes_videos(pipe: Any) -> bool:
     """By the output class that the pipeline's module speaks of: frames, and no images."""
     for cls in type(pipe).__mro__:

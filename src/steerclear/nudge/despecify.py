@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.generators.accepted import takes_several
 from steerclear.generators.conditions import Condition
+from steerclear.generators.limits import takes_several
 from steerclear.generators.passes import LeaveEarly
 from steerclear.nudge.base import SteerTask
 from steerclear.nudge.objective import cosines
