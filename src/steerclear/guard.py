@@ -160,8 +160,10 @@ class Guard:
             asked = [row for row in self._ask(prompts) for _ in range(num_images_per_prompt)]
             first, found = self._first_pass(plain, asked)
             # image-to-image does only a part of the scheduler's steps, which the pipeline knows
-            steps = getattr(self.pipe, "_num_timesteps", None) or len(self.pipe.scheduler.timesteps)
-            plain_nfe = first.nfe if first.images else first.nfe * steps / max(1, first.steps)
+            running = getattr(self.pipe, "decoder_pipe", self.pipe)
+            steps = getattr(running, "_num_timesteps", None) or len(self.pipe.scheduler.timesteps)
+            whole = first.nfe_prior + (first.nfe - first.nfe_prior) * steps / max(1, first.steps)
+            plain_nfe = first.nfe if first.images else whole
             shared = (time.monotonic() - began) / len(found)
             rows = [
                 _Row(prompts[i // num_images_per_prompt], seeds[i], detections)

@@ -108,7 +108,9 @@ class Protected:
         return {**found, **fresh}
 
     def _kept(self) -> LatentCache | None:
-        if self._library is not None and self._cache is None:
+        # offloaded weights come in for an evaluation and go again: there is nothing that tells two autoencoders apart
+        offloaded = any(p.is_meta for p in self._codec.autoencoder.parameters())
+        if self._library is not None and self._cache is None and not offloaded:
             from steerclear.encoders.pretrained import weights_fingerprint
             from steerclear.library.latents import LatentCache
 
@@ -128,13 +130,9 @@ class Protected:
 
     def _encode(self, pixels: Tensor, like: Tensor, size: Size) -> Tensor:
         self._codec.size = size
-        # Kandinsky calls its autoencoder otherwise
-        factor: Any = getattr(self._pipe, "vae_scale_factor", None) or getattr(
-            self._pipe, "movq_scale_factor", 8
-        )
         fitted = F.interpolate(
             pixels,
-            size=self._codec.pixels(tuple(like.shape[1:]), int(factor)),
+            size=self._codec.pixels(tuple(like.shape[1:])),
             mode="bicubic",
             antialias=True,
             align_corners=False,
