@@ -1,12 +1,13 @@
 """The public test doubles keep their own promises."""
 
 import math
+import time
 
 import pytest
 import torch
 
 from steerclear.errors import InputError
-from steerclear.testing import FakeEncoder, MockFilter, tiny_pipeline
+from steerclear.testing import FAMILIES, FakeEncoder, MockFilter, tiny_pipeline
 from steerclear.types import Detection
 
 
@@ -76,6 +77,14 @@ def test_a_scheduler_comes_by_name_or_as_an_object():
     assert type(tiny_pipeline("sd1", "PNDMScheduler").scheduler).__name__ == "PNDMScheduler"
     own = DDPMScheduler()
     assert tiny_pipeline("sd1", own).scheduler is own
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pipeline_of_any_family_is_built_in_under_three_seconds(family):
+    tiny_pipeline(family)  # what it takes to import diffusers' module is not its own
+    began = time.process_time()
+    tiny_pipeline(family)
+    assert time.process_time() - began < 3
 
 
 def test_unknown_families_and_schedulers_are_named():
