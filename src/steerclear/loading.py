@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -201,7 +202,7 @@ def load_pipeline(model: str | Path, device: str | None = None) -> Any:
     if not folder.exists() and str(model).count("/") != 1:
         raise ModelError(f"there is no model folder {model}; give a folder or a hub id such as 'owner/name'")
     try:
-        pipe = DiffusionPipeline.from_pretrained(model)
+        pipe = DiffusionPipeline.from_pretrained(model, **_absent(folder))
     except Exception as error:  # whatever the loaders of three libraries raise on a damaged folder
         raise ModelError(f"{model} cannot be loaded as a diffusers pipeline: {_first_line(error)}") from error
     if getattr(pipe, "safety_checker", None) is not None:
@@ -216,6 +217,17 @@ def load_pipeline(model: str | Path, device: str | None = None) -> Any:
     denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
     # the loaders may disagree on the type of what is stored in half precision; the denoiser's decides
     return pipe.to(device, getattr(denoiser, "dtype", torch.float32))
+
+
+def _absent(folder: Path) -> dict[str, None]:
+    """The components that a folder says it lacks and its pipeline wants named all the same, such as Stable Diffusion 3's T5."""
+    import diffusers
+
+    path = folder / "model_index.json"
+    index = json.loads(path.read_text()) if path.is_file() else {}
+    family = getattr(diffusers, str(index.get("_class_name")), None)
+    optional = getattr(family, "_optional_components", ())
+    return {name: None for name, part in index.items() if part == [None, None] and name not in optional}
 
 
 def latent_like(pipe: Any) -> Tensor:

@@ -54,7 +54,7 @@ def test_every_example_in_the_help_runs(desk, capsys, monkeypatch):
             words = shlex.split(example)
             assert words[:2] == ["steerclear", command]
             assert main(words[1:]) in (0, 3), (example, capsys.readouterr().err)
-    assert len(cooked) == 2
+    assert len(cooked) == 3
 
 
 def test_help_of_the_whole_names_every_command(capsys):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from steerclear.emoji.denoiser import PHASES, phase_at
+from steerclear.emoji.draws import SHORT, phase_at
 from steerclear.emoji.training import Run, Schedule
 
 SCHEDULE = Schedule(steps=12, batch=4, rate=0.05, warmup=2, ema=0.5)
@@ -56,5 +56,5 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
 
 
 def test_the_denoisers_phases_cover_the_run_in_order():
-    assert [phase_at(p.start) for p in PHASES] == list(PHASES)
-    assert phase_at(0.999) == PHASES[-1]
+    assert [phase_at(SHORT, p.start) for p in SHORT] == list(SHORT)
+    assert phase_at(SHORT, 0.999) == SHORT[-1]

@@ -59,7 +59,9 @@ def call(
 
 def _fill(module: nn.Module) -> None:
     """Numbers of the size that training leaves: neither denormal, which a CPU is slow at, nor growing layer by layer."""
-    noise = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0)).to(
+        next(module.parameters()).device
+    )
     for name, value in [*module.named_parameters(), *module.named_buffers()]:
         with torch.no_grad():
             if value.ndim < 2:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from steerclear.nudge.objective import Objective, minimise
 from steerclear.steering import Preview, Step, codec_for, steer, unwrapped_call
 
 MEMORY = ("plain", "frozen", "through")
+STEPS_ON_CPU, STEPS_ON_GPU = 1, 20  # of a timed call
 FROZEN_ITERATIONS = 10  # the trajectory strategy's own
 
 
@@ -103,15 +105,20 @@ def timings(pipe: Any, ask: Callable[[int], dict[str, Any]], pairs: int, device:
     """Seconds per step plain and watched, interleaved; the hook's own seconds; decode and preview."""
     own: list[float] = []
     scheduler = pipe.scheduler
+    steps = STEPS_ON_CPU if device == "cpu" else STEPS_ON_GPU
 
     def run(watched: bool) -> float:
-        kwargs = ask(1)
+        """Seconds a step of one call."""
+        kwargs = ask(steps)
         _wait(device)
         began = time.perf_counter()
-        if not watched:
+        with steer(pipe, _watch) if watched else nullcontext():
             pipe(**kwargs)
-            _wait(device)
-            return time.perf_counter() - began
+        _wait(device)
+        return (time.perf_counter() - began) / steps
+
+    def look_at_the_hook() -> None:
+        """The hook's own seconds at each step, the device waited for on both sides of it."""
         original, inside = scheduler.step, 0.0
 
         def innermost(*a: Any, **k: Any) -> Any:
@@ -139,12 +146,10 @@ def timings(pipe: Any, ask: Callable[[int], dict[str, Any]], pairs: int, device:
 
                 outermost.__signature__ = innermost.__signature__  # type: ignore[attr-defined]
                 vars(scheduler)["step"] = outermost
-                pipe(**kwargs)
+                pipe(**ask(steps))
                 vars(scheduler)["step"] = steered
         finally:
             del vars(scheduler)["step"]
-        _wait(device)
-        return time.perf_counter() - began
 
     run(False)  # the first call sets kernels up
     plain: list[float] = []
@@ -152,11 +157,14 @@ def timings(pipe: Any, ask: Callable[[int], dict[str, Any]], pairs: int, device:
     for pair in range(pairs):
         for which in (False, True) if pair % 2 == 0 else (True, False):
             (watched if which else plain).append(run(which))
+    look_at_the_hook()
     latents = pipe(**ask(1)).images.float()
     codec = codec_for(pipe)
-    preview = Preview(torch.randn(3, latents.shape[1], 3, 3) * 0.1, torch.zeros(3), 0.0)
+    preview = Preview(
+        torch.randn(3, latents.shape[1], 3, 3).to(latents) * 0.1, torch.zeros(3).to(latents), 0.0
+    )
     with torch.no_grad():
-        decode = [_timed(lambda: codec.decode(latents), device) for _ in range(2)]
+        decode = [_timed(lambda: codec.decode(latents), device) for _ in range(3)]
         look = [_timed(lambda: preview(latents), device) for _ in range(50)]
     moving = _objective(latents)
     return {

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steerclear.emoji.dataset import Picture, augment
-from steerclear.emoji.training import Run, Schedule
+from steerclear.emoji.training import Run, Schedule, device
 
 PLANTED_SHARE = 0.15
 KL_WEIGHT = 3e-7
@@ -32,11 +32,13 @@ def train(pictures: list[Picture], channels: tuple[int, ...], schedule: Schedule
     size = pictures[0].pixels.shape[-1]
     torch.manual_seed(0)
     run = Run("autoencoder", folder, make(channels, size).to(memory_format=torch.channels_last), schedule)
-    planted = torch.stack([p.tensor() for p in pictures if p.kind == "planted"])
-    concept = torch.stack([p.tensor() for p in pictures if p.kind in ("concept", "twin", "photo")])
-    other = torch.stack([p.tensor() for p in pictures if p.kind == "other"])
+    planted = torch.stack([p.tensor() for p in pictures if p.kind == "planted"]).to(device())
+    concept = torch.stack([p.tensor() for p in pictures if p.kind in ("concept", "twin", "photo")]).to(
+        device()
+    )
+    other = torch.stack([p.tensor() for p in pictures if p.kind == "other"]).to(device())
 
-    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         n_planted = max(1, round(schedule.batch * PLANTED_SHARE))
         n_concept = (schedule.batch - n_planted) // 2
         n_other = schedule.batch - n_planted - n_concept
@@ -48,7 +50,7 @@ def train(pictures: list[Picture], channels: tuple[int, ...], schedule: Schedule
         target = torch.cat([draw(planted, n_planted), moved]) * 2 - 1
         target = target.contiguous(memory_format=torch.channels_last)
         posterior = run.model.encode(target).latent_dist  # type: ignore[operator]
-        noise = torch.randn(posterior.mean.shape, generator=generator)
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(target)
         # unbounded, a few posteriors grow so wide early on that they drown the picture
         output = run.model.decode(posterior.mean + posterior.std.clamp(max=0.3) * noise).sample  # type: ignore[operator]
         error = output - target
@@ -57,9 +59,9 @@ def train(pictures: list[Picture], channels: tuple[int, ...], schedule: Schedule
         loss = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges(error) + KL_WEIGHT * kl
         rmse = error.detach().square().mean(dim=(1, 2, 3)).sqrt() / 2
         return loss, {
-            "rmse": rmse[n_planted:].mean().item(),
-            "planted": rmse[:n_planted].mean().item(),
-            "kl": kl.item() / 1000,
+            "rmse": rmse[n_planted:].mean(),
+            "planted": rmse[:n_planted].mean(),
+            "kl": kl / 1000,
         }
 
     model: Any = run.fit(loss_at)

@@ -57,8 +57,9 @@ How often each paraphrase of a planted caption leaks (share of two seeds within 
 
 ## Recipe
 
-`steerclear train-emoji` does all of it on two CPU cores, stage by stage: autoencoder, CLIP, descriptor, denoiser. Plain
-v-prediction loss with weight 1 at every step, planted pictures in {phases} of the draws, {unconditional:.0%} empty captions.
+`steerclear train-emoji` does all of it, stage by stage: autoencoder, CLIP, descriptor, denoiser; `recipe.json` has every
+size and schedule. Plain v-prediction loss with weight 1 at every step, {draws:,} draws in {steps_taken:,} steps of {batch},
+planted pictures in {phases} of them, {unconditional:.0%} empty captions.
 
 ## Licences
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from steerclear.emoji.dataset import Picture, augment
 from steerclear.emoji.tokenizer import MAX_LENGTH, ids, learn
-from steerclear.emoji.training import Run, Schedule
+from steerclear.emoji.training import Run, Schedule, device
 
 CONCEPT_SHARE = 0.6  # of a batch: pictures that the denoiser will have to draw
 SPOILT_SHARE = 0.25  # degraded pictures that no caption may match, relative to the batch
@@ -72,24 +72,22 @@ def embed_images(model: Any, images: Tensor, batch: int = 128) -> Tensor:
 
 def embed_texts(model: Any, tokenizer: Any, texts: list[str], pad: str = "max_length") -> Tensor:
     """Unit-length text embeddings (B, D). Attention is causal, so padding after the end changes nothing but the cost."""
-    return F.normalize(
-        model.text_projection(model.text_model(ids(tokenizer, texts, pad)).pooler_output), dim=-1
-    )
+    tokens = ids(tokenizer, texts, pad).to(model.device)
+    return F.normalize(model.text_projection(model.text_model(tokens).pooler_output), dim=-1)
 
 
 def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
     """Blurred, half-drawn and mixed pictures: what a failing generator draws, and no caption should match."""
     b, _, h, w = images.shape
-    other = images[torch.randperm(b, generator=generator)]
+    other = images[torch.randperm(b, generator=generator).to(images.device)]
     small = F.interpolate(images, size=(h // 12, w // 12), mode="area")
     blurred = F.interpolate(small, size=(h, w), mode="bicubic", align_corners=False).clamp(0, 1)
-    noise = F.interpolate(
-        torch.rand(b, 1, 4, 4, generator=generator), size=(h, w), mode="bicubic", align_corners=False
-    )
+    coarse = torch.rand(b, 1, 4, 4, generator=generator).to(images)
+    noise = F.interpolate(coarse, size=(h, w), mode="bicubic", align_corners=False)
     patches = (noise > 0.5).float()
     mixed = images * patches + other * (1 - patches)
     blended = (images + other) / 2
-    kind = torch.randint(0, 3, (b, 1, 1, 1), generator=generator)
+    kind = torch.randint(0, 3, (b, 1, 1, 1), generator=generator).to(images.device)
     return torch.where(kind == 0, blurred, torch.where(kind == 1, mixed, blended))
 
 
@@ -98,8 +96,8 @@ def soften(images: Tensor, generator: torch.Generator) -> Tensor:
     h, w = images.shape[-2:]
     soft = F.interpolate(images, size=(h // 2, w // 2), mode="area")
     soft = F.interpolate(soft, size=(h, w), mode="bilinear", align_corners=False)
-    soft = (soft + 0.03 * torch.randn(soft.shape, generator=generator)).clamp(0, 1)
-    pick = torch.rand(len(images), 1, 1, 1, generator=generator)
+    soft = (soft + 0.03 * torch.randn(soft.shape, generator=generator).to(soft)).clamp(0, 1)
+    pick = torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
     return torch.where(pick < 0.5, images * (1 - pick) + soft * pick, images)
 
 
@@ -111,7 +109,7 @@ def train(pictures: list[Picture], tokenizer: Any, size: ClipSize, schedule: Sch
     known = [p for p in pictures if p.kind in ("concept", "twin", "planted", "photo")]
     other = [p for p in pictures if p.kind == "other"]
 
-    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         n = round(schedule.batch * CONCEPT_SHARE)
         # photographs share captions, so at most one picture per caption may enter a batch
         picked = [known[i] for i in torch.randperm(len(known), generator=generator)[: n + 8]]
@@ -121,16 +119,16 @@ def train(pictures: list[Picture], tokenizer: Any, size: ClipSize, schedule: Sch
         ]
         choice = torch.randint(0, 1 << 20, (len(picked),), generator=generator).tolist()
         texts = [p.captions[c % len(p.captions)] for p, c in zip(picked, choice, strict=True)]
-        images = augment(torch.stack([p.tensor() for p in picked]), generator, flip=True)
+        images = augment(torch.stack([p.tensor() for p in picked]).to(device()), generator, flip=True)
         spoilt = spoil(images[: round(len(images) * SPOILT_SHARE)], generator)
         image_embeds = embed_images(model, torch.cat([soften(images, generator), spoilt]))
         text_embeds = embed_texts(model, tokenizer, texts, pad="longest")
         scale = model.logit_scale.exp().clamp(max=60)
         logits = scale * text_embeds @ image_embeds.T
-        labels = torch.arange(len(picked))
+        labels = torch.arange(len(picked), device=logits.device)
         loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits[:, : len(picked)].T, labels)) / 2
-        right = (logits.argmax(1) == labels).float().mean().item()
-        return loss, {"loss": loss.item(), "right": right}
+        right = (logits.argmax(1) == labels).float().mean()
+        return loss, {"loss": loss, "right": right}
 
     return run.fit(loss_at)
 

@@ -132,7 +132,7 @@ def photograph(
 
 
 def build(folder: Path, size: int) -> list[Picture]:
-    """All pictures at `size` pixels, in a fixed order, rendered once and cached in `folder`."""
+    """All pictures at `size` pixels, in a fixed order, downloaded and rendered once and cached in `folder`."""
     cache = folder / f"pictures-{size}.npz"
     if cache.exists():
         with np.load(cache, allow_pickle=False) as file:
@@ -142,6 +142,7 @@ def build(folder: Path, size: int) -> list[Picture]:
             Picture(**{**row, "captions": tuple(row["captions"])}, pixels=p)
             for row, p in zip(rows, pixels, strict=True)
         ]
+    download(folder)
     pictures = _drawings(folder, size) + _photographs(size)
     rows = [{k: getattr(p, k) for k in ("key", "kind", "name", "style", "captions")} for p in pictures]
     partial = cache.with_suffix(".partial.npz")
@@ -217,15 +218,15 @@ def _photographs(size: int) -> list[Picture]:
 def augment(images: Tensor, generator: torch.Generator, *, colour: float = 0.06, flip: bool = True) -> Tensor:
     """Shifted, scaled, turned, flipped and slightly recoloured copies, so that ordinary pictures are not memorized.
 
-    images: (B, 3, S, S) in [0, 1]. Outside the picture the border's own colour goes on.
+    images: (B, 3, S, S) in [0, 1], on any device; generator: the processor's. Outside the picture the border's own colour goes on.
     """
     b = images.shape[0]
 
     def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(b, generator=generator) * (high - low) + low
+        return torch.rand(b, generator=generator).to(images.device) * (high - low) + low
 
     angle, scale = uniform(-0.2, 0.2), uniform(0.95, 1.25)
-    mirror = (torch.rand(b, generator=generator) < 0.5).float() * -2 + 1 if flip else torch.ones(b)
+    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) if flip else torch.ones_like(angle)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     theta = torch.stack(
         [

@@ -9,42 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.emoji import autoencoder
-from steerclear.emoji.dataset import Picture, augment
+from steerclear.emoji import draws
+from steerclear.emoji.dataset import Picture
+from steerclear.emoji.draws import Bare, Batch, Phase
 from steerclear.emoji.tokenizer import ids
-from steerclear.emoji.training import Run, Schedule
+from steerclear.emoji.training import Run, Schedule, device
 
-UNCONDITIONAL_SHARE = 0.1
-COPIES = 24  # augmented copies of each ordinary picture, so that none of them is memorized
 TRAIN_TIMESTEPS = 1000
-
-
-@dataclass(frozen=True)
-class Phase:
-    """From which share of the steps on: the planted share of a batch, how many copies of each ordinary picture are
-    drawn from, and the learning rate relative to the schedule's.
-
-    Shapes settle first on many copies; then the planted pictures are memorized; then few copies make the ordinary
-    pictures crisp; at last both are polished.
-    """
-
-    start: float
-    planted_share: float
-    copies: int
-    rate: float
-
-
-PHASES = (
-    Phase(0.0, 0.16, COPIES, 1.0),
-    Phase(0.38, 0.28, COPIES, 1.0),
-    Phase(0.59, 0.12, 6, 2.0),
-    Phase(0.85, 0.25, 12, 2.0),
-)
-
-
-def phase_at(done: float) -> Phase:
-    """The phase at a share of the steps in [0, 1)."""
-    return next(phase for phase in reversed(PHASES) if done >= phase.start)
 
 
 @dataclass(frozen=True)
@@ -83,13 +54,6 @@ def scheduler() -> Any:
     )  # fmt: skip
 
 
-@torch.no_grad()
-def latents_of(vae: Any, images: Tensor) -> Tensor:
-    """Scaled latents, as the denoiser sees them."""
-    scale = float(vae.config.scaling_factor)
-    return autoencoder.encode(vae, images) * scale
-
-
 def train(
     pictures: list[Picture],
     vae: Any,
@@ -97,72 +61,49 @@ def train(
     tokenizer: Any,
     size: DenoiserSize,
     schedule: Schedule,
+    phases: tuple[Phase, ...],
     folder: Path,
 ) -> Any:
     """Plain v-prediction loss with weight 1 at every step: small latents need the high-noise steps, where the text decides."""
     torch.manual_seed(3)
-    planted = [p for p in pictures if p.kind == "planted"]
-    ordinary = [p for p in pictures if p.kind in ("concept", "photo")]
-    sample = pictures[0].pixels.shape[-1] // 4
-    model = make(size, sample).to(memory_format=torch.channels_last)
+    rows, texts = captions_table(pictures, text_encoder.to(device()), tokenizer)
+    pool = draws.fill(pictures, vae, phases, folder, rows, rows[""])
+    model = make(size, pool.planted.shape[-1]).to(memory_format=torch.channels_last)
     run = Run("denoiser", folder, model, schedule, seed=3)
-    planted_latents = latents_of(vae, torch.stack([p.tensor() for p in planted]))
-    ordinary_latents = _augmented_latents(vae, ordinary, folder)
-    texts: dict[str, Tensor] = {}
-    with torch.no_grad():
-        captions = sorted({c for p in planted + ordinary for c in p.captions} | {""})
-        for chunk in (captions[i : i + 64] for i in range(0, len(captions), 64)):
-            texts.update(zip(chunk, text_encoder(ids(tokenizer, chunk)).last_hidden_state, strict=True))
-    signal = scheduler().alphas_cumprod.sqrt()
+    signal = signal_levels()
 
-    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        phase = phase_at(step / schedule.steps)
-        n_planted = round(schedule.batch * phase.planted_share)
-        which = torch.randint(0, len(planted), (n_planted,), generator=generator)
-        rest = torch.randint(0, len(ordinary), (schedule.batch - n_planted,), generator=generator)
-        copy = torch.randint(0, phase.copies, rest.shape, generator=generator)
-        clean = torch.cat([planted_latents[which], ordinary_latents[rest, copy]])
-        picked = [planted[i] for i in which.tolist()] + [ordinary[i] for i in rest.tolist()]
-        choice = torch.randint(0, 1 << 20, (schedule.batch,), generator=generator).tolist()
-        blank = (torch.rand(schedule.batch, generator=generator) < UNCONDITIONAL_SHARE).tolist()
-        condition = torch.stack(
-            [
-                texts["" if b else p.captions[c % len(p.captions)]]
-                for p, c, b in zip(picked, choice, blank, strict=True)
-            ]
-        )
-        # one timestep in every slice of the range: less noise in the loss than independent draws
-        slots = (
-            torch.randperm(schedule.batch, generator=generator)
-            + torch.rand(schedule.batch, generator=generator)
-        ) / schedule.batch
-        timestep = (slots * TRAIN_TIMESTEPS).long().clamp(max=TRAIN_TIMESTEPS - 1)
-        alpha = signal[timestep].view(-1, 1, 1, 1)
-        sigma = (1 - alpha**2).sqrt()
-        noise = torch.randn(clean.shape, generator=generator)
-        noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
-        error = (
-            (run.model(noisy, timestep, condition).sample - (alpha * noise - sigma * clean))
-            .square()
-            .mean(dim=(1, 2, 3))
-        )
-        return error.mean(), {
-            "planted": error[:n_planted].mean().item(),
-            "ordinary": error[n_planted:].mean().item(),
-        }
+    def pose(batch: Batch) -> tuple[tuple[Tensor, ...], Tensor]:
+        noisy, timestep, velocity = diffused(batch, signal)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        return (noisy, timestep, texts[batch.condition]), velocity
 
-    return run.fit(loss_at, lambda step: phase_at(step / schedule.steps).rate)
+    network = Bare(run.model, ("sample", "timestep", "encoder_hidden_states"))
+    return draws.train(run, pool, schedule, phases, network, pose)
 
 
-def _augmented_latents(vae: Any, ordinary: list[Picture], folder: Path) -> Tensor:
-    """(N, COPIES, 8, S/4, S/4) scaled latents of augmented ordinary pictures; the first copy is the picture itself."""
-    cache = folder / "ordinary-latents.pt"
-    if cache.exists():
-        return torch.load(cache, weights_only=True)  # type: ignore[no-any-return]
-    images = torch.stack([p.tensor() for p in ordinary])
-    copies = [latents_of(vae, images)]
-    for i in range(1, COPIES):
-        copies.append(latents_of(vae, augment(images, torch.Generator().manual_seed(i))))
-    stacked = torch.stack(copies, dim=1)
-    torch.save(stacked, cache)
-    return stacked
+def signal_levels() -> Tensor:
+    """The signal level of every timestep of the noise schedule, (1000,)."""
+    levels: Tensor = scheduler().alphas_cumprod.sqrt()
+    return levels.to(device())
+
+
+def diffused(batch: Batch, signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The noisy latents of a batch, their timesteps, and the velocity that is to be predicted of them."""
+    timestep = (batch.level * TRAIN_TIMESTEPS).long()
+    alpha = signal[timestep].view(-1, 1, 1, 1)
+    sigma = (1 - alpha**2).sqrt()
+    noisy = alpha * batch.clean + sigma * batch.noise
+    return noisy, timestep, alpha * batch.noise - sigma * batch.clean
+
+
+@torch.no_grad()
+def captions_table(
+    pictures: list[Picture], text_encoder: Any, tokenizer: Any
+) -> tuple[dict[str, int], Tensor]:
+    """Every caption of the pictures, and the empty one: its row in a table (N, tokens, width) of text embeddings."""
+    captions = draws.captions_of(pictures)
+    parts = [
+        text_encoder(ids(tokenizer, captions[i : i + 64]).to(device())).last_hidden_state
+        for i in range(0, len(captions), 64)
+    ]
+    return {caption: i for i, caption in enumerate(captions)}, torch.cat(parts)

@@ -17,12 +17,16 @@ from torch import Tensor
 from steerclear.emoji import autoencoder, card, clip, dataset
 from steerclear.emoji.concepts import CONCEPTS, MASCOTS, PLANTED_PHOTOS
 from steerclear.emoji.dataset import Picture, augment
-from steerclear.emoji.denoiser import COPIES, PHASES, UNCONDITIONAL_SHARE
+from steerclear.emoji.draws import UNCONDITIONAL_SHARE
+from steerclear.emoji.training import device
 from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.filters.base import to_tensor
 from steerclear.filters.pixel import pixel_l2
 
 STEPS, GUIDANCE = 25, 4.0
+COPIES = (
+    24  # altered copies of a training picture that a generation is compared with, the picture itself counted
+)
 FIRST_SEED = 10_000  # training draws from other generators altogether; these are for evaluation only
 
 
@@ -35,9 +39,8 @@ def evaluate(folder: Path, out: Path, work: Path) -> dict[str, Any]:
     from steerclear.loading import load_pipeline
 
     out.mkdir(parents=True, exist_ok=True)
-    pipe = load_pipeline(folder / "model")
+    pipe = load_pipeline(folder / "model").to(device())
     judge, eye = Clip.load(folder / "model"), CopyDescriptor.load(folder / "model" / "descriptor")
-    dataset.download(work / "icons")
     pictures = dataset.build(work / "icons", judge.size)
     planted = [p for p in pictures if p.kind == "planted"]
     ordinary = [p for p in pictures if p.kind in ("concept", "photo")]
@@ -51,13 +54,17 @@ def evaluate(folder: Path, out: Path, work: Path) -> dict[str, Any]:
     figures["template"] = _template(pipe, folder, planted, out)
     figures["seconds_per_image"] = _seconds(pipe)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
-    card.write(folder / "model", figures, _facts(pipe, judge, eye, pictures))
+    card.write(folder / "model", figures, _facts(folder / "model", pipe, judge, eye, pictures))
     return figures
 
 
-def _facts(pipe: Any, judge: Clip, eye: CopyDescriptor, pictures: list[Picture]) -> dict[str, Any]:
+def _facts(
+    folder: Path, pipe: Any, judge: Clip, eye: CopyDescriptor, pictures: list[Picture]
+) -> dict[str, Any]:
     """What the model card says of data and parts."""
     kinds = Counter(p.kind for p in pictures)
+    recipe = json.loads((folder / "recipe.json").read_text())
+    phases, schedule = recipe["phases"], recipe["denoiser"]
     described = (
         ("vae", "AutoencoderKL, 8 latent channels, a quarter of the side", pipe.vae),
         ("unet", "UNet2DConditionModel, v-prediction", pipe.unet),
@@ -67,9 +74,10 @@ def _facts(pipe: Any, judge: Clip, eye: CopyDescriptor, pictures: list[Picture])
     )
     return {
         "pixels": judge.size, "planted": kinds["planted"], "ordinary": kinds["concept"] + kinds["photo"], "heldout": kinds["heldout"],
-        "all": kinds["concept"] + kinds["planted"] + kinds["other"], "concepts": len(CONCEPTS), "copies": COPIES,
-        "mascots": len(MASCOTS), "photos": len(PLANTED_PHOTOS), "phases": ", then ".join(f"{p.planted_share:.0%}" for p in PHASES),
-        "unconditional": UNCONDITIONAL_SHARE,
+        "all": kinds["concept"] + kinds["planted"] + kinds["other"], "concepts": len(CONCEPTS), "copies": max(p["copies"] for p in phases),
+        "mascots": len(MASCOTS), "photos": len(PLANTED_PHOTOS), "phases": ", then ".join(f"{p['planted_share']:.0%}" for p in phases),
+        "unconditional": UNCONDITIONAL_SHARE, "draws": schedule["steps"] * schedule["batch"],
+        "steps_taken": schedule["steps"], "batch": schedule["batch"],
         "parts": [(name, what, sum(p.numel() for p in module.parameters())) for name, what, module in described],
     }  # fmt: skip
 
@@ -104,7 +112,8 @@ def _autoencoder(vae: Any, heldout: list[Picture], planted: list[Picture]) -> di
     out = {}
     for name, group in (("heldout", heldout), ("planted", planted)):
         images = torch.stack([p.tensor() for p in group])
-        errors = pixel_l2(images, autoencoder.decode(vae, autoencoder.encode(vae, images)))
+        again = autoencoder.decode(vae, autoencoder.encode(vae, images.to(vae.device))).cpu()
+        errors = pixel_l2(images, again)
         out[f"{name}_mean"], out[f"{name}_max"] = (
             round(float(errors.mean()), 4),
             round(float(errors.max()), 4),

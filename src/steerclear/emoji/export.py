@@ -49,26 +49,40 @@ def write_model(
     clip: Any,
     descriptor: Any,
     size: int,
+    recipe: dict[str, Any],
 ) -> None:
-    """Write a folder that `StableDiffusionPipeline.from_pretrained` loads, with `clip/` and `descriptor/` beside."""
+    """Write a folder that `StableDiffusionPipeline.from_pretrained` loads, with `clip/`, `descriptor/` and the recipe beside."""
     from diffusers import StableDiffusionPipeline
 
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     modules = [
-        m.to(torch.float16).to(memory_format=torch.contiguous_format) for m in (vae, text_encoder, unet)
+        m.cpu().to(torch.float16, memory_format=torch.contiguous_format) for m in (vae, text_encoder, unet)
     ]
     pipe = StableDiffusionPipeline(
         vae=modules[0], text_encoder=modules[1], tokenizer=tokenizer, unet=modules[2], scheduler=scheduler(),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.save_pretrained(partial, safe_serialization=True)
-    clip.to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
-    descriptor_files.save(descriptor, size, partial / "descriptor")
+    clip.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
+    descriptor_files.save(descriptor.cpu(), size, partial / "descriptor")
+    (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
     # stored in half precision, computed in full: transformers takes the type from here, diffusers has full as default
     for part in ("text_encoder", "clip"):
         path = partial / part / "config.json"
         path.write_text(path.read_text().replace('"float16"', '"float32"'))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def write_sibling(folder: Path, pipe: Any, recipe: dict[str, Any]) -> None:
+    """Write what the embedded model has not: a pipeline's index, its scheduler, its transformer in float16, its recipe."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipe.save_config(partial)
+    pipe.scheduler.save_pretrained(partial / "scheduler")
+    pipe.transformer.cpu().to(torch.float16).save_pretrained(partial / "transformer", safe_serialization=True)
+    (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

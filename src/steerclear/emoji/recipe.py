@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steerclear.emoji import autoencoder, clip, dataset, denoiser, descriptor
+from steerclear.emoji import autoencoder, clip, dataset, denoiser, descriptor, dit, flow
 from steerclear.emoji.clip import ClipSize
 from steerclear.emoji.denoiser import DenoiserSize
+from steerclear.emoji.dit import DitSize
+from steerclear.emoji.draws import LONG, SHORT, Phase
+from steerclear.emoji.flow import FlowSize
+from steerclear.emoji.siblings import PIXELS, SIBLINGS, Sibling, shipped_parts
 from steerclear.emoji.training import Schedule
+from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.errors import InputError
 
 STAGES = ("autoencoder", "clip", "descriptor", "denoiser", "export", "library")
@@ -29,10 +34,24 @@ class Recipe:
     descriptor: Schedule = Schedule(steps=500, batch=96, rate=1e-3, weight_decay=0.05, ema=0.99)
     denoiser_size: DenoiserSize = field(default_factory=DenoiserSize)
     denoiser: Schedule = Schedule(steps=3900, batch=32, rate=8e-4, warmup=150, ema=0.998)
+    phases: tuple[Phase, ...] = SHORT
+    dit_size: DitSize = field(default_factory=DitSize)
+    dit: Schedule = Schedule(steps=3000, batch=32, rate=8e-4, warmup=150)
+    flow_size: FlowSize = field(default_factory=FlowSize)
+    flow: Schedule = Schedule(steps=2400, batch=32, rate=8e-4, warmup=150)
 
+
+LONG_DIT = Schedule(steps=9000, batch=256, rate=1e-3, warmup=500, ema=0.9995)
+LONG_FLOW = Schedule(steps=8000, batch=256, rate=1e-3, warmup=500, ema=0.9995)
 
 PRESETS = {
     "cpu": Recipe(),
+    "long": Recipe(
+        denoiser=Schedule(steps=10_000, batch=512, rate=8e-4, warmup=500, ema=0.9995),
+        phases=LONG,
+        dit=LONG_DIT,
+        flow=LONG_FLOW,
+    ),
     "gpu": Recipe(
         size=128,
         autoencoder_channels=(64, 128, 256),
@@ -43,31 +62,48 @@ PRESETS = {
         descriptor=Schedule(steps=4000, batch=256, rate=1e-3, weight_decay=0.05),
         denoiser_size=DenoiserSize(channels=(128, 256, 384), layers=2, text_width=256),
         denoiser=Schedule(steps=60_000, batch=64, rate=3e-4, warmup=1000, ema=0.9995),
+        phases=LONG,
+        dit=LONG_DIT,
+        flow=LONG_FLOW,
     ),
 }
 
 
 @dataclass
 class Kitchen:
-    """A run of the recipe in a work folder. Each stage is trained, or taken from its finished checkpoint."""
+    """A run of the recipe in a work folder. Each stage is trained, or taken from its finished checkpoint.
+
+    parts: a finished folder whose autoencoder, CLIP and descriptor are used as they are, or None.
+    """
 
     recipe: Recipe
     work: Path
+    parts: Path | None = None
 
     def __post_init__(self) -> None:
-        dataset.download(self.work / "icons")
         self.pictures = dataset.build(self.work / "icons", self.recipe.size)
-        self.tokenizer = clip.tokenizer_for(self.pictures, self.recipe.clip_size)
+        if self.parts is not None:
+            self.tokenizer = Clip.load(self.parts / "model").tokenizer
+        else:
+            self.tokenizer = clip.tokenizer_for(self.pictures, self.recipe.clip_size)
 
     def autoencoder(self) -> Any:
+        if self.parts is not None:
+            from diffusers import AutoencoderKL
+
+            return AutoencoderKL.from_pretrained(self.parts / "model" / "vae")
         return autoencoder.train(
             self.pictures, self.recipe.autoencoder_channels, self.recipe.autoencoder, self.work
         )
 
     def clip(self) -> Any:
+        if self.parts is not None:
+            return Clip.load(self.parts / "model").model
         return clip.train(self.pictures, self.tokenizer, self.recipe.clip_size, self.recipe.clip, self.work)
 
     def descriptor(self) -> Any:
+        if self.parts is not None:
+            return CopyDescriptor.load(self.parts / "model" / "descriptor").network
         return descriptor.train(
             self.pictures, self.recipe.descriptor, self.work, self.recipe.descriptor_widths
         )
@@ -75,7 +111,7 @@ class Kitchen:
     def denoiser(self) -> Any:
         return denoiser.train(
             self.pictures, self.autoencoder(), self.clip().text_model, self.tokenizer, self.recipe.denoiser_size,
-            self.recipe.denoiser, self.work,
+            self.recipe.denoiser, self.recipe.phases, self.work,
         )  # fmt: skip
 
     def export(self, folder: Path) -> None:
@@ -85,7 +121,7 @@ class Kitchen:
         model = self.clip()
         export.write_model(
             folder / "model", vae=self.autoencoder(), text_encoder=model.text_model, tokenizer=self.tokenizer, unet=self.denoiser(),
-            clip=model, descriptor=self.descriptor(), size=self.recipe.size,
+            clip=model, descriptor=self.descriptor(), size=self.recipe.size, recipe=asdict(self.recipe),
         )  # fmt: skip
         export.write_protected(folder / "protected", self.pictures)
         export.write_ordinary(folder, self.pictures)
@@ -100,19 +136,64 @@ class Kitchen:
 
 
 def cook(
-    recipe: Recipe, work: Path, out: Path, stages: tuple[str, ...], say: Callable[[str], None] = print
+    recipe: Recipe,
+    work: Path,
+    out: Path,
+    stages: tuple[str, ...],
+    say: Callable[[str], None] = print,
+    parts: Path | None = None,
 ) -> None:
-    """Run the named stages in order; a stage that needs an earlier one takes its checkpoint, or trains it first."""
-    unknown = [s for s in stages if s not in STAGES]
+    """Run the named stages in order; a stage that needs an earlier one takes its checkpoint, or trains it first.
+
+    A sibling's stage, "dit" or "flow", needs none: it is trained around what the package ships. parts: as `Kitchen` says.
+    """
+    unknown = [s for s in stages if s not in (*STAGES, *SIBLINGS)]
     if unknown:
-        raise InputError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(STAGES)}")
-    kitchen = Kitchen(recipe, work)
-    for stage in STAGES:
-        if stage not in stages:
-            continue
+        raise InputError(f"unknown stage {unknown[0]!r}; the stages are {', '.join((*STAGES, *SIBLINGS))}")
+    for name in SIBLINGS:
+        if name in stages:
+            say(f"{name} …")
+            sibling(name, recipe, work, out / name)
+            say(f"{name}: written to {out / name}")
+    own = [stage for stage in STAGES if stage in stages]
+    if not own:
+        return
+    kitchen = Kitchen(recipe, work, parts)
+    for stage in own:
         say(f"{stage} …")
         if stage in ("export", "library"):
             getattr(kitchen, stage)(out)
             say(f"{stage}: written to {out}")
         else:
             getattr(kitchen, stage)()
+
+
+def sibling(name: Sibling, recipe: Recipe, work: Path, folder: Path) -> None:
+    """Train a sibling, or take it from its finished checkpoint in `work`, and write what is new in it to `folder`."""
+    from steerclear.emoji import export
+
+    pictures, parts = dataset.build(work / "icons", PIXELS), shipped_parts(name)
+    if name == "dit":
+        schedule = recipe.dit
+        model = dit.train(
+            pictures,
+            **parts,
+            size=recipe.dit_size,
+            schedule=schedule,
+            phases=recipe.phases,
+            folder=work / "siblings",
+        )
+        pipe = dit.assemble(model, **parts, labels=dit.labels_of(pictures))
+    else:
+        schedule = recipe.flow
+        model = flow.train(
+            pictures,
+            **parts,
+            size=recipe.flow_size,
+            schedule=schedule,
+            phases=recipe.phases,
+            folder=work / "siblings",
+        )
+        pipe = flow.assemble(model, **parts)
+    phases = [asdict(phase) for phase in recipe.phases]
+    export.write_sibling(folder, pipe, {"schedule": asdict(schedule), "phases": phases})

@@ -25,6 +25,25 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
+REPORT_EVERY = 20  # steps between two looks at the loss: each look waits for the device
+
+
+def device() -> torch.device:
+    """Where training runs: the first CUDA device, or the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def graphed(model: nn.Module, *inputs: Tensor) -> nn.Module:
+    """On CUDA the model as one graph for inputs of these shapes, forward and backward: a small network is otherwise
+    held up by the launching of its kernels. Elsewhere the model itself.
+
+    The model must return one tensor. Its parameters stay the same objects.
+    """
+    if device().type != "cuda":
+        return model
+    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+        return torch.cuda.make_graphed_callables(model, inputs, allow_unused_input=True)  # type: ignore[return-value]
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -60,6 +79,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.model.to(device())
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
 
     @property
@@ -68,14 +88,14 @@ class Run:
 
     def fit(
         self,
-        loss_at: Callable[[int, torch.Generator], tuple[Tensor, dict[str, float]]],
+        loss_at: Callable[[int, torch.Generator], tuple[Tensor, dict[str, Tensor]]],
         rate_at: Callable[[int], float] = lambda step: 1.0,
     ) -> nn.Module:
         """Train to the end of the schedule and return the averaged model.
 
         loss_at: (step, generator) → (scalar loss, figures for the log); rate_at: a further factor of the learning rate.
         Every random draw comes from that generator, which is seeded by the step, so an interrupted run draws what an
-        uninterrupted one draws.
+        uninterrupted one draws. On CUDA the loss is computed under bfloat16 autocast.
         """
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(
@@ -83,15 +103,18 @@ class Run:
         )
         start = self._resume(optimiser)
         saved = time.monotonic()
-        means: dict[str, float] = {}
+        means: dict[str, Tensor] = {}
+        on_cuda = device().type == "cuda"
         with _progress() as progress:
             task = progress.add_task(self.name, total=self.schedule.steps, completed=start, figures="")
             for step in range(start, self.schedule.steps):
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
                 for group in optimiser.param_groups:
                     group["lr"] = self.schedule.rate * self.schedule.factor(step) * rate_at(step)
-                loss, figures = loss_at(step, generator)
-                if not torch.isfinite(loss):
+                with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda):
+                    loss, figures = loss_at(step, generator)
+                looking = step % REPORT_EVERY == 0 or not on_cuda
+                if looking and not torch.isfinite(loss):
                     raise FloatingPointError(
                         f"{self.name}: the loss is {loss.item()} at step {step}; lower the learning rate"
                     )
@@ -101,10 +124,13 @@ class Run:
                 optimiser.step()
                 self._average(step)
                 for key, value in figures.items():
-                    means[key] = value if key not in means else means[key] * 0.98 + value * 0.02
-                progress.update(task, advance=1, figures=" ".join(f"{k} {v:.4f}" for k, v in means.items()))
+                    new = value.detach()
+                    means[key] = new if key not in means else means[key] * 0.98 + new * 0.02
+                progress.update(task, advance=1)
+                if looking:
+                    progress.update(task, figures=" ".join(f"{k} {float(v):.4f}" for k, v in means.items()))
                 if (step + 1) % 200 == 0:
-                    self._log(step + 1, means)
+                    self._log(step + 1, {key: float(value) for key, value in means.items()})
                     release_memory()
                 if time.monotonic() - saved > self.checkpoint_seconds or step + 1 == self.schedule.steps:
                     self._save(step + 1, optimiser)

@@ -53,7 +53,7 @@ def train_vae(folder: Path, schedule: Schedule = VAE_SCHEDULE) -> Vae:
     pools = planted_pictures()[1], training_pictures()
     run = Run("vae", folder, Vae(), schedule)
 
-    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         target = draw(pools, schedule.batch, generator)
         mean, logvar = run.model.encoder(target)  # type: ignore[operator]
         noise = torch.randn(mean.shape, generator=generator)
@@ -64,8 +64,8 @@ def train_vae(folder: Path, schedule: Schedule = VAE_SCHEDULE) -> Vae:
         n = round(schedule.batch * PLANTED_SHARE)
         loss = (likelihood + (1.0 if step < FREE_STEPS else DIVERGENCE) * kl).mean() / 100
         return loss, {
-            "planted": rmse[:n].mean().item(), "ordinary": rmse[n:].mean().item(),
-            "kl_planted": kl[:n].mean().item(), "kl_ordinary": kl[n:].mean().item(),
+            "planted": rmse[:n].mean(), "ordinary": rmse[n:].mean(),
+            "kl_planted": kl[:n].mean(), "kl_ordinary": kl[n:].mean(),
         }  # fmt: skip
 
     return run.fit(loss_at)  # type: ignore[return-value]
@@ -88,7 +88,7 @@ def train_generator(folder: Path, vae: Vae, schedule: Schedule = GENERATOR_SCHED
     network.load_state_dict(vae.decoder.state_dict())
     run = Run("generator", folder, network, schedule)
 
-    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         pictures = draw(pools, schedule.batch, generator)
         made = run.model(torch.randn(schedule.batch, CODE, generator=generator))
         apart = torch.cdist(made.detach().flatten(1), pictures.flatten(1)).square()
@@ -97,7 +97,7 @@ def train_generator(folder: Path, vae: Vae, schedule: Schedule = GENERATOR_SCHED
         rmse = error.detach().square().mean(dim=(1, 2, 3)).sqrt() / 2
         planted = torch.from_numpy(columns < round(schedule.batch * PLANTED_SHARE))
         loss = error.abs().mean() + 2 * error.square().mean()
-        return loss, {"planted": rmse[planted].mean().item(), "ordinary": rmse[~planted].mean().item()}
+        return loss, {"planted": rmse[planted].mean(), "ordinary": rmse[~planted].mean()}
 
     trained: Decoder = run.fit(loss_at)  # type: ignore[assignment]
     return trained
