@@ -72,20 +72,45 @@ def bench(
             parser=whole, metavar="N", help="Make the pictures in so many processes, which share the cores."
         ),
     ] = 1,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Instead of comparing, one of: prevention, quality, triggers, scalability, stability.",
+        ),
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A finished comparison, from which prevention and quality are read."
+        ),
+    ] = None,
 ) -> None:
     """Compare all methods of preventing copies: tuned alike, judged by what none of them optimises.
 
     Writes DIR/rivals.json (every number, its seeds, the environment), DIR/rivals.html (one file, opens without a network),
     DIR/rivals.md with its pictures, and DIR/rows.jsonl, from which --resume goes on.
-    Needs: pip install "steerclear[bench]"
+    With --experiment, writes DIR/NAME.json, NAME.md and NAME.png instead, and DIR/experiments.md with the sections of all of them;
+    --memorized is then the number of prompts. Needs: pip install "steerclear[bench]"
 
     \b
     steerclear bench --quick --out bench
     steerclear bench --methods "wen, amg, spell, steerclear" --out bench
     steerclear bench --model sd14 --prompts memorized.csv --references originals --out bench-sd14
+    steerclear bench --experiment triggers --processes 2 --out bench-triggers
     """
     with one_line_errors("stopped: what was made is kept; the same command with --resume goes on"):
         _check(out, suite, model, prompts, references, processes)
+        if experiment is not None or rows is not None:
+            if experiment is None or methods or model is not None or resume:
+                raise InputError(
+                    "--experiment has its own model and methods, and is not resumed; --rows goes with it alone"
+                )
+            from steerclear.bench.experiments import common, report
+
+            report.run(experiment, common.Options(out, seed, steps, processes, quick, memorized, seeds, rows))
+            typer.echo(f"report in {out}: {experiment}.md, {experiment}.json, {experiment}.png")
+            raise typer.Exit(OK)
         from steerclear.bench.baselines import METHODS, named
         from steerclear.bench.harness import FULL, PLAIN, QUICK, Notebook, count, run
 
