@@ -16,3 +16,5 @@ def pytest_configure(config):
     # diffusers' schedulers mix tensors into numpy expressions, which torch does not answer in numpy 2's form
     for message in ("__array__ implementation doesn't accept a copy", "__array_wrap__ must accept context"):
         config.addinivalue_line("filterwarnings", f"ignore:{message}:DeprecationWarning")
+    # Kandinsky's combined pipeline hands its decoder an argument that diffusers has retired
+    config.addinivalue_line("filterwarnings", "ignore:`callback_steps` is deprecated:FutureWarning")

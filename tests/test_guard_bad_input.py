@@ -8,7 +8,7 @@ from PIL import Image
 
 from steerclear.errors import ConfigError, InputError, SteerclearError, UnsupportedError
 from steerclear.filters.base import to_tensor
-from steerclear.generators.accepted import check_pipeline
+from steerclear.generators.accepted import check_pipeline, denoiser_of
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
@@ -49,7 +49,9 @@ def untouched(pipe):
         ("a fox", {"num_inference_steps": "many"}, "'many'"), ("a fox", {"num_images_per_prompt": 1.5}, "is 1.5"),
         ("a fox", {"generator": 7}, "generator is int"), ("a fox", {"generator": [7]}, "generator is list"),
         (["a fox"] * 3, {"generator": [torch.Generator()]}, "1 generators were given for 3 images"),
-        ("a fox", {"height": 65, "width": 64}, "divisible by 8"), ("a fox", {"height": 64, "width": 4}, "divisible by 8"),
+        ("a fox", {"height": 65, "width": 64}, "divisible by 8"), ("a fox", {"height": 64, "width": 4}, "shortest side"),
+        ("a fox", {"height": "64", "width": 64}, "height is '64'"),
+        ("a fox", {"height": 64}, "pass both"), ("a fox", {"width": 128, "height": None}, "pass both"),
         ("a fox", {"callback_on_step_end_tensor_inputs": ["nothing"]}, "nothing"),
         ("a fox", {"negative_prompt": ["a", "b"]}, "refuses this call"), ("a fox", {"negative_prompt": 5}, "refuses this call"),
     ],
@@ -141,6 +143,97 @@ def test_a_component_without_weights_is_refused_by_name():
     pipe.vae.to("meta")
     with pytest.raises(ConfigError, match="the vae of this StableDiffusionPipeline has no weights"):
         Guard(pipe, [MockFilter(False)])
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "named"),
+    [
+        *((family, {"height": 8, "width": 64}, "16 pixels") for family in ("flux", "flux2-dev", "chroma", "qwen", "pixart", "hunyuandit")),
+        ("wuerstchen", {"height": 128, "width": 40}, "width of 40 pixels; the next that it can is 128"),
+        ("kandinsky22", {"negative_prompt": "a", "generator": [torch.Generator()]}, "one generator"),
+    ],
+)  # fmt: skip
+def test_what_this_kind_of_pipeline_cannot_make_is_named_before_anything_is_denoised(family, options, named):
+    pipe = tiny_pipeline(family)
+    asked = []
+    for module in filter(None, (denoiser_of(pipe), getattr(pipe, "prior_prior", None))):
+        module.register_forward_pre_hook(lambda *a, **k: asked.append(1), with_kwargs=True)
+    with pytest.raises(InputError, match=named):
+        Guard(pipe, [MockFilter(False)])(**{**tiny_call(family, "a fox", 2), **options})
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("family", "components"),
+    [
+        ("kandinsky22", ("movq", "unet", "prior_prior", "prior_text_encoder")),
+        ("cascade", ("vqgan", "decoder", "prior_prior", "tokenizer")), ("wuerstchen", ("vqgan", "text_encoder")),
+        ("kandinsky3", ("movq", "unet", "tokenizer")), ("hunyuandit", ("vae", "transformer")),
+        ("flux2-dev", ("vae", "transformer", "text_encoder")), ("dit", ("vae", "transformer")),
+    ],
+)  # fmt: skip
+def test_a_missing_component_of_any_kind_of_pipeline_is_named(family, components):
+    for component in components:
+        pipe = tiny_pipeline(family)
+        setattr(pipe, component, None)
+        with pytest.raises(ConfigError, match=f"no {component}"):
+            Guard(pipe, [MockFilter(False)])
+
+
+@pytest.mark.parametrize("family", ["kandinsky22", "wuerstchen", "cascade"])
+def test_a_pipeline_of_two_stages_must_hold_its_scheduler_once(family):
+    pipe = tiny_pipeline(family)
+    pipe.scheduler = type(pipe.scheduler)()
+    with pytest.raises(ConfigError, match=r"pipe\.decoder_pipe\.scheduler"):
+        Guard(pipe, [MockFilter(False)])
+    pipe = tiny_pipeline(family)
+    pipe.prior_scheduler = pipe.scheduler
+    with pytest.raises(ConfigError, match="share one scheduler"):
+        Guard(pipe, [MockFilter(False)])
+
+
+def test_a_decoder_without_its_prior_is_refused_where_it_takes_no_prompt():
+    with pytest.raises(UnsupportedError, match="KandinskyV22Pipeline takes image embeddings"):
+        Guard(tiny_pipeline("kandinsky22").decoder_pipe, [MockFilter(False)])
+
+
+@pytest.mark.parametrize("family", ["wuerstchen", "cascade"])
+def test_a_decoder_that_takes_a_prompt_is_guarded_with_the_callers_embeddings(family):
+    pipe = tiny_pipeline(family).decoder_pipe
+    pipe.set_progress_bar_config(disable=True)
+    call = {"image_embeddings": torch.randn(1, 4, 3, 3, generator=seeded(2)), "num_inference_steps": 3}
+    plain = pipe(prompt="a small fox", generator=seeded(), **call).images[0]
+    out = Guard(pipe, [MockFilter(False)])("a small fox", generator=seeded(), **call)
+    assert out.images[0].tobytes() == plain.tobytes()
+    ladder = Ladder(strategies(("trajectory",)))
+    out = Guard(pipe, [MockFilter([True, False])], ladder=ladder)("a small fox", generator=seeded(), **call)
+    assert out.reports[0].outcome == Outcome.STEERED, out.reports[0].attempts
+    assert out.images[0].tobytes() != plain.tobytes()
+
+
+@pytest.mark.parametrize("family", ["sd1", "flux", "kandinsky3", "cascade"])
+def test_weights_that_accelerate_brings_in_are_used_as_the_pipeline_uses_them(family):
+    """Every module waits on the meta device and comes to the processor for its own evaluation, as under offloading to one."""
+    accelerate = pytest.importorskip("accelerate")
+    kwargs = tiny_call(family, "a small fox", 2)
+    plain = tiny_pipeline(family)(generator=seeded(), **kwargs).images[0]
+    pipe = tiny_pipeline(family)
+    for module in {id(m): m for m in pipe.components.values() if isinstance(m, torch.nn.Module)}.values():
+        accelerate.cpu_offload(module, execution_device=torch.device("cpu"), offload_buffers=True)
+    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None) or pipe.decoder
+    assert all(weight.is_meta for weight in denoiser.parameters())
+    out = Guard(pipe, [MockFilter(False)])(generator=seeded(), **kwargs)
+    assert out.images[0].tobytes() == plain.tobytes()
+    picture = to_tensor([plain])[0]
+    found = Detection("mock", True, 1.0, 0.5, "item")
+    for strategy in ("trajectory", "trajectory-through", "final-latent+condition"):
+        guard = Guard(
+            pipe, [MockFilter([found, False])], protected=Protected(pipe, {"item": picture}), preferred=["an owl"],
+            ladder=Ladder(strategies((strategy if family != "cascade" else strategy.removesuffix("+condition"),))),
+        )  # fmt: skip
+        report = guard(generator=seeded(), **kwargs).reports[0]
+        assert report.outcome == Outcome.STEERED, (strategy, report.reason, report.attempts)
+    assert all(weight.is_meta for weight in denoiser.parameters())
 
 
 def test_an_offloaded_component_is_brought_back_as_the_pipeline_does():

@@ -8,15 +8,20 @@ import torch
 from steerclear.errors import InputError, UnsupportedError
 from steerclear.generators import PipelineGenerator
 from steerclear.guard import Guard
-from steerclear.nudge import Ladder
+from steerclear.nudge import Ladder, SteerTask
 from steerclear.nudge.ladder import strategies
+from steerclear.nudge.shield import Shield, distances
 from steerclear.testing import FAMILIES, MockFilter, tiny_call, tiny_pipeline
 from steerclear.types import Outcome
 
 PROMPTED = [family for family in FAMILIES if family != "dit"]
+TWO_STAGES = {"kandinsky22", "wuerstchen", "cascade"}  # a prior makes an image embedding of the text
 # with another generator these make another picture from the same noise: inpainting encodes what it keeps with noise from it,
-# and a consistency model's scheduler adds new noise at every step
-EXACT = [family for family in PROMPTED if not family.endswith("-inpaint") and family != "lcm"]
+# and a consistency model's and Würstchen's schedulers add new noise at every step
+EXACT = [
+    family for family in PROMPTED if not family.endswith("-inpaint") and family not in {"lcm", "wuerstchen"}
+]
+ADDS_NOISE = {"hunyuandit", "kandinsky3", "kandinsky22", "cascade"}  # as published, with DDPM
 LISTS = {"zimage"}  # embeddings of any length in lists: prompts can be rewritten, embeddings not nudged
 
 
@@ -30,11 +35,12 @@ def ask(family, prompt="a small fox", **more):
 
 @pytest.mark.parametrize("family", EXACT)
 def test_an_encoded_prompt_and_its_noise_make_the_plain_picture_bit_for_bit(family):
-    pipe = tiny_pipeline(family)
+    pipe = tiny_pipeline(family, "DDIMScheduler" if family in ADDS_NOISE else None)
     kwargs = ask(family)
     generator = PipelineGenerator(pipe)
     first = generator.run(generator=seeded(), **kwargs)
-    again = generator.regenerate(generator.encode(kwargs["prompt"], kwargs), first.start, kwargs, seeded(2))
+    drawn = seeded(1 if family in TWO_STAGES else 2)  # a prior begins from noise of its own
+    again = generator.regenerate(generator.encode(kwargs["prompt"], kwargs), first.start, kwargs, drawn)
     assert again.images[0].tobytes() == first.images[0].tobytes()
     assert again.nfe == first.nfe
 
@@ -57,7 +63,7 @@ def test_a_flagged_picture_of_any_family_is_steered_and_the_pipeline_left_as_it_
     guard = Guard(pipe, [MockFilter([True, False])], preferred=["an owl at night"], ladder=ladder)
     out = guard(generator=seeded(), **ask(family))
     report = out.reports[0]
-    if family in LISTS and strategy != "rewrite":
+    if family in {*LISTS, *TWO_STAGES} and strategy != "rewrite":
         assert report.outcome == Outcome.WITHHELD
         assert "cannot be nudged" in report.attempts[0].stopped
     elif family.endswith(("-image", "-inpaint")) and strategy.startswith("final-latent"):
@@ -96,26 +102,34 @@ def test_a_family_whose_encoding_is_not_known_is_refused_by_name():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_one_flagged_image_of_a_batch_leaves_the_others_bit_identical(family):
+def test_one_flagged_image_of_four_leaves_the_others_bit_identical(family):
     pipe = tiny_pipeline(family)
     kwargs = ask(family)
-    kwargs.update(
-        {"class_labels": [1, 2, 3]} if family == "dit" else {"prompt": ["a fox", "a small fox", "an owl"]}
-    )
+    if family == "dit":
+        kwargs["class_labels"] = [1, 2, 3, 4]
+    elif family == "wuerstchen":  # it takes one prompt at a time
+        kwargs["num_images_per_prompt"] = 4
+    else:
+        kwargs["prompt"] = ["a fox", "a small fox", "an owl", "a boat"]
     if isinstance(kwargs.get("negative_prompt"), str):
-        kwargs["negative_prompt"] = [kwargs["negative_prompt"]] * 3
+        kwargs["negative_prompt"] = [kwargs["negative_prompt"]] * 4
     if "image" in kwargs:
-        kwargs["image"] = [kwargs["image"], kwargs["image"].rotate(90), kwargs["image"].rotate(180)]
+        kwargs["image"] = [kwargs["image"].rotate(angle) for angle in (0, 90, 180, 270)]
     if "mask_image" in kwargs:
-        kwargs["mask_image"] = [kwargs["mask_image"]] * 3
-    want = pipe(generator=[seeded(1), seeded(2), seeded(3)], **kwargs).images
+        kwargs["mask_image"] = [kwargs["mask_image"]] * 4
+    want = pipe(generator=[seeded(i) for i in range(4)], **kwargs).images
     ladder = Ladder(strategies(("shield" if family == "dit" else "rewrite", "resample")))
-    guard = Guard(pipe, [MockFilter([False, True, False, False])], preferred=["a bear"], ladder=ladder)
-    out = guard(generator=[seeded(1), seeded(2), seeded(3)], **kwargs)
-    assert [r.outcome for r in out.reports] == ["clear", "steered", "clear"], out.reports[1].attempts
-    for i in (0, 2):
+    guard = Guard(pipe, [MockFilter([False, True, False, False, False])], preferred=["a bear"], ladder=ladder)
+    out = guard(generator=[seeded(i) for i in range(4)], **kwargs)
+    assert [r.outcome for r in out.reports] == ["clear", "steered", "clear", "clear"], out.reports[1].attempts
+    for i in (0, 2, 3):
         assert out.images[i].tobytes() == want[i].tobytes()
     assert out.images[1].tobytes() != want[1].tobytes()
+
+
+def test_wuerstchen_takes_one_prompt_at_a_time():
+    with pytest.raises(InputError, match="WuerstchenCombinedPipeline takes one prompt at a time"):
+        Guard(tiny_pipeline("wuerstchen"), [MockFilter(False)])(["a fox", "an owl"], num_inference_steps=2)
 
 
 @pytest.mark.parametrize("strategy", ["trajectory", "shield", "final-latent", "resample"])
@@ -189,6 +203,47 @@ def test_image_to_image_is_not_resumed_from_another_noise_level(strategy):
     report = guard(generator=seeded(), **ask("sd1-image")).reports[0]
     assert report.outcome == Outcome.WITHHELD
     assert "cannot be resumed" in report.attempts[0].stopped
+
+
+@pytest.mark.parametrize("family", ["sd1-image", "sd1-inpaint", "sdxl-image", "sdxl-inpaint"])
+@pytest.mark.parametrize("strategy", ["noise", "noise+condition"])
+def test_the_noised_picture_is_nudged_where_a_pass_begins_from_a_picture(family, strategy):
+    pipe = tiny_pipeline(family)
+    plain = pipe(generator=seeded(), **ask(family)).images[0]
+    ladder = Ladder(strategies((strategy,)))
+    out = Guard(pipe, [MockFilter([True, False])], preferred=["an owl"], ladder=ladder)(
+        generator=seeded(), **ask(family)
+    )
+    assert out.reports[0].outcome == Outcome.STEERED, out.reports[0].attempts
+    assert "noise turned by" in out.reports[0].attempts[0].stopped
+    assert out.images[0].tobytes() != plain.tobytes()
+    assert pipe(generator=seeded(), **ask(family)).images[0].tobytes() == plain.tobytes()
+
+
+@pytest.mark.parametrize("family", ["sd1-inpaint", "sdxl-inpaint"])
+def test_the_latent_of_a_pass_is_the_one_that_is_decoded_also_where_inpainting_puts_back_what_it_keeps(
+    family,
+):
+    pipe = tiny_pipeline(family)
+    made = PipelineGenerator(pipe).run(generator=seeded(), **ask(family))
+    want = pipe(generator=seeded(), output_type="latent", **ask(family)).images
+    torch.testing.assert_close(made.latents, want, rtol=1e-5, atol=1e-5)
+    assert "decode" not in vars(pipe.vae)
+
+
+@pytest.mark.parametrize("family", ["sd1-inpaint", "sdxl-inpaint"])
+def test_what_inpainting_puts_back_cannot_lead_a_shielded_latent_into_a_ball_unseen(family):
+    """The kept half is the protected picture's own, so no step leaves its ball for good; that of another is left."""
+    generator, kwargs = PipelineGenerator(tiny_pipeline(family)), ask(family)
+    first = generator.run(generator=seeded(), **kwargs)
+    task = SteerTask(generator, "a small fox", 1, kwargs, first.start, first.latents, first.latents)
+    with pytest.raises(ArithmeticError, match=r"inside the radius of 0\.8"):
+        Shield(nudge_condition=False).apply(task, 7)
+    other = first.latents.clone()
+    other[..., :4] += 3 * first.latents.std()  # in the kept half
+    task.unwanted = other
+    made = Shield(nudge_condition=False, radius=0.3).apply(task, 7).made
+    assert float(distances(made.latents, other)) >= 0.3 * 0.99
 
 
 def test_inpainting_in_nine_channels_is_guarded_too():

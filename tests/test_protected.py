@@ -105,6 +105,18 @@ def test_a_picture_that_takes_anothers_id_does_not_get_its_latent(shelf, tmp_pat
     assert not torch.allclose(Protected.of(pipe, shelf).latents(["0"], like(pipe)), before)
 
 
+def test_the_latents_of_an_offloaded_autoencoder_are_made_and_not_kept(shelf, monkeypatch):
+    accelerate = pytest.importorskip("accelerate")
+    pipe = tiny_pipeline("sd1")
+    wanted, shape = Protected(pipe, shelf.pictures()).latents(["0"], like(pipe)), like(pipe)
+    accelerate.cpu_offload(pipe.vae, execution_device=torch.device("cpu"))
+    for _ in range(2):
+        protected = Protected.of(pipe, shelf)
+        seen = spied(protected, monkeypatch)
+        assert protected.latents(["0"], shape).shape == wanted.shape
+        assert len(seen) == 1
+
+
 def test_a_library_that_nobody_may_write_to_serves_as_well(shelf, monkeypatch):
     from steerclear.errors import LibraryError
     from steerclear.library.latents import LatentCache

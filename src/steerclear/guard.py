@@ -17,12 +17,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steerclear.errors import ConfigError
+from steerclear.encoders.base import Encoder
+from steerclear.errors import ConfigError, UnsupportedError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.generators import LeaveEarly, Pass, PipelineGenerator
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.ladder import Budget, Ladder, strategies
+from steerclear.nudge.prefer import WAYS
+from steerclear.nudge.space import LATENT, PREVIEW, EncoderSpace, check_judges
 from steerclear.protected import Protected
 from steerclear.request import checked_arguments, checked_prompts, of_row, picture_size, unread
 from steerclear.settle import settle
@@ -53,7 +56,9 @@ class Guard:
     the nudge pushes away. preferred: texts and PIL images that pull. alternatives: texts of what the model
     draws well: where nothing is preferred, the nearest of them to the prompt pulls, if any is near. strict: further
     filters that a steered picture must pass as well, usually the same with stricter thresholds. ladder: strategies and budget.
-    early: an optional early verdict, which may end a doomed pass. Thread-safe: callers queue.
+    early: an optional early verdict, which may end a doomed pass. prefer: how what pulls is chosen, see `nudge.prefer`.
+    encoder: in whose space those rungs steer whose `space` is not the latent; it must not be what every filter sees by.
+    Thread-safe: callers queue. Raises ConfigError for what cannot be guarded.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Guard:
         strict: Sequence[Filter] = (),
         ladder: Ladder | None = None,
         early: EarlyVerdict | None = None,
+        prefer: str = "text",
+        encoder: Encoder | None = None,
     ) -> None:
         self.filters = tuple(f for f in filters if isinstance(f, Filter))
         self.pass_filters = tuple(f for f in filters if isinstance(f, PassFilter))
@@ -87,6 +94,8 @@ class Guard:
         self.generator = PipelineGenerator(pipe, max((f.steps for f in self.pass_filters), default=0))
         self.protected = protected
         self.preferred = tuple(preferred)
+        self._encoded: dict[Any, Tensor] = {}
+        self._encoded_for = self.preferred
         self.alternatives = tuple(alternatives)
         self.strict = tuple(strict)
         self.ladder = ladder or (Ladder() if self.generator.prompted else Ladder(strategies(WORDLESS_LADDER)))
@@ -95,6 +104,12 @@ class Guard:
             raise ConfigError(
                 "preferred pictures are encoded as the protected ones are; pass protected=… as well"
             )
+        if prefer not in WAYS:
+            raise ConfigError(f"prefer is {prefer!r}; there are {', '.join(WAYS)}")
+        self.prefer = prefer
+        self.encoder = encoder
+        if encoder is not None and any(getattr(r, "space", LATENT) != LATENT for r in self.ladder.rungs):
+            check_judges(encoder, (*self.filters, *self.strict))
         with _queues_guard:  # one queue per scheduler, which carries the state, however many guards share it
             self._queue = _queues.setdefault(pipe.scheduler, threading.RLock())
 
@@ -145,8 +160,10 @@ class Guard:
             asked = [row for row in self._ask(prompts) for _ in range(num_images_per_prompt)]
             first, found = self._first_pass(plain, asked)
             # image-to-image does only a part of the scheduler's steps, which the pipeline knows
-            steps = getattr(self.pipe, "_num_timesteps", None) or len(self.pipe.scheduler.timesteps)
-            plain_nfe = first.nfe if first.images else first.nfe * steps / max(1, first.steps)
+            running = getattr(self.pipe, "decoder_pipe", self.pipe)
+            steps = getattr(running, "_num_timesteps", None) or len(self.pipe.scheduler.timesteps)
+            whole = first.nfe_prior + (first.nfe - first.nfe_prior) * steps / max(1, first.steps)
+            plain_nfe = first.nfe if first.images else whole
             shared = (time.monotonic() - began) / len(found)
             rows = [
                 _Row(prompts[i // num_images_per_prompt], seeds[i], detections)
@@ -240,9 +257,7 @@ class Guard:
         assert clean is not None
         clean = clean[i : i + 1].to(start)
         texts = tuple(p for p in self.preferred if isinstance(p, str))
-        pictures = [p for p in self.preferred if not isinstance(p, str)]
         size = picture_size(kwargs)
-        wanted = self.protected.encode(pictures, clean, size) if pictures and self.protected else None
 
         def passes(latent: Tensor) -> bool:
             assert self.protected is not None
@@ -250,9 +265,32 @@ class Guard:
 
         return SteerTask(
             self.generator, row.prompt, row.seed, kwargs, start[i : i + 1], clean,
-            self._unwanted(row.detections, clean[:0], size, fallback=clean), texts, self.alternatives, wanted,
-            passes if self.protected else None,
+            self._unwanted(row.detections, clean[:0], size, fallback=clean), texts, self.alternatives,
+            self._wanted(clean, size),
+            passes if self.protected else None, partial(self._space, size), self.prefer,
         )  # fmt: skip
+
+    def _space(self, size: tuple[int, int] | None, name: str) -> EncoderSpace:
+        """E of the objective. Raises ConfigError where the encoder is the only judge, UnsupportedError where there is none."""
+        if self.encoder is None or self.protected is None:
+            raise UnsupportedError(
+                f"steering in the space of a {name} needs Guard(…, encoder=…, protected=…)"
+            )
+        check_judges(self.encoder, (*self.filters, *self.strict))
+        look = self.protected.preview if name == PREVIEW else self.protected.pixels
+        return EncoderSpace(self.encoder, partial(look, size=size))
+
+    def _wanted(self, like: Tensor, size: tuple[int, int] | None) -> Tensor | None:
+        """(D, …) latents of the preferred pictures, encoded once for each shape."""
+        pictures = [p for p in self.preferred if not isinstance(p, str)]
+        if not pictures or self.protected is None:
+            return None
+        if self._encoded_for is not self.preferred:
+            self._encoded, self._encoded_for = {}, self.preferred
+        key = (like.shape[1:], size)
+        if key not in self._encoded:
+            self._encoded[key] = self.protected.encode(pictures, like, size)
+        return self._encoded[key]
 
     def _unwanted(
         self,

@@ -43,15 +43,16 @@ def load_guard(
     budget: Budget | None = None,
     device: str | None = None,
     early: bool = True,
+    prefer: str = "text",
 ) -> Guard:
     """A guard around a model folder or hub id.
 
     library: a protected library or its folder, by default the embedded one; ladder: strategy names or a Ladder;
-    early: use the library's early verdict, where it was calibrated for this very model.
+    early: use the library's early verdict, where it was calibrated for this very model; prefer: see `Guard`.
     Raises ModelError for a folder that is no pipeline, LibraryError for a library that cannot be used.
     """
     with collector_paused():
-        return _load_guard(model, library, preferred, ladder, budget, device, early)
+        return _load_guard(model, library, preferred, ladder, budget, device, early, prefer)
 
 
 def _load_guard(
@@ -62,6 +63,7 @@ def _load_guard(
     budget: Budget | None,
     device: str | None,
     early: bool,
+    prefer: str,
 ) -> Guard:
     pipe = load_pipeline(model, device)
     shelf = library if isinstance(library, Library) else Library.open(library or LIBRARY_FOLDER)
@@ -85,6 +87,7 @@ def _load_guard(
         protected=protected, preferred=preferred, ladder=chosen,
         alternatives=embedded_calibration().get("alternatives", []) if is_embedded(model) else [],
         early=early_verdict(pipe, protected, own, model) if early and own else None,
+        prefer=prefer, encoder=next((e for e in encoders if e.differentiable), None),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +15,16 @@ from torch.nn import functional as F
 from steerclear.errors import LibraryError
 from steerclear.filters.base import to_image, to_tensor
 from steerclear.steering.codecs import codec_for
+from steerclear.steering.preview import preview_for
 
 if TYPE_CHECKING:
     from steerclear.library import Library
     from steerclear.library.latents import LatentCache
 
 Size = tuple[int, int] | None  # height and width in pixels
+FITTED = 24  # pictures that a preview is fitted to
+NEIGHBOURHOOD = 3  # latent pixels around each that it sees
+MULTIPLE = 32  # what a side of a picture must be a multiple of, for every known autoencoder, packed or not
 
 
 class Protected:
@@ -67,10 +72,28 @@ class Protected:
 
     def decode(self, latents: Tensor, size: Size = None) -> list[Image.Image]:
         """Pictures of clean latents (B, …): what an abandoned pass was about to make."""
-        self._codec.size = size
         with torch.no_grad():
-            pixels = self._codec.decode(latents).clamp(0, 1)
+            pixels = self.pixels(latents, size).clamp(0, 1)
         return [to_image(image) for image in pixels]
+
+    def pixels(self, latents: Tensor, size: Size = None) -> Tensor:
+        """(B, 3, H, W) in [0, 1] of clean latents (B, …); gradients reach these."""
+        self._codec.size = size
+        return self._codec.decode(latents)
+
+    def preview(self, latents: Tensor, size: Size = None) -> Tensor:
+        """(B, 3, h, w), about [0, 1]: what clean latents (B, …) show, by a linear map that is fitted once to some items.
+
+        Raises LibraryError where there is no picture to fit it to.
+        """
+        some = [self.pictures[item] for item in islice(self.pictures, FITTED)]
+        if not some:
+            raise LibraryError("a preview is fitted to protected pictures, and there are none")
+        sides = [max(1, side // MULTIPLE) * MULTIPLE for side in some[0].shape[-2:]]
+        fitted = F.interpolate(
+            torch.stack(some), size=sides, mode="bicubic", antialias=True, align_corners=False
+        )
+        return preview_for(self._pipe, fitted.clamp(0, 1), NEIGHBOURHOOD)(latents, size)
 
     def _made(self, ids: list[str], like: Tensor, size: Size) -> dict[str, Tensor]:
         """Latents of items that are not in memory: read where they were kept, else encoded, and kept."""
@@ -85,7 +108,9 @@ class Protected:
         return {**found, **fresh}
 
     def _kept(self) -> LatentCache | None:
-        if self._library is not None and self._cache is None:
+        # offloaded weights come in for an evaluation and go again: there is nothing that tells two autoencoders apart
+        offloaded = any(p.is_meta for p in self._codec.autoencoder.parameters())
+        if self._library is not None and self._cache is None and not offloaded:
             from steerclear.encoders.pretrained import weights_fingerprint
             from steerclear.library.latents import LatentCache
 
@@ -105,13 +130,9 @@ class Protected:
 
     def _encode(self, pixels: Tensor, like: Tensor, size: Size) -> Tensor:
         self._codec.size = size
-        # Kandinsky calls its autoencoder otherwise
-        factor: Any = getattr(self._pipe, "vae_scale_factor", None) or getattr(
-            self._pipe, "movq_scale_factor", 8
-        )
         fitted = F.interpolate(
             pixels,
-            size=self._codec.pixels(tuple(like.shape[1:]), int(factor)),
+            size=self._codec.pixels(tuple(like.shape[1:])),
             mode="bicubic",
             antialias=True,
             align_corners=False,

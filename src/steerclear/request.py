@@ -10,13 +10,16 @@ from torch import Tensor
 
 from steerclear.errors import InputError
 from steerclear.generators.accepted import check_arguments, parameters
+from steerclear.generators.limits import check_limits
 from steerclear.generators.passes import class_name
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
 PER_PROMPT = (
     "negative_prompt", "negative_prompt_2", "negative_prompt_3", "image", "mask_image", "class_labels",
 )  # fmt: skip
-TENSORS_PER_PROMPT = ("negative_prompt_embeds", "negative_pooled_prompt_embeds", "image", "mask_image")
+TENSORS_PER_PROMPT = (
+    "negative_prompt_embeds", "negative_pooled_prompt_embeds", "image", "mask_image", "image_embeddings",
+)  # fmt: skip
 
 
 def checked_prompts(pipe: Any, prompt: str | Sequence[str] | None, kwargs: Mapping[str, Any]) -> list[str]:
@@ -73,6 +76,7 @@ def checked_arguments(
                 f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
             )
     check_arguments(pipe, kwargs)
+    check_limits(pipe, steps, count, generator, kwargs)
     if not isinstance(generator, torch.Generator):
         if not isinstance(generator, list) or not all(isinstance(g, torch.Generator) for g in generator):
             raise InputError(

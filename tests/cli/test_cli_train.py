@@ -38,6 +38,21 @@ def test_the_options_reach_the_recipe_and_the_evaluation(run, monkeypatch):
     ]
 
 
+def test_only_the_siblings_that_were_named_are_measured(run, monkeypatch):
+    calls = []
+    monkeypatch.setattr(recipe, "cook", lambda *options: None)
+    monkeypatch.setattr("steerclear.emoji.evaluate.evaluate", lambda *folders: {"whole": 1})
+    monkeypatch.setattr(
+        "steerclear.emoji.sibling_figures.evaluate",
+        lambda name, *folders: calls.append(folders) or {"n": name},
+    )
+    result = run("train-emoji", "--work", "w", "--out", "o", "--stage", "dit", "--evaluate")
+    assert json.loads(result.stdout) == {"dit": {"n": "dit"}}
+    assert calls == [(Path("o"), Path("w/evaluation"), Path("w"))]
+    both = run("train-emoji", "--stage", "export", "--stage", "flow", "--evaluate")
+    assert json.loads(both.stdout) == {"whole": 1, "flow": {"n": "flow"}}
+
+
 def test_a_missing_extra_is_named(run, monkeypatch):
     def cook(*options):
         raise ModuleNotFoundError("No module named 'resvg_py'", name="resvg_py")

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from steerclear import Guard
+from steerclear.errors import ConfigError
 from steerclear.generators import PipelineGenerator
 from steerclear.nudge import SteerTask
 from steerclear.nudge.despecify import MOST_PARTS, _parts, despecify
-from steerclear.nudge.prefer import nearest_texts, preferred_text
+from steerclear.nudge.final_latent import FinalLatent
+from steerclear.nudge.ladder import Ladder
+from steerclear.nudge.objective import cosines
+from steerclear.nudge.prefer import (
+    NEIGHBOURS,
+    SAMPLES,
+    WAYS,
+    nearest_texts,
+    preferred_latents,
+    preferred_text,
+)
+from steerclear.protected import Protected
 from steerclear.steering import generators
-from steerclear.testing import tiny_pipeline
+from steerclear.testing import MockFilter, tiny_pipeline
 
 KNOWN = [
     "a fox, flat style",
@@ -82,3 +98,83 @@ def test_a_long_prompt_is_weighed_in_a_bounded_number_of_parts_that_lose_no_word
     parts = _parts(prompt)
     assert len(parts) <= MOST_PARTS
     assert " ".join(parts) == prompt
+
+
+def pictures(count, like):
+    return torch.randn(count, *like.shape[1:], generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_a_text_and_latents_and_chooses_once(way):
+    task = task_for("the small acme fox", alternatives=tuple(KNOWN), prefer=way)
+    assert preferred_text(task)
+    found = preferred_latents(task)
+    assert found.shape[1:] == task.clean.shape[1:]
+    cost = task.nfe
+    assert preferred_latents(task) is found
+    assert task.nfe == cost
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_of_a_callers_many_pictures_the_nearest_few_pull_whatever_the_way(way):
+    task = task_for("the small acme fox", prefer=way)
+    task.preferred_latents = pictures(12, task.clean)
+    found = preferred_latents(task)
+    assert len(found) == NEIGHBOURS
+    assert all(any(torch.equal(row, other) for other in task.preferred_latents) for row in found)
+
+
+def test_a_callers_few_pictures_all_pull_and_cost_nothing_to_choose():
+    task = task_for("the small acme fox")
+    task.preferred_latents = pictures(NEIGHBOURS, task.clean)
+    assert preferred_latents(task) is task.preferred_latents
+    assert task.nfe == 0
+
+
+def test_lookalikes_are_nearest_to_the_flagged_picture():
+    task = task_for("the small acme fox", prefer="lookalikes")
+    task.preferred_latents = torch.cat([pictures(12, task.clean), task.clean + 0.01])
+    found = preferred_latents(task)
+    assert torch.equal(found[0], task.preferred_latents[-1])
+    assert cosines(task.clean, found).min() >= cosines(task.clean, task.preferred_latents).sort().values[-4]
+
+
+def test_a_neighbour_of_the_despecified_prompt_is_an_alternative_or_that_prompt_itself():
+    task = task_for("the small acme fox", alternatives=tuple(KNOWN), prefer="neighbours")
+    assert preferred_text(task) in {*KNOWN, despecify(task).prompt}
+
+
+def test_only_samples_that_the_filters_pass_pull():
+    verdicts = iter([False, True])
+    task = task_for("the small acme fox", prefer="samples")
+    task.passes = lambda latent: next(verdicts)
+    spent = preferred_text(task) and task.nfe
+    assert len(preferred_latents(task)) == 1
+    assert task.nfe - spent == SAMPLES * 2 * FAST["num_inference_steps"]
+    none = task_for("the small acme fox", prefer="samples")
+    none.passes = lambda latent: False
+    assert len(preferred_latents(none)) == 1
+
+
+def test_a_guard_refuses_an_unknown_way():
+    with pytest.raises(ConfigError, match="'magic'"):
+        Guard(tiny_pipeline("sd1"), [MockFilter()], prefer="magic")
+
+
+def test_a_guard_encodes_the_preferred_pictures_once_however_many_requests_follow(monkeypatch):
+    pipe, encoded = tiny_pipeline("sd1"), []
+    protected = Protected(pipe, {})
+    original = protected.encode
+    monkeypatch.setattr(
+        protected, "encode", lambda images, *rest: encoded.append(len(images)) or original(images, *rest)
+    )
+    guard = Guard(
+        pipe, [MockFilter(True)], protected=protected, preferred=[Image.new("RGB", (64, 64), "red")],
+        ladder=Ladder((FinalLatent(iterations=1),)),
+    )  # fmt: skip
+    for seed in (1, 2):
+        guard("the small acme fox", generator=torch.Generator().manual_seed(seed), **FAST)
+    assert encoded == [1]
+    guard.preferred = (Image.new("RGB", (64, 64), "blue"),) * 2
+    guard("the small acme fox", generator=torch.Generator().manual_seed(1), **FAST)
+    assert encoded == [1, 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from steerclear.errors import UnsupportedError
 from steerclear.generators import PipelineGenerator
 from steerclear.nudge import SteerTask
 from steerclear.nudge.final_latent import FinalLatent
@@ -12,9 +13,11 @@ from steerclear.nudge.guidance_window import GuidanceWindow
 from steerclear.nudge.ladder import STRATEGIES
 from steerclear.nudge.magnitude import Magnitude
 from steerclear.nudge.noise import Noise
-from steerclear.nudge.objective import cosines
+from steerclear.nudge.objective import cosines, descend
+from steerclear.nudge.space import EncoderSpace, objective
 from steerclear.nudge.trajectory import Trajectory
-from steerclear.testing import tiny_call, tiny_pipeline
+from steerclear.steering import codec_for, fit_preview
+from steerclear.testing import FakeEncoder, tiny_call, tiny_pipeline
 
 GUIDED = {"guidance_scale": 5.0}
 
@@ -32,6 +35,9 @@ def flagged(family="sd1", steps=4, **more):
     task = SteerTask(
         generator, "a small fox", 1, kwargs, first.start, first.latents, first.latents, ("an owl at night",)
     )
+    pictures = torch.rand(3, 3, 64, 64, generator=seeded())
+    looks = {"decode": codec_for(pipe).decode, "preview": fit_preview(pipe, pictures)}
+    task.spaces = lambda name: EncoderSpace(FakeEncoder(), looks[name])
     return task, first
 
 
@@ -98,8 +104,6 @@ def test_guidance_from_the_first_step_on_gives_the_plain_picture():
 
 
 def test_without_guidance_there_is_no_window_and_no_magnitude():
-    from steerclear.errors import UnsupportedError
-
     task, _ = flagged(guidance_scale=1.0)
     for strategy in (GuidanceWindow(), Magnitude()):
         with pytest.raises(UnsupportedError):
@@ -127,3 +131,41 @@ def test_a_descent_on_the_latent_ends_where_the_filters_pass_what_it_shows():
     assert len(looked) == 1
     FinalLatent(stop=False, nudge_condition=False).apply(task, 7)
     assert len(looked) == 1
+
+
+@pytest.mark.parametrize("space", ["preview", "decode"])
+@pytest.mark.parametrize("family", ["sd1", "sd3", "flux"])
+def test_a_descent_in_an_encoders_space_pushes_and_pulls_there(family, space):
+    task, first = flagged(family)
+    wanted, unwanted = torch.randn(2, *first.latents.shape, generator=seeded()).to(first.latents)
+    task.unwanted = first.latents + unwanted
+    E = task.spaces(space)
+    pushed = descend(objective(task, space, wanted, 0.0, 1.0, 0.0), task.clean, iterations=5).latent
+    pulled = descend(objective(task, space, wanted, 1.0, 0.0, 0.0), task.clean, iterations=5).latent
+    assert cosines(E(pushed), E(task.unwanted)) < cosines(E(task.clean), E(task.unwanted))
+    assert cosines(E(pulled), E(wanted)) > cosines(E(task.clean), E(wanted))
+
+
+def test_a_prediction_is_pushed_in_an_encoders_space_with_and_without_the_denoiser():
+    for through in (False, True):
+        pushed = []
+        for space in ("latent", "preview"):
+            task, _ = flagged(**GUIDED)
+            strategy = Trajectory(nudge_condition=False, through=through, limit=-2.0, space=space)
+            pushed.append(strategy.apply(task, 7).image.tobytes())
+        assert pushed[0] != pushed[1]
+
+
+def test_without_an_encoder_there_is_no_space_of_one():
+    task, _ = flagged()
+    task.spaces = None
+    with pytest.raises(UnsupportedError):
+        FinalLatent(space="decode").apply(task, 7)
+
+
+def test_alpha_and_beta_of_the_final_latent_hold_for_its_condition_too():
+    seen = []
+    for alpha in (1.0, 0.5):
+        task, _ = flagged(**GUIDED)
+        seen.append(FinalLatent(alpha=alpha, iterations=0).apply(task, 7).image.tobytes())
+    assert seen[0] != seen[1]

@@ -8,7 +8,22 @@ from steerclear.steering import steer
 from steerclear.testing import FAMILIES, tiny_call, tiny_pipeline
 
 IMAGE_FAMILIES = ["sd1-image", "sd1-inpaint", "sdxl-image", "sdxl-inpaint"]
-NOISE_FAMILIES = ["sd1", "sdxl", "pixart", "pixart-alpha", "dit", *IMAGE_FAMILIES]
+NOISE_FAMILIES = ["sd1", "sdxl", "pixart", "pixart-alpha", "dit", "hunyuandit", *IMAGE_FAMILIES]
+# their pipelines scale no input, and hand a generator to every step, so that few schedulers fit
+KANDINSKY = ["kandinsky22", "kandinsky3"]
+KANDINSKY_SCHEDULERS = [
+    "DDIMParallelScheduler",
+    "DDIMScheduler",
+    "DDPMParallelScheduler",
+    "DDPMScheduler",
+    "DPMSolverMultistepScheduler",
+    "LCMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+]
+# Kandinsky 2.2 hands these a learned variance, which they have a setting for and no use
+TAKES_NO_VARIANCE = {"DPMSolverMultistepScheduler", "SASolverScheduler"}
+CASCADE_SCHEDULERS = ["DDPMScheduler", "DDIMScheduler"]  # beside Würstchen's own, which alone Würstchen takes
 NOISE_SCHEDULERS = [
     "DDIMParallelScheduler",
     "DDIMScheduler",
@@ -27,10 +42,11 @@ NOISE_SCHEDULERS = [
     "TCDScheduler",
     "UniPCMultistepScheduler",
 ]
-FLOW_FAMILIES = [family for family in FAMILIES if family not in (*NOISE_FAMILIES, "lcm")]
+OTHERS = (*NOISE_FAMILIES, *KANDINSKY, "lcm", "wuerstchen", "cascade")
+FLOW_FAMILIES = [family for family in FAMILIES if family not in OTHERS]
 FLOW_SCHEDULERS = ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"]
 # pipelines that hand their own sigmas to set_timesteps, which Heun does not take
-OWN_SIGMAS = {"flux", "flux2", "qwen", "lumina2", "zimage", "chroma", "cogview4"}
+OWN_SIGMAS = {"flux", "flux2", "flux2-dev", "qwen", "lumina2", "zimage", "chroma", "cogview4"}
 # schedulers for which DiT's loop, that scales the running latent in place, is no valid sampler
 SCALES_INPUT = {
     "EulerAncestralDiscreteScheduler",
@@ -41,6 +57,8 @@ SCALES_INPUT = {
 
 EVERYTHING = [
     *((family, name) for family in NOISE_FAMILIES for name in NOISE_SCHEDULERS),
+    *((family, name) for family in KANDINSKY for name in KANDINSKY_SCHEDULERS),
+    *(("cascade", name) for name in CASCADE_SCHEDULERS),
     *((family, name) for family in FLOW_FAMILIES for name in FLOW_SCHEDULERS),
 ]
 QUICK = {("sd1", name) for name in NOISE_SCHEDULERS}
@@ -49,19 +67,21 @@ MATRIX = [
     for family, name in EVERYTHING
     if not (name == "FlowMatchHeunDiscreteScheduler" and family in OWN_SIGMAS)
     and not (name in SCALES_INPUT and family == "dit")
+    and not (name in TAKES_NO_VARIANCE and family == "kandinsky22")
 ] + [pytest.param(family, None) for family in FAMILIES if family != "sd1"]
 
 _pipelines: dict = {}
 
 
 def pipeline(family, name):
-    import diffusers
-
+    """The family's pipeline with another scheduler; built once, since nothing here changes its weights."""
     if family not in _pipelines:
         pipe = tiny_pipeline(family)
         _pipelines[family] = pipe, pipe.scheduler
     pipe, own = _pipelines[family]
-    pipe.scheduler = own if name is None else getattr(diffusers, name).from_config(own.config)
+    scheduler = own if name is None else tiny_pipeline(family, name).scheduler
+    for holder in (pipe, getattr(pipe, "decoder_pipe", pipe)):
+        holder.scheduler = scheduler
     return pipe
 
 

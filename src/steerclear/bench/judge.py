@@ -64,6 +64,31 @@ class Judge:
             distance, nearest < len(self.protected), alignment, *self._concept(embedding, concept_of(file))
         )
 
+    @torch.no_grad()
+    def style_kept(self, picture: Image.Image, file: str | None) -> bool | None:
+        """Whether a picture is in the style that a mascot's prompt names, by the text of its concept that fits best; else None."""
+        concept = concept_of(file)
+        if concept is None or file is None:
+            return None
+        embedding = self.clip(fit(to_tensor([picture]), self.clip.size))[0]
+        return self._style(embedding, concept) == MASCOTS[Path(file).stem.removeprefix("mascot-")][1]
+
+    def style_accuracy(self) -> float:
+        """In how many of the ordinary pictures of known concepts the style is read right."""
+        keys = json.loads((ASSETS / "ordinary.json").read_text())["keys"]
+        known = [(i, *key.split("-", 1)) for i, key in enumerate(keys) if key.split("-", 1)[0] in STYLES]
+        embeddings = self.gallery[len(self.protected) :]
+        hits = [
+            self._style(embeddings[i], CONCEPTS[icon]) == style
+            for i, style, icon in known
+            if icon in CONCEPTS
+        ]
+        return float(np.mean(hits))
+
+    def _style(self, embedding: Tensor, concept: str) -> str:
+        texts = self.concepts.view(len(CONCEPTS), len(STYLES), -1)[list(CONCEPTS.values()).index(concept)]
+        return list(STYLES)[int((texts @ embedding).argmax())]
+
     def _concept(self, embedding: Tensor, concept: str | None) -> tuple[float | None, int | None]:
         if concept is None:
             return None, None

@@ -25,7 +25,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         step = statistics.median(time["plain_s"])
         lines.append(
             f"| {row['config']} | {row['side']} px, {row['stored']} on {row['device']} "
-            f"| {step:.1f} ({min(time['plain_s']):.1f}–{max(time['plain_s']):.1f}) | {time['own_ratio']:.5f} × "
+            f"| {step:.3g} ({min(time['plain_s']):.3g}–{max(time['plain_s']):.3g}) | {time['own_ratio']:.5f} × "
             f"| {time['paired_ratio']:.3f} × of {len(time['plain_s'])} | {time['frozen_s'] / step:.4f} "
             f"| {plain / GIB:.2f} GiB | {ratio(row, 'frozen'):.3f} × | {ratio(row, 'through'):.3f} × |"
         )
@@ -34,10 +34,15 @@ def page(rows: list[dict[str, Any]]) -> str:
         time = row["time"]
         step = statistics.median(time["plain_s"])
         lines.append(
-            f"| {row['config']} | {time['decode_s']:.2f} | {time['preview_s']:.5f} | {time['decode_s'] / time['preview_s']:.0f} "
-            f"| {time['preview_s'] / step:.6f} |"
+            f"| {named(row)} | {time['decode_s']:.3g} | {time['preview_s']:.5f} | {time['decode_s'] / time['preview_s']:.0f} "
+            f"| {time['preview_s'] / step:.1g} |"
         )
     return "\n".join([*lines, "", *explained(rows), "", *missed(rows), ""])
+
+
+def named(row: dict[str, Any]) -> str:
+    """A configuration and where it ran."""
+    return f"{row['config']} on {row['device'].removeprefix('NVIDIA ').split()[0]}"
 
 
 def explained(rows: list[dict[str, Any]]) -> list[str]:
@@ -45,9 +50,10 @@ def explained(rows: list[dict[str, Any]]) -> list[str]:
     threads = ", ".join(sorted({f"{row['threads']}" for row in rows if row["device"] == "CPU"}))
     return [
         "*Hook's own*: time inside the wrapped scheduler step less the scheduler's own, with `denoised` read, by step time: what",
-        "the hook adds, without the noise of the machine. *Paired*: whole one-step calls in turn, median of the ratios; where the",
-        "machine is shared, as the range of the plain steps shows, it cannot resolve a percent, and the target is judged by the",
-        "hook's own time. *Frozen nudge*: ten iterations of the objective over `denoised`.",
+        "the hook adds, without the noise of the machine. *Paired*: whole calls in turn (one step on a CPU, twenty on a GPU), median",
+        "of the ratios; where the machine is shared, as the range of the plain steps shows, it cannot resolve a percent, and the",
+        "target is judged by the hook's own time, for which the device is waited for on both sides of every step: on a GPU that",
+        "forbids the overlap that a real call has, so it is an upper bound. *Frozen nudge*: ten iterations of the objective over `denoised`.",
         "*Through*: gradient of the objective through the denoiser, with gradient checkpointing. *Preview*: the linear map of",
         "`steering/preview.py` with a neighbourhood of 3. Weights in half precision on a CPU are brought to float32 a layer at a",
         "time" + (f"; CPU threads: {threads}." if threads else "."),
@@ -57,9 +63,9 @@ def explained(rows: list[dict[str, Any]]) -> list[str]:
 def missed(rows: list[dict[str, Any]]) -> list[str]:
     """Every target with what was seen."""
     seen = {
-        "hook": [(row["config"], row["time"]["own_ratio"]) for row in rows],
-        "frozen": [(row["config"], ratio(row, "frozen")) for row in rows],
-        "through": [(row["config"], ratio(row, "through")) for row in rows],
+        "hook": [(named(row), row["time"]["own_ratio"]) for row in rows],
+        "frozen": [(named(row), ratio(row, "frozen")) for row in rows],
+        "through": [(named(row), ratio(row, "through")) for row in rows],
     }
     names = {
         "hook": "hook per step",

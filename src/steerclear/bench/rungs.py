@@ -2,113 +2,134 @@
 
     python -m steerclear.bench.rungs --out docs/benchmarks
 
-writes `rungs.json`, `rungs.md` (the table) and `rungs.png` (a row per prompt: protected, then one column per strategy).
+writes `rungs.json` (every request with its seed), `rungs.md` (the table, and the ladder that follows) and `rungs.png` (a row
+per prompt: protected, then one column per strategy).
 """
 
 from __future__ import annotations
 
 import json
-import statistics
-from pathlib import Path
-from typing import Any
+import shlex
+from collections.abc import Mapping, Sequence
 
 from PIL import Image
-from rich.progress import track
 
-from steerclear.bench.judge import Judge
-from steerclear.bench.main_job import GUIDANCE, STEPS, arguments, generator, save_sheet, share
-from steerclear.emoji import PROTECTED_FOLDER, read_prompts
-from steerclear.filters.base import flagged
-from steerclear.guard import Guard
-from steerclear.nudge.ladder import STRATEGIES, Ladder, strategies
+from steerclear.bench.main_job import GUIDANCE, STEPS, arguments
+from steerclear.bench.pool import spread
+from steerclear.bench.summary import environment
+from steerclear.bench.trials import Row, Trial, attempt, by_label, figures, numbered, sheet, table, trials
+from steerclear.nudge.ladder import DEFAULT_LADDER, STRATEGIES, strategies
+from steerclear.nudge.space import LATENT
 
-FIRST_SEED = 50_000
-
-
-def measure(
-    names: tuple[str, ...], seeds: int
-) -> tuple[list[dict[str, Any]], list[list[Image.Image | None]]]:
-    """One row per strategy, prompt and seed; and per prompt the pictures of the first seed, strategy by strategy."""
-    guard, judge = Guard.default(), Judge()
-    rows, pictures = [], []
-    for prompt, file in track(read_prompts("planted"), "rungs"):
-        line: list[Image.Image | None] = []
-        for name in names:
-            guard.ladder = Ladder(strategies((name,)))
-            for s in range(seeds):
-                out = guard(
-                    prompt,
-                    generator=generator(FIRST_SEED + s),
-                    num_inference_steps=STEPS,
-                    guidance_scale=GUIDANCE,
-                )
-                image, report = out.images[0], out.reports[0]
-                row: dict[str, Any] = {
-                    "strategy": name, "prompt": prompt, "seed": FIRST_SEED + s, "outcome": str(report.outcome),
-                    "overhead": round(report.overhead, 3), "said": report.attempts[0].stopped if report.attempts else None,
-                }  # fmt: skip
-                if image is not None:
-                    verdict = judge(image, prompt, file)
-                    row |= {
-                        "same_picture": verdict.same_picture,
-                        "rank": verdict.rank,
-                        "l2": round(verdict.pixel_l2, 4),
-                    }
-                    assert not flagged(guard.check([image])[0])
-                rows.append(row)
-                if s == 0:
-                    line.append(image)
-        pictures.append(line)
-    return rows, pictures
+LEAST = 0.5  # of the flagged requests that a rung must settle alone
+RUNGS = 5  # different strategies before the best has its second turn
+ALIKE = 0.5  # of the requests that two settle with the very same picture: the second adds nothing
+LAST_RESORT = ("resample",) * 3
+COLUMNS = {
+    "flagged": "flagged", "passed": "passes", "served": "served", "same_picture": "same picture", "concept_top5": "concept top-5",
+    "concept": "concept", "alignment": "alignment with the prompt", "style": "style kept", "rung_nfe": "NFE, × plain",
+    "overhead": "overhead", "seconds": "seconds",
+}  # fmt: skip
 
 
-def summary(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Per strategy: share that passes, that the CLIP takes for the same picture, that keeps the concept, and cost."""
-    out = []
-    for name in names:
-        mine = [r for r in rows if r["strategy"] == name and r["outcome"] != "clear"]
-        passed = [r for r in mine if r["outcome"] == "steered"]
-        ranks = [r["rank"] for r in passed if r["rank"] is not None]
-        out.append({
-            "strategy": name, "flagged": len(mine), "passes": share(r["outcome"] == "steered" for r in mine),
-            "same_picture": share(r["same_picture"] for r in passed), "concept_top5": share(r < 5 for r in ranks),
-            "overhead_median": round(statistics.median(r["overhead"] for r in mine), 3) if mine else None,
-        })  # fmt: skip
-    return out
+def ladder(found: Mapping[str, Row], rows: Sequence[Row]) -> tuple[str, ...]:
+    """The default ladder, from `summary` and `rows` of rungs.json.
+
+    Of the strategies that alone settle at least LEAST of the flagged requests, the cheapest first, by whole plain generations;
+    of those that cost alike, the one that serves more, and then the one nearer to the concept. One that makes the very
+    pictures of one before it is left out, and so is one that needs an encoder, which not every guard has. After RUNGS of them
+    the first has a second turn, with the next text that is preferred, and then comes fresh noise.
+    """
+    able = [
+        n for n, f in found.items() if n not in LAST_RESORT and _value(f, "passed") >= LEAST and anywhere(n)
+    ]
+    able.sort(
+        key=lambda n: (
+            round(found[n]["rung_nfe"]),
+            -_value(found[n], "served"),
+            -_value(found[n], "concept"),
+            n,
+        )
+    )
+    chosen: list[str] = []
+    for name in able:
+        if not any(alike(rows, name, other) for other in chosen):
+            chosen.append(name)
+    return (*chosen[:RUNGS], *chosen[:1], *LAST_RESORT)
 
 
-def sheet(pictures: list[list[Image.Image | None]], path: Path) -> None:
-    """Protected, then one column per strategy; grey where it did not pass."""
-    size = 66
-    canvas = Image.new("RGB", ((1 + len(pictures[0])) * size, len(pictures) * size), "lightgrey")
-    for y, (line, (_, file)) in enumerate(zip(pictures, read_prompts("planted"), strict=True)):
-        with Image.open(PROTECTED_FOLDER / str(file)) as protected:
-            canvas.paste(protected.convert("RGB"), (0, y * size))
-        for x, picture in enumerate(line, 1):
-            if picture is not None:
-                canvas.paste(picture, (x * size, y * size))
-    save_sheet(canvas, path)
+def anywhere(name: str) -> bool:
+    """Whether a strategy needs nothing that a guard may lack."""
+    return name not in STRATEGIES or getattr(STRATEGIES[name](), "space", LATENT) == LATENT
+
+
+def alike(rows: Sequence[Row], one: str, other: str) -> bool:
+    """Whether two strategies gave the very same picture in at least ALIKE of the requests that both settled."""
+    pictures: dict[str, dict[tuple[str, int], str]] = {one: {}, other: {}}
+    for row in rows:
+        if row["label"] in pictures and row["outcome"] == "steered":
+            pictures[row["label"]][row["prompt"], row["seed"]] = row["sha256"]
+    both = pictures[one].keys() & pictures[other].keys()
+    return bool(both) and sum(pictures[one][k] == pictures[other][k] for k in both) >= ALIKE * len(both)
+
+
+def page(document: Row) -> str:
+    """The Markdown page."""
+    plan, found = document["plan"], document["summary"]
+    return "\n".join([
+        "# Each strategy alone", "", f"Made by `{document['command']}`.", "",
+        f"{plan['prompts']} planted prompts, {plan['seeds']} seed(s) each, {STEPS} steps, guidance {GUIDANCE}; each strategy is the only",
+        "rung. *Passes*: the share of the flagged requests that it settles. *Served*: of the mascots' requests, those that ended with a",
+        "picture of their concept (within the CLIP's top 5 of all names) which the CLIP does not take for a protected one. The other",
+        "judgements are of the pictures that passed. *NFE*: what the rung cost, in plain generations; *overhead*: with the first",
+        "pass, which the early verdict cuts short. Brackets: 95 % bootstrap intervals over prompts. A name with `encoder` minimises",
+        "J in the copy descriptor's space, which is one of the filters' eyes: the pixel filters and the CLIP, which judges here, are",
+        "not.", "",
+        *table(found, COLUMNS, "strategy"), "",
+        "## The default ladder", "",
+        f"Of the strategies that alone settle at least {LEAST:.0%}, the cheapest first, by whole plain generations; of those that cost",
+        "alike, the one that serves more, and then the one nearer to the concept. One that makes the very",
+        "pictures of one before it (in half of the requests that both settle)",
+        "is left out, and so is one that needs an encoder, which not every guard has. After "
+        f"{RUNGS} of them the first has a second turn, with",
+        "the next text that is preferred, and then comes fresh noise:",
+        f"{', '.join(f'`{name}`' for name in document['ladder'])}.", "",
+        "![What passed, prompt by prompt](rungs.png)", "",
+        f"Protected, then: {numbered(found)} (first seed).", "",
+    ])  # fmt: skip
 
 
 def main() -> None:
-    parser = arguments(__doc__, seeds=2)
-    parser.add_argument("--only", nargs="*", default=list(STRATEGIES))
+    parser = arguments(__doc__, seeds=1)
+    parser.add_argument("--only", nargs="*", default=list(STRATEGIES), metavar="STRATEGY")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--prompts", type=int, default=24)
     args = parser.parse_args()
-    names = tuple(args.only)
-    rows, pictures = measure(names, args.seeds)
+    kinds = [Trial(name, one) for name, one in zip(args.only, strategies(args.only), strict=True)]
+    made = spread(attempt, trials(kinds, args.seeds, args.prompts), args.processes, "rungs")
+    rows = [row for row, _ in made]
+    words = ["--seeds", str(args.seeds), "--prompts", str(args.prompts), "--processes", str(args.processes)]
+    if args.only != list(STRATEGIES):
+        words += ["--only", *args.only]
+    summary = {name: figures(some) for name, some in by_label(rows).items()}
+    document = {
+        "command": shlex.join(["python", "-m", "steerclear.bench.rungs", *words]), "environment": environment(),
+        "plan": {"prompts": args.prompts, "seeds": args.seeds}, "ladder": ladder(summary, rows), "summary": summary, "rows": rows,
+    }  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
-    sheet(pictures, args.out / "rungs.png")
-    figures = summary(rows, names)
-    (args.out / "rungs.json").write_text(json.dumps({"summary": figures, "rows": rows}, indent=1) + "\n")
-    head = list(figures[0])
-    lines = [f"| {' | '.join(head)} |".replace("_", " "), "|" + "---|" * len(head)]
-    lines += [f"| {' | '.join(str(row[key]) for key in head)} |" for row in figures]
-    text = "\n".join(lines) + "\n"
-    command = f"python -m steerclear.bench.rungs --seeds {args.seeds}"
-    (args.out / "rungs.md").write_text(
-        f"# Each strategy alone\n\nMade by `{command}`.\n\n{text}\n![pictures](rungs.png)\n"
-    )
-    print(text)
+    (args.out / "rungs.json").write_text(json.dumps(document, indent=1) + "\n")
+    (args.out / "rungs.md").write_text(page(document))
+    first: dict[tuple[str, str], Image.Image | None] = {}
+    for row, picture in made:
+        first.setdefault((row["prompt"], row["label"]), picture)
+    sheet(first, args.only, args.out / "rungs.png")
+    print(page(document))
+    if document["ladder"] != DEFAULT_LADDER:
+        print(f"This is not the default ladder; for nudge/ladder.py:\nDEFAULT_LADDER = {document['ladder']}")
+
+
+def _value(found: Row, key: str) -> float:
+    return float(found[key][0]) if found[key] else 0.0
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def train_emoji(
     preset: Annotated[
         Preset,
         typer.Option(
-            help="cpu: two hours on two cores; long: the same sizes, forty times the draws, on a GPU; gpu: larger."
+            help="cpu: two hours on two cores; long: the same sizes, two million draws, for a GPU; gpu: larger."
         ),
     ] = Preset.CPU,
     parts: Annotated[

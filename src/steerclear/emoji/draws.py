@@ -39,7 +39,7 @@ SHORT = (
     Phase(0.59, 0.12, 6, 2.0),
     Phase(0.85, 0.25, 12, 2.0),
 )
-# with forty times the draws there is no need to hurry anything
+# with as many draws as a GPU affords there is no need to hurry anything
 LONG = (Phase(0.0, 0.06, 256, 1.0),)
 
 

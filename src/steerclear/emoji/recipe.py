@@ -36,18 +36,18 @@ class Recipe:
     denoiser: Schedule = Schedule(steps=3900, batch=32, rate=8e-4, warmup=150, ema=0.998)
     phases: tuple[Phase, ...] = SHORT
     dit_size: DitSize = field(default_factory=DitSize)
-    dit: Schedule = Schedule(steps=3000, batch=32, rate=8e-4, warmup=150)
+    dit: Schedule = Schedule(steps=5000, batch=32, rate=8e-4, warmup=150)
     flow_size: FlowSize = field(default_factory=FlowSize)
-    flow: Schedule = Schedule(steps=2400, batch=32, rate=8e-4, warmup=150)
+    flow: Schedule = Schedule(steps=4500, batch=32, rate=8e-4, warmup=150)
 
 
-LONG_DIT = Schedule(steps=9000, batch=256, rate=1e-3, warmup=500, ema=0.9995)
-LONG_FLOW = Schedule(steps=8000, batch=256, rate=1e-3, warmup=500, ema=0.9995)
+LONG_DIT = Schedule(steps=20_000, batch=256, rate=1e-3, warmup=500, ema=0.9995)
+LONG_FLOW = Schedule(steps=16_000, batch=256, rate=1e-3, warmup=500, ema=0.9995)
 
 PRESETS = {
     "cpu": Recipe(),
     "long": Recipe(
-        denoiser=Schedule(steps=10_000, batch=512, rate=8e-4, warmup=500, ema=0.9995),
+        denoiser=Schedule(steps=4_000, batch=512, rate=8e-4, warmup=500, ema=0.9995),
         phases=LONG,
         dit=LONG_DIT,
         flow=LONG_FLOW,

@@ -15,7 +15,14 @@ from steerclear.steering.denoised import rule_for
 RETIRED = frozenset(("callback", "callback_steps"))
 
 # of a pipeline that has them; a second or third text encoder may be left out, as is usual with SD3's T5
-NEEDED = frozenset(("vae", "movq", "unet", "transformer", "text_encoder", "tokenizer"))
+NEEDED = frozenset(
+    (
+        "vae", "movq", "vqgan", "unet", "transformer", "decoder", "text_encoder", "tokenizer",
+        "prior_prior", "prior_scheduler", "prior_text_encoder", "prior_tokenizer",
+    )
+)  # fmt: skip
+
+DENOISERS = ("unet", "transformer", "decoder")
 
 
 def parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
@@ -41,6 +48,7 @@ def check_pipeline(pipe: Any) -> None:
         raise UnsupportedError(
             f"{name} has neither a unet nor a transformer nor a decoder; it cannot be guarded yet"
         )
+    _check_stages(pipe)
     for key, value in components.items():
         weights = getattr(value, "parameters", None)
         # offloading leaves its own hook, which brings the weights back when they are needed
@@ -48,9 +56,34 @@ def check_pipeline(pipe: Any) -> None:
             raise ConfigError(f"the {key} of this {name} has no weights in memory; load it before guarding")
 
 
+def _check_stages(pipe: Any) -> None:
+    """A decoder without its prior takes image embeddings; a pipeline of both must hold its parts only once."""
+    name, takes = type(pipe).__name__, parameters(pipe)
+    if "image_embeds" in takes and "prompt" not in takes:
+        raise UnsupportedError(
+            f"{name} takes image embeddings and no prompt; guard the pipeline that also holds the prior, e.g. "
+            "KandinskyV22CombinedPipeline"
+        )
+    decoder = getattr(pipe, "decoder_pipe", None)
+    if decoder is None:
+        return
+    for part in ("scheduler", *(key for key in DENOISERS if getattr(pipe, key, None) is not None)):
+        if getattr(decoder, part, None) is not getattr(pipe, part):
+            raise ConfigError(
+                f"this {name} uses another {part}, pipe.decoder_pipe.{part}; set both to the same"
+            )
+    if getattr(pipe, "prior_scheduler", None) is pipe.scheduler:
+        raise ConfigError(f"prior and decoder of this {name} share one scheduler; give each its own")
+
+
+def prior_of(pipe: Any) -> Any | None:
+    """The module that makes an image embedding of the text beforehand, in a pipeline of both stages."""
+    return getattr(pipe, "prior_prior", None) if hasattr(pipe, "decoder_pipe") else None
+
+
 def denoiser_of(pipe: Any) -> Any | None:
     """The module that is asked at every step."""
-    known = (getattr(pipe, name, None) for name in ("unet", "transformer", "decoder"))
+    known = (getattr(pipe, name, None) for name in DENOISERS)
     return next((module for module in known if module is not None), None)
 
 

@@ -16,6 +16,8 @@ EMBEDS, NEGATIVE = "prompt_embeds", "negative_prompt_embeds"
 POOLED, NEGATIVE_POOLED = "pooled_prompt_embeds", "negative_pooled_prompt_embeds"
 MASK, NEGATIVE_MASK = "prompt_attention_mask", "negative_prompt_attention_mask"
 QWEN_MASK = "prompt_embeds_mask"
+SECOND = "_2"  # HunyuanDiT gives what its second text encoder makes the same names, and this end
+K3_MASK, K3_NEGATIVE_MASK = "attention_mask", "negative_attention_mask"
 # in the order in which encode_prompt returns them; None for what the pipeline makes again by itself
 RETURNED: dict[str, tuple[str | None, ...]] = {
     "StableDiffusionPipeline": (EMBEDS, NEGATIVE),
@@ -33,6 +35,8 @@ RETURNED: dict[str, tuple[str | None, ...]] = {
     "PixArtSigmaPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
     "SanaPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
     "Lumina2Pipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
+    "HunyuanDiTPipeline": (EMBEDS, NEGATIVE, MASK, NEGATIVE_MASK),
+    "Kandinsky3Pipeline": (EMBEDS, NEGATIVE, K3_MASK, K3_NEGATIVE_MASK),
     "AuraFlowPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
     "CogView4Pipeline": (EMBEDS, NEGATIVE),
     "ChromaPipeline": (EMBEDS, None, MASK, NEGATIVE, None, NEGATIVE_MASK),
@@ -66,12 +70,26 @@ def encode(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
         own["lora_scale"] = attention.get("scale")
     if "do_classifier_free_guidance" in takes:
         own["do_classifier_free_guidance"] = guided(pipe, kwargs)
+    if "_cut_context" in takes:
+        own["_cut_context"] = True
+    if "text_encoder_index" in takes:
+        return _by_both(pipe, names, {**own, "dtype": pipe.transformer.dtype})
     with torch.no_grad():
         condition = _named(names, pipe.encode_prompt(**own))
         negative = kwargs.get("negative_prompt")
         if "do_classifier_free_guidance" not in takes and negative is not None:
             again = _named(names, pipe.encode_prompt(**{**own, "prompt": negative}))
             condition.update({AGAIN[k]: v for k, v in again.items() if AGAIN[k] in call})
+    return condition
+
+
+def _by_both(pipe: Any, names: tuple[str | None, ...], own: dict[str, Any]) -> Condition:
+    """HunyuanDiT encodes a prompt twice, by encoders that read 77 and 256 tokens of it."""
+    condition: Condition = {}
+    with torch.no_grad():
+        for index, (length, end) in enumerate(((77, ""), (256, SECOND))):
+            made = pipe.encode_prompt(**own, text_encoder_index=index, max_sequence_length=length)
+            condition.update({name + end: value for name, value in _named(names, made).items()})
     return condition
 
 
@@ -107,7 +125,9 @@ def positive(condition: Condition) -> dict[str, Tensor]:
         raise UnsupportedError(
             "how this pipeline encodes a prompt is not known; its embeddings cannot be nudged"
         )
-    found = {name: condition[name] for name in (EMBEDS, POOLED) if condition.get(name) is not None}
+    found = {
+        name: condition[name] for name in (EMBEDS, EMBEDS + SECOND, POOLED) if condition.get(name) is not None
+    }
     if not all(isinstance(value, Tensor) for value in found.values()):
         raise UnsupportedError(
             "this family keeps its embeddings in lists of any length; they cannot be nudged"
@@ -123,10 +143,13 @@ def matched(one: Condition, other: Condition) -> tuple[Condition, Condition]:
     lengths = [positive(c)[EMBEDS].shape[1] for c in (one, other)]
     if lengths[0] == lengths[1]:
         return one, other
-    if not any(name in one for name in (MASK, QWEN_MASK)):
+    if not any(name in one for name in (MASK, QWEN_MASK, K3_MASK)):
         raise UnsupportedError("the prompts' embeddings differ in length, and this family masks nothing")
+    grown = {EMBEDS, MASK, QWEN_MASK, K3_MASK, K3_NEGATIVE_MASK}
+    if K3_MASK in one:  # it cuts the negative prompt to the same length
+        grown.add(NEGATIVE)
     padded = tuple(
-        {name: _longer(value, max(lengths)) if name in (EMBEDS, MASK, QWEN_MASK) else value for name, value in c.items()}
+        {name: _longer(value, max(lengths)) if name in grown else value for name, value in c.items()}
         for c in (one, other)
     )  # fmt: skip
     return padded[0], padded[1]

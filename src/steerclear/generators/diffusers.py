@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +12,16 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.errors import InputError, UnsupportedError
-from steerclear.generators.accepted import check_pipeline, denoiser_of, parameters
+from steerclear.generators.accepted import check_pipeline, denoiser_of, parameters, prior_of
 from steerclear.generators.conditions import EMBEDS, Condition, encode
+from steerclear.generators.decoded import as_scheduled, noting_decoded
 from steerclear.generators.guidance import Halves, halves, magnitude
 from steerclear.generators.passes import LeaveEarly, Pass, class_name, finite, finite_rows
 from steerclear.generators.resume import noised, scheduled, starting_at
 from steerclear.generators.start import beginning_with, begins_from_picture, repeated, takes_latents
 from steerclear.steering import Step, steer, unwrapped_call
-from steerclear.steering.hook import AfterStep, OnDenoised
+from steerclear.steering.codecs import autoencoder_of
+from steerclear.steering.hook import AfterStep, OnDenoised, frozen
 
 # what a regeneration brings itself, so that the caller's own must not be passed a second time; callbacks see the first
 # pass only, since what they are shown in a regeneration has not been verified
@@ -43,9 +45,13 @@ class PipelineGenerator:
         check_pipeline(pipe)
         self.pipe = pipe
         self.traced = traced
-        self.evaluations = 0  # of the denoiser, per row of its batch, since this object was made
+        self.evaluations = 0  # of the denoiser and a prior, per row of a batch, since this object was made
+        self._prior_evaluations = 0
         self._outputs: list[Any] = []  # of the denoiser, since the last step
         self._decoded: list[bool] = []  # of each row that was decoded in the last call, whether it is finite
+        self._pasted: list[
+            Tensor
+        ] = []  # the autoencoder's latents in the last call, where the pipeline pastes into them
         self._schedule: dict[str, Tensor] = {}  # timesteps and sigmas of the last pass from pure noise
 
     @property
@@ -76,7 +82,7 @@ class PipelineGenerator:
         takes no `latents`. Raises InputError where the pipeline refuses its arguments before it has begun.
         """
         result = Pass(resumed=resumed)
-        began = self.evaluations
+        began, prior_began = self.evaluations, self._prior_evaluations
 
         def before(step: Step) -> Tensor | None:
             if step.index == 0:
@@ -105,9 +111,12 @@ class PipelineGenerator:
         result.images = self._call(before, after, gradients > 0, kwargs, begin)
         if not result.images:
             result.latents = None
+        elif self._pasted:
+            result.latents = as_scheduled(self.pipe, self._pasted[-1])
         result.finite = finite(result, self._decoded)
         if result.start is not None:
             result.nfe = (self.evaluations - began) / len(result.start)
+            result.nfe_prior = (self._prior_evaluations - prior_began) / len(result.start)
         return result
 
     def predict(
@@ -148,17 +157,18 @@ class PipelineGenerator:
         """The pipeline's pictures, none where a callback left it. Every evaluation of its denoiser is counted."""
         begun = False
         self._decoded.clear()
+        self._pasted.clear()
         labels = kwargs.get("class_labels")
         images = None if labels is None else len(labels)  # DiT carries its latents twice under guidance
-        if gradients and images is not None:
-            raise UnsupportedError(f"{type(self.pipe).__name__}: no gradient reaches the latent of its step")
+        leaf = begin  # DiT's latent of the coming step, once
 
         def count(module: Any, args: tuple[Any, ...], named: dict[str, Any]) -> None:
             sample = args[0] if args else named["sample" if "sample" in named else "hidden_states"]
             self.evaluations += len(sample)
+            self._prior_evaluations += len(sample) if module is prior else 0
 
         def note(module: Any, args: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-            self._outputs.append(output[0])
+            self._outputs.append(output if isinstance(output, Tensor) else output[0])
 
         def pixels(module: Any, args: Any, output: Any) -> None:
             made = getattr(output, "sample", output)
@@ -169,7 +179,8 @@ class PipelineGenerator:
             begun = True
             times = 1 if images is None else len(step.sample) // images
             if times > 1:
-                step = replace(step, sample=step.sample[:images], model_output=step.model_output[:images])
+                sample = step.sample[:images] if leaf is None or not gradients else leaf
+                step = replace(step, sample=sample, model_output=step.model_output[:images])
             try:
                 moved = on_denoised(step)
             finally:
@@ -177,20 +188,34 @@ class PipelineGenerator:
             return moved if moved is None or times == 1 else torch.cat([moved] * times)
 
         def after(step: Step, prev_sample: Tensor) -> Tensor | None:
-            return after_step(step, prev_sample[:images]) if after_step is not None else None
+            nonlocal leaf
+            if after_step is None:
+                return None
+            leaf = after_step(step, prev_sample[:images])
+            return (
+                leaf if leaf is None or images is None else torch.cat([leaf] * (len(prev_sample) // images))
+            )
 
-        denoiser = self.denoiser
+        denoiser, prior, autoencoder = self.denoiser, prior_of(self.pipe), autoencoder_of(self.pipe)
         handles = [
             denoiser.register_forward_pre_hook(count, with_kwargs=True),
             denoiser.register_forward_hook(note, with_kwargs=True),
         ]
-        autoencoder = getattr(self.pipe, "vae", None) or getattr(self.pipe, "movq", None)
-        if isinstance(decoder := getattr(autoencoder, "decoder", None), torch.nn.Module):
-            handles.append(decoder.register_forward_hook(pixels))
+        if prior is not None:
+            handles.append(prior.register_forward_pre_hook(count, with_kwargs=True))
+        last = getattr(autoencoder, "decoder", None) or getattr(autoencoder, "out_block", None)
+        if isinstance(last, torch.nn.Module):
+            handles.append(last.register_forward_hook(pixels))
         starting = nullcontext() if begin is None else beginning_with(self.pipe, begin)
         call = unwrapped_call(self.pipe) if gradients else self.pipe
+        still = frozen(self.pipe) if gradients else nullcontext()
         try:
-            with steer(self.pipe, before, after), starting, _frozen(self.pipe if gradients else None):
+            with (
+                steer(self.pipe, before, after),
+                starting,
+                still,
+                noting_decoded(self.pipe, kwargs, self._pasted),
+            ):
                 return list(call(**kwargs, output_type="pil").images)
         except LeaveEarly:
             return []
@@ -246,7 +271,7 @@ class PipelineGenerator:
         rest = {k: v for k, v in kwargs.items() if k not in OURS}
         if EMBEDS in condition and "negative_prompt" in takes:
             rest["negative_prompt"] = None  # some families default to "", which they refuse beside embeddings
-        if "guidance_scale" not in takes and "kwargs" not in takes:
+        if "guidance_scale" not in takes and ("kwargs" not in takes or hasattr(self.pipe, "decoder_pipe")):
             rest.pop("guidance_scale", None)  # a strategy looked without guidance where there never is any
         if start is not None and begins_from_picture(self.pipe, kwargs):
             rest.update(repeated(rest, len(start)))
@@ -305,19 +330,3 @@ class PipelineGenerator:
 
 def _leave(step: Step) -> Tensor | None:
     raise LeaveEarly
-
-
-@contextmanager
-def _frozen(pipe: Any) -> Iterator[None]:
-    """No gradient is taken by a parameter of this pipeline, so that none is kept for them."""
-    modules = (
-        [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)] if pipe is not None else []
-    )
-    moving = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in moving:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in moving:
-            parameter.requires_grad_(True)

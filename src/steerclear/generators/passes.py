@@ -19,9 +19,10 @@ class Pass:
     images: one per row, empty where the pass was left early; latents: final clean latents (B, …) as the
     pipeline decodes them; start: the noise that it began with, at the scale that `latents=` expects, or, where the call
     takes none, the noisy latent itself; denoised: the last prediction seen; steps: scheduler steps taken; nfe: denoiser
-    evaluations per image; magnitudes: of each step until the first without guidance, (B,), the root mean square of the
-    guided minus the unguided prediction, where the generator traces guidance; resumed: whether it began at a lower noise
-    level; finite: of each image, whether its latent and its pixels are numbers.
+    evaluations per image; nfe_prior: those of them that a prior was asked before the first step; magnitudes: of each step
+    until the first without guidance, (B,), the root mean square of the guided minus the unguided prediction, where the
+    generator traces guidance; resumed: whether it began at a lower noise level; finite: of each image, whether its latent
+    and its pixels are numbers.
     """
 
     images: list[Image.Image] = field(default_factory=list)
@@ -30,6 +31,7 @@ class Pass:
     denoised: Tensor | None = None
     steps: int = 0
     nfe: float = 0.0
+    nfe_prior: float = 0.0
     magnitudes: list[Tensor] = field(default_factory=list)
     resumed: bool = False
     finite: list[bool] = field(default_factory=list)

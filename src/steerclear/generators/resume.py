@@ -30,6 +30,8 @@ def noised(
         if hasattr(scheduler, index):
             setattr(scheduler, index, None)
     timesteps = schedule["timesteps"]
+    if type(scheduler).__name__ == "DDPMWuerstchenScheduler":
+        timesteps = timesteps[:-1]  # its last is where it ends, and no step
     skip = min(len(timesteps) - 1, max(0, round(len(timesteps) * (1 - strength))))
     if type(scheduler).__name__ == "PNDMScheduler" and skip == 1 and len(timesteps) > 2:
         skip = 2  # its first two entries after the start are the same step

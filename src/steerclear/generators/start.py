@@ -23,6 +23,8 @@ def begins_from_picture(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
 def takes_latents(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
     """Whether a call with `latents=` begins exactly there, at the scale of pure noise."""
     takes = parameters(pipe)
+    if hasattr(pipe, "decoder_pipe"):
+        return False  # they are the prior's
     if begins_from_picture(pipe, kwargs):
         # inpainting of full strength begins from noise; below, `latents=` would be taken for noise
         strength = kwargs.get("strength", takes["strength"].default)
@@ -40,11 +42,16 @@ def repeated(kwargs: Mapping[str, Any], times: int) -> dict[str, Any]:
 def beginning_with(pipe: Any, sample: Tensor) -> Iterator[None]:
     """Let the pipeline's next call begin with the noisy latent `sample` (B, …), whatever it draws itself.
 
-    The sample is put before the denoiser at the first `scale_model_input`, and before the scheduler at the first `step`,
+    Where the pipeline hands over to a decoder of its own, that one is given the sample for what it would draw. Else it is put
+    before the denoiser at the first `scale_model_input`, and before the scheduler at the first `step`,
     the two places where every pipeline with such a scheduler shows its latent. Raises UnsupportedError for a scheduler
     without the first, before anything is denoised.
     """
     scheduler = pipe.scheduler
+    if hasattr(pipe, "decoder_pipe"):
+        with overridden(pipe.decoder_pipe, prepare_latents=lambda *args, **kwargs: sample):
+            yield
+        return
     if not hasattr(scheduler, "scale_model_input"):
         raise UnsupportedError(
             f"{type(pipe).__name__} takes no latents= for this call, and its {type(scheduler).__name__} shows none before "

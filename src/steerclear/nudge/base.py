@@ -13,6 +13,7 @@ from torch import Tensor
 from steerclear.generators.conditions import Condition
 from steerclear.generators.diffusers import PipelineGenerator
 from steerclear.generators.passes import Pass
+from steerclear.nudge.objective import Descent
 
 
 class Task(Protocol):
@@ -33,8 +34,9 @@ class SteerTask:
     the first pass was left early; unwanted: (U, …) latents of the protected items matched so far, growing with
     every rung so that no rung flees from one item into another; preferred_*: the caller's wishes; alternatives:
     texts of what the model draws well, of which the nearest to the prompt pulls where the caller names none; passes: whether
-    the guard's filters would let pass what a clean latent shows; attempt: how many rungs have been tried, so that the next
-    one may prefer something else.
+    the guard's filters would let pass what a clean latent shows; spaces: E of the objective by its name in `nudge.space`,
+    where the guard has an encoder to steer by; prefer: how D is chosen, a name in `nudge.prefer`; attempt: how many rungs have
+    been tried, so that the next one may prefer something else.
     """
 
     generator: PipelineGenerator
@@ -48,6 +50,8 @@ class SteerTask:
     alternatives: tuple[str, ...] = ()
     preferred_latents: Tensor | None = None
     passes: Callable[[Tensor], bool] | None = None
+    spaces: Callable[[str], Callable[[Tensor], Tensor]] | None = None
+    prefer: str = "text"
     attempt: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
 
@@ -72,10 +76,14 @@ class SteerTask:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A new picture, not yet verified. made: the pass that made it; stopped: why the strategy ended, for the report."""
+    """A new picture, not yet verified.
+
+    made: the pass that made it; stopped: why the strategy ended, for the report; descents: the minimisations that led there.
+    """
 
     made: Pass
     stopped: str
+    descents: tuple[Descent, ...] = ()
 
     @property
     def image(self) -> Image.Image:

@@ -11,8 +11,12 @@ from torch import Tensor
 from steerclear.generators.conditions import Condition, matched, positive
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.despecify import despecify
-from steerclear.nudge.objective import Objective, minimise
+from steerclear.nudge.objective import Descent, Objective, descend
 from steerclear.nudge.prefer import preferred_text
+
+# γ of a condition. At constant length ‖L − L₀‖² = 2 ‖L₀‖² (1 − cos), and U is L₀: push and stay pull along one line, where
+# only β − 2γ counts. Much above 0 the descent overshoots D and loses what was asked for, much below it never leaves the copy
+HOLD = 0.4
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,17 @@ class ConditionNudge:
     name: str = "condition"
     alpha: float = 1.0
     beta: float = 1.0
-    gamma: float = 0.2
+    gamma: float = HOLD
     iterations: int = 40
+    rate: float = 0.05
+    optimiser: str = "descent"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        condition = nudged_condition(task, self.alpha, self.beta, self.gamma, self.iterations)
+        condition, descents = nudged(
+            task, self.alpha, self.beta, self.gamma, self.iterations, self.rate, self.optimiser
+        )
         made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed))
-        return Candidate(made, f"prompt embedding nudged towards {preferred_text(task)!r}")
+        return Candidate(made, f"prompt embedding nudged towards {preferred_text(task)!r}", descents)
 
 
 @dataclass(frozen=True)
@@ -75,12 +83,21 @@ class Resample:
 
 
 def nudged_condition(
-    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = 0.2, iterations: int = 40
+    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = HOLD
 ) -> Condition:
-    """The request's text embeddings, each encoder's, after minimising J on them. D: the preferred text's."""
+    """The condition of `nudged`."""
+    return nudged(task, alpha, beta, gamma)[0]
+
+
+def nudged(
+    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = HOLD, iterations: int = 40, rate: float = 0.05,
+    optimiser: str = "descent",
+) -> tuple[Condition, tuple[Descent, ...]]:  # fmt: skip
+    """The request's text embeddings, each encoder's, after minimising J on them, and how that went. D: the preferred text's."""
     text = preferred_text(task)
-    key = f"nudged:{text}:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}"
+    key = f"nudged:{text}:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}:{rate}:{optimiser}"
     if key not in task.memory:
+        descents = []
         own, preferred = matched(task.condition(), task.condition(text))
         condition = {name: _either(value, preferred[name]) for name, value in own.items()}
         # every text encoder's embedding on its own: they live in different spaces
@@ -88,8 +105,10 @@ def nudged_condition(
         for name, embeds in positive(own).items():
             objective = Objective(wanted[name], embeds, alpha, beta, gamma)
             # J is flat in the push at its own starting point, so the descent begins on the pull's side
-            condition[name] = minimise(objective, embeds, iterations=iterations)
-        task.memory[key] = condition
+            went = descend(objective, embeds, iterations=iterations, rate=rate, optimiser=optimiser)
+            condition[name] = went.latent
+            descents.append(went)
+        task.memory[key] = condition, tuple(descents)
     return task.memory[key]  # type: ignore[no-any-return]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from steerclear.generators.conditions import Condition
+from steerclear.generators.limits import takes_several
 from steerclear.generators.passes import LeaveEarly
 from steerclear.nudge.base import SteerTask
 from steerclear.nudge.objective import cosines
@@ -101,7 +102,10 @@ def _parts(prompt: str) -> list[str]:
 def _batch(task: SteerTask, prompts: list[str]) -> Tensor:
     unguided = {**task.kwargs, "guidance_scale": 1.0}
     conditions = [task.generator.encode(p, unguided) for p in prompts]
-    if any(_shapes(c) != _shapes(conditions[0]) for c in conditions) and len(prompts) > 1:
+    alike = takes_several(task.generator.pipe) and all(
+        _shapes(c) == _shapes(conditions[0]) for c in conditions
+    )
+    if not alike and len(prompts) > 1:
         return torch.cat([_batch(task, [p]) for p in prompts])
     batch: Condition = {name: _stacked([c[name] for c in conditions]) for name in conditions[0]}
 

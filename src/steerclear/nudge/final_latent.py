@@ -9,9 +9,10 @@ from itertools import count
 from torch import Tensor
 
 from steerclear.nudge.base import Candidate, SteerTask
-from steerclear.nudge.condition import nudged_condition
-from steerclear.nudge.objective import Objective, minimise
+from steerclear.nudge.condition import HOLD, nudged_condition
+from steerclear.nudge.objective import descend
 from steerclear.nudge.prefer import preferred_latents
+from steerclear.nudge.space import LATENT, objective
 
 LOOK = 5
 
@@ -21,7 +22,9 @@ class FinalLatent:
     """Minimise J over the clean latent, noise it back to a level, denoise again (arXiv 2408.15450, §3).
 
     strength: share of the steps done again; nudge_condition: False is the paper as written, whose regeneration
-    under the request's own condition may restore the copy; True regenerates under the nudged condition.
+    under the request's own condition may restore the copy; True regenerates under the nudged condition. space: E of J, the
+    latent or an encoder that looks at it, see `nudge.space`; optimiser, rate, iterations: see `descend`; stop: end the descent
+    as soon as the guard's filters pass what the latent shows, which is looked at after every LOOK iterations.
     """
 
     name: str = "final-latent+condition"
@@ -31,16 +34,25 @@ class FinalLatent:
     beta: float = 1.0
     gamma: float = 1.0
     iterations: int = 40
+    rate: float = 0.05
+    optimiser: str = "descent"
     stop: bool = False
+    space: str = LATENT
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         # the paper as written is given what to prefer, and looks for nothing itself
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
-        objective = Objective(preferred, task.unwanted, self.alpha, self.beta, self.gamma)
-        clean = minimise(objective, task.clean, iterations=self.iterations, enough=self._enough(task))
-        condition = nudged_condition(task) if self.nudge_condition else task.condition()
-        made = task.generator.resume(clean, self.strength, condition, task.kwargs, task.noise(seed))
-        return Candidate(made, f"regenerated from {self.strength:.0%} of the noise")
+        value = objective(task, self.space, preferred, self.alpha, self.beta, self.gamma)
+        went = descend(
+            value, task.clean, iterations=self.iterations, rate=self.rate, optimiser=self.optimiser,
+            enough=self._enough(task),
+        )  # fmt: skip
+        condition = task.condition()
+        if self.nudge_condition:
+            condition = nudged_condition(task, self.alpha, self.beta, HOLD * self.gamma)
+        made = task.generator.resume(went.latent, self.strength, condition, task.kwargs, task.noise(seed))
+        said = f"{went.iterations} iterations ({went.why}), regenerated from {self.strength:.0%} of the noise"
+        return Candidate(made, said, (went,))
 
     def _enough(self, task: SteerTask) -> Callable[[Tensor], bool] | None:
         passes, turns = task.passes, count(1)

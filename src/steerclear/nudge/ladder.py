@@ -16,6 +16,7 @@ from steerclear.nudge.guidance_window import GuidanceWindow
 from steerclear.nudge.magnitude import Magnitude
 from steerclear.nudge.noise import Noise
 from steerclear.nudge.shield import Shield
+from steerclear.nudge.space import DECODE, PREVIEW
 from steerclear.nudge.trajectory import Trajectory
 from steerclear.steering import derive
 from steerclear.types import Attempt, Detection
@@ -30,6 +31,14 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "final-latent+condition": FinalLatent,
     "trajectory": lambda: Trajectory(name="trajectory", nudge_condition=False),
     "trajectory+condition": Trajectory,
+    "final-latent-encoder": lambda: FinalLatent(
+        name="final-latent-encoder", nudge_condition=False, space=DECODE
+    ),
+    "final-latent-encoder+condition": lambda: FinalLatent(
+        name="final-latent-encoder+condition", space=DECODE
+    ),
+    "trajectory-encoder": lambda: Trajectory(name="trajectory-encoder", nudge_condition=False, space=PREVIEW),
+    "trajectory-encoder+condition": lambda: Trajectory(name="trajectory-encoder+condition", space=PREVIEW),
     "trajectory-through": lambda: Trajectory(name="trajectory-through", nudge_condition=False, through=True),
     "trajectory-through+condition": lambda: Trajectory(name="trajectory-through+condition", through=True),
     "shield": lambda: Shield(name="shield", nudge_condition=False),
@@ -39,9 +48,10 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "resample": Resample,
 }
 
-# in the order of docs/benchmarks/rungs.md: all cost about one generation, and the rewritten prompt keeps the concept best
+# as the rule of `steerclear.bench.rungs` makes it of docs/benchmarks/rungs.json
 DEFAULT_LADDER = (
-    "rewrite", "final-latent+condition", "condition", "rewrite", "trajectory+condition", "resample", "resample", "resample",
+    "rewrite", "condition", "final-latent+condition", "noise+condition", "despecified", "rewrite",
+    "resample", "resample", "resample",
 )  # fmt: skip
 
 

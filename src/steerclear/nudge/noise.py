@@ -18,7 +18,8 @@ class Noise:
     """Minimise J of the prediction after `steps` steps over z_T, then regenerate from the noise that was found.
 
     The length of z_T is kept, which keeps it on the Gaussian shell where the model knows its way (Eyring et al.,
-    "ReNO", NeurIPS 2024, keep it there by a penalty). J's last term holds the noise near where it was. The descent ends as soon
+    "ReNO", NeurIPS 2024, keep it there by a penalty). Where a pass begins from a picture, it is the noised picture that is
+    nudged. J's last term holds the noise near where it was. The descent ends as soon
     as no unwanted latent is nearer than `limit`. Each iteration costs a guided evaluation, its backward pass and at least
     one evaluation more: 8 denoiser evaluations with guidance for each of `steps`.
     """

@@ -1,18 +1,25 @@
-"""What pulls: the caller's wish, else the nearest of the known alternatives, else the prompt less what was memorized."""
+"""What pulls: the caller's wish, else what one of several ways finds without labels."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
+import torch
 from torch import Tensor
 
 from steerclear.nudge.base import SteerTask
-from steerclear.nudge.despecify import despecify, predictions
+from steerclear.nudge.despecify import BATCH, despecify, predictions
+from steerclear.nudge.objective import cosines
+from steerclear.nudge.space import PREVIEW
 from steerclear.steering import derive
+
+NEIGHBOURS = 4  # preferred pictures that pull at once, of a larger set
+SAMPLES = 2  # clear pictures that the guard makes for itself to be pulled by
 
 NEARLY = 0.75  # of the best cosine: texts that differ in their style alone should all have their turn
 STOP_WORDS = frozenset(
@@ -22,35 +29,124 @@ STOP_WORDS = frozenset(
 
 
 def preferred_text(task: SteerTask) -> str:
-    """The text towards which this task is pulled.
+    """The text towards which this task is pulled: the caller's, the nearest to the prompt of several, else as `task.prefer` says.
 
-    The caller's preferred texts come first, the nearest to the prompt where there are several; then the guard's
-    alternatives that have a telling word in common with the prompt; then the despecified prompt, which costs a few
-    denoiser evaluations; and where that has failed twice, any alternative at all: another picture is better than none.
     Nearly equal texts take turns, by the task's seed, so that seeds stay diverse, and by its attempt, so that no rung
     repeats what has just failed.
     """
-    turn = derive(task.seed, "prefer") + task.attempt
     wishes = nearest_texts(task.prompt, task.preferred_texts, must_match=False)
-    if wishes:
-        return wishes[turn % len(wishes)]
-    near = nearest_texts(task.prompt, task.alternatives, must_match=True)
-    if task.attempt < len(near):
-        return near[turn % len(near)]
-    if task.attempt > len(near) + 1 and task.alternatives:
-        return task.alternatives[turn % len(task.alternatives)]
-    return despecify(task).prompt
+    return wishes[_turn(task) % len(wishes)] if wishes else WAYS[task.prefer].text(task)
 
 
 def preferred_latents(task: SteerTask) -> Tensor:
-    """(D, …): the caller's preferred pictures, else the first prediction under the preferred text (one evaluation)."""
-    if task.preferred_latents is not None:
-        return task.preferred_latents
-    text = preferred_text(task)
-    key = f"preview:{text}"
+    """(D, …): of the caller's preferred pictures those that are nearest, else as `task.prefer` says."""
+    way, wished = WAYS[task.prefer], task.preferred_latents
+    if wished is not None:
+        return _once(task, "wished", lambda: way.among(task, wished))
+    return _once(task, f"preferred:{preferred_text(task)}", lambda: way.latents(task))
+
+
+@dataclass(frozen=True)
+class Way:
+    """How D is chosen without labels. text: what pulls an embedding; latents: (D, …), what pulls a latent; among: (D, …) of the
+    latents (N, …) of preferred pictures, where the caller gives these."""
+
+    text: Callable[[SteerTask], str]
+    latents: Callable[[SteerTask], Tensor]
+    among: Callable[[SteerTask, Tensor], Tensor]
+
+
+def alternative(task: SteerTask) -> str:
+    """Of the guard's alternatives the nearest to the prompt by a telling word, else the despecified prompt, which costs a few
+    denoiser evaluations; and where that has failed twice, any alternative at all: another picture is better than none."""
+    near = nearest_texts(task.prompt, task.alternatives, must_match=True)
+    if task.attempt < len(near):
+        return near[_turn(task) % len(near)]
+    if task.attempt > len(near) + 1 and task.alternatives:
+        return task.alternatives[_turn(task) % len(task.alternatives)]
+    return despecify(task).prompt
+
+
+def despecified(task: SteerTask) -> str:
+    """The prompt less the words that bring the copy."""
+    return despecify(task).prompt
+
+
+def neighbour(task: SteerTask) -> str:
+    """Of the guard's alternatives the nearest to the despecified prompt, else that prompt itself."""
+    prompt = despecify(task).prompt
+    near = nearest_texts(prompt, task.alternatives, must_match=True)
+    return near[_turn(task) % len(near)] if near else prompt
+
+
+def predicted(task: SteerTask) -> Tensor:
+    """(1, …): the first prediction under the preferred text, one evaluation."""
+    return predictions(task, [preferred_text(task)])
+
+
+def neighbours(task: SteerTask, latents: Tensor) -> Tensor:
+    """(NEIGHBOURS, …) of latents (N, …): the nearest to the despecified prompt's first prediction, fewer where there are fewer.
+
+    The mean of all of a large set would pull towards no picture at all.
+    """
+    if len(latents) <= NEIGHBOURS:
+        return latents
+    (seen,) = predictions(task, [despecify(task).prompt])[:, None]
+    return _nearest(seen, latents)
+
+
+def lookalikes(task: SteerTask, latents: Tensor) -> Tensor:
+    """(NEIGHBOURS, …) of latents (N, …): the nearest to the flagged picture itself, by the guard's encoder where it has one."""
+    if len(latents) <= NEIGHBOURS:
+        return latents
+    if task.spaces is None:
+        return _nearest(task.clean, latents)
+    E = task.spaces(PREVIEW)  # a decode of each would take many times the picture's own time
+    with torch.no_grad():
+        points = torch.cat([E(latents[i : i + BATCH]) for i in range(0, len(latents), BATCH)])
+        return latents[cosines(E(task.clean), points).topk(NEIGHBOURS).indices]
+
+
+def clear_samples(task: SteerTask) -> Tensor:
+    """(D, …): those of SAMPLES pictures of the preferred text, from fresh noise, that the guard's filters pass.
+
+    Each costs a plain generation. Where none passes, the first prediction under that text.
+    """
+    condition, found = task.condition(preferred_text(task)), []
+    for i in range(SAMPLES):
+        noise = task.noise(derive(task.seed, "sample", i))
+        start = task.generator.fresh(task.start, task.kwargs, noise)
+        made = task.generator.regenerate(condition, start, task.kwargs, noise)
+        if (
+            made.latents is not None
+            and all(made.finite)
+            and (task.passes is None or task.passes(made.latents))
+        ):
+            found.append(made.latents)
+    return torch.cat(found) if found else predicted(task)
+
+
+WAYS: dict[str, Way] = {
+    "text": Way(alternative, predicted, neighbours),
+    "despecified": Way(despecified, predicted, neighbours),
+    "neighbours": Way(neighbour, predicted, neighbours),
+    "samples": Way(despecified, clear_samples, neighbours),
+    "lookalikes": Way(despecified, predicted, lookalikes),
+}
+
+
+def _turn(task: SteerTask) -> int:
+    return derive(task.seed, "prefer") + task.attempt
+
+
+def _once(task: SteerTask, key: str, make: Callable[[], Tensor]) -> Tensor:
     if key not in task.memory:
-        task.memory[key] = predictions(task, [text])
+        task.memory[key] = make()
     return task.memory[key]  # type: ignore[no-any-return]
+
+
+def _nearest(latent: Tensor, others: Tensor) -> Tensor:
+    return others[cosines(latent, others).topk(NEIGHBOURS).indices]
 
 
 def nearest_texts(prompt: str, texts: Sequence[str], *, must_match: bool) -> list[str]:

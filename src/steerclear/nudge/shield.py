@@ -20,7 +20,8 @@ class Shield:
 
     radius: of a ball, as a share of the length of the unwanted latent at its centre. Where the sampler's last step
     returns `denoised` itself (DDIM with η = 0, Euler, DPM++ with its final step to σ = 0), the final latent lies outside
-    every ball by construction; anything else is noticed at the end, and raises. Costs no denoiser evaluation.
+    every ball by construction; anything else is noticed at the end, and raises: so does what inpainting puts back after the
+    last step, where that leads into a ball again. Costs no denoiser evaluation.
     """
 
     name: str = "shield+condition"

@@ -12,6 +12,7 @@ from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.condition import nudged_condition
 from steerclear.nudge.objective import Objective, cosines, minimise
 from steerclear.nudge.prefer import preferred_latents
+from steerclear.nudge.space import LATENT, objective
 from steerclear.steering import Step
 
 
@@ -22,7 +23,8 @@ class Trajectory:
     window: share of the steps, from the start; limit: cosine above which the push is active. through: False differentiates J
     by `denoised` alone and costs nothing beyond the plain pipeline; True goes by the gradient of J with respect to the
     noisy sample, through the denoiser (as Chung et al., "DPS", ICLR 2023, eq. 16), which knows what the model can still make
-    of the sample: two evaluations more for each of an active step's. `rate`: its length, as a share of `denoised`'s.
+    of the sample: two evaluations more for each of an active step's. `rate`: its length, as a share of `denoised`'s. space: E of J,
+    the latent or an encoder that looks at it, see `nudge.space`; the limit is the latent's in any space.
     """
 
     name: str = "trajectory+condition"
@@ -35,12 +37,13 @@ class Trajectory:
     beta: float = 1.0
     gamma: float = 1.0
     iterations: int = 10
+    space: str = LATENT
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         steps = int(task.kwargs.get("num_inference_steps", 50))
         # the paper as written is given what to prefer, and looks for nothing itself
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
-        objective = Objective(preferred, task.unwanted, self.alpha, self.beta, self.gamma)
+        value = objective(task, self.space, preferred, self.alpha, self.beta, self.gamma)
         condition = nudged_condition(task) if self.nudge_condition else task.condition()
         last = math.ceil(self.window * steps)
         seen = task.generator.evaluations
@@ -52,11 +55,11 @@ class Trajectory:
             if step.index >= last or float(cosines(step.denoised.detach(), task.unwanted).max()) < self.limit:
                 return None
             if self.through:
-                moved = self._moved(objective, step)
+                moved = self._moved(value, step)
                 task.generator.count_backward(evaluations)
                 seen = task.generator.evaluations
             else:
-                moved = minimise(objective, step.denoised, iterations=self.iterations)
+                moved = minimise(value, step.denoised, iterations=self.iterations)
             pushed += not torch.equal(moved, step.denoised)
             return moved
 
@@ -65,9 +68,9 @@ class Trajectory:
         )
         return Candidate(made, f"pushed at {pushed} of {steps} steps")
 
-    def _moved(self, objective: Objective, step: Step) -> Tensor:
+    def _moved(self, value: Objective, step: Step) -> Tensor:
         denoised = step.denoised.detach()
-        (gradient,) = torch.autograd.grad(objective(step.denoised, denoised), step.sample)
+        (gradient,) = torch.autograd.grad(value(step.denoised, denoised), step.sample)
         size = float(gradient.norm())
         if not math.isfinite(size) or size < 1e-12:
             return denoised

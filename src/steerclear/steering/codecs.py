@@ -54,12 +54,19 @@ def codec_for(
             f"latents to one image each; families: {', '.join(sorted(_FAMILIES))}"
         )
     codec = make(pipe)
+    codec.factor = int(getattr(pipe, "vae_scale_factor", None) or codec.factor)
     if gradient_checkpointing:
         codec.checkpoint()
     if codec.packing is not None and (height is None) != (width is None):
         raise InputError("height and width are given together or not at all")
     codec.size = None if height is None or width is None else (height, width)
     return codec
+
+
+def autoencoder_of(pipe: Any) -> Any | None:
+    """The pipeline's own autoencoder, whatever it calls it."""
+    found = (getattr(pipe, name, None) for name in ("vae", "movq", "vqgan"))
+    return next((module for module in found if module is not None), None)
 
 
 class AutoencoderCodec:
@@ -73,14 +80,16 @@ class AutoencoderCodec:
         packing: Packing | None = None,
         frames: bool = False,
         symmetric: bool = True,
+        factor: int = 8,
         **decode_kwargs: Any,
     ) -> None:
         """decoded latent = latent / scale + shift; frames: the autoencoder is a video one and gets one frame;
-        symmetric: its pixels lie in [-1, 1] rather than [0, 1]."""
+        symmetric: its pixels lie in [-1, 1] rather than [0, 1]; factor: pixels per side of an unpacked latent pixel."""
         self.autoencoder = _in_safe_precision(autoencoder)
         self._scale, self._shift = scale, shift
         self._frames, self._symmetric = frames, symmetric
         self._decode_kwargs = decode_kwargs
+        self.factor = factor
         self.packing = packing
         self.size: tuple[int, int] | None = None
 
@@ -117,20 +126,21 @@ class AutoencoderCodec:
         latents = encoded if isinstance(encoded, Tensor) else encoded.mode()
         if self._frames:
             latents = latents[:, :, 0]
+        return self.scaled(latents)
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """The autoencoder's own latents (B, C, H, W) as the scheduler sees them: the second half of `encode`."""
         if self.packing is not None:
             latents = self.packing.latents_to_map(latents)
         latents = (latents - _like(self._shift, latents)) * _like(self._scale, latents)
         return latents if self.packing is None else self.packing.map_to_tokens(latents)
 
-    def pixels(self, shape: tuple[int, ...], factor: int) -> tuple[int, int]:
-        """Height and width of the image behind latents of a shape (C, H, W), or packed (L, C).
-
-        factor: pixels per side of an unpacked latent pixel. Raises InputError as `decode` does.
-        """
+    def pixels(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of the image behind latents of a shape (C, H, W), or packed (L, C). Raises InputError as `decode`."""
         if self.packing is not None and len(shape) == 2:
             rows, columns = self.packing.rows_and_columns(shape[0], self.size)
             return rows * self.packing.factor, columns * self.packing.factor
-        return shape[-2] * factor, shape[-1] * factor
+        return shape[-2] * self.factor, shape[-1] * self.factor
 
 
 class Packing:
@@ -242,7 +252,16 @@ def _qwen(pipe: Any) -> AutoencoderCodec:
 
 def _movq(pipe: Any) -> AutoencoderCodec:
     """Kandinsky: a quantising autoencoder whose latents are neither scaled nor, here, quantised."""
-    return AutoencoderCodec(_autoencoder(pipe, "VQModel", "movq"), force_not_quantize=True)
+    movq = _autoencoder(pipe, "VQModel", "movq")
+    factor = 2 ** (len(movq.config.block_out_channels) - 1)
+    return AutoencoderCodec(movq, factor=factor, force_not_quantize=True)
+
+
+def _vqgan(pipe: Any) -> AutoencoderCodec:
+    """Würstchen and Stable Cascade: a VQGAN that is not quantised either, with pixels in [0, 1]."""
+    vqgan = _autoencoder(pipe, "PaellaVQModel", "vqgan")
+    factor = vqgan.config.up_down_scale_factor * 2 ** (vqgan.config.levels - 1)
+    return AutoencoderCodec(vqgan, 1 / vqgan.config.scale_factor, symmetric=False, factor=factor)
 
 
 def _sana(pipe: Any) -> AutoencoderCodec:
@@ -285,9 +304,11 @@ _FAMILIES: dict[str, Callable[[Any], AutoencoderCodec]] = {
     "pixart_alpha": _scaled,
     "qwenimage": _qwen,
     "sana": _sana,
+    "stable_cascade": _vqgan,
     "stable_diffusion": _scaled,
     "stable_diffusion_3": _shifted,
     "stable_diffusion_xl": _scaled,
     "t2i_adapter": _scaled,
+    "wuerstchen": _vqgan,
     "z_image": _shifted,
 }

@@ -11,7 +11,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -98,13 +98,33 @@ def unwrapped_call(pipe: Any) -> Callable[..., Any]:
     from the last `after_step`, or ask for `output_type="latent"`: pipelines convert images with `.numpy()`.
     """
     call = inspect.unwrap(type(pipe).__call__)
+    decoder = getattr(pipe, "decoder_pipe", None)
+    if (
+        decoder is not None
+    ):  # the second of two stages, whose call turns gradients off by itself, as the first's does
+        stage = unwrapped_call(decoder)
+        vars(stage).update(decoder.components)  # some look at its parts as well
 
     @functools.wraps(call)
     def with_gradients(*args: Any, **kwargs: Any) -> Any:
-        with torch.enable_grad():
+        with torch.enable_grad(), nullcontext() if decoder is None else overridden(pipe, decoder_pipe=stage):
             return call(pipe, *args, **kwargs)
 
     return with_gradients
+
+
+@contextmanager
+def frozen(pipe: Any) -> Iterator[None]:
+    """No parameter of this pipeline takes a gradient, so that none is kept for them."""
+    modules = [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)]
+    moving = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in moving:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_(True)
 
 
 _locks: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ConfigError, InputError
-from .codecs import AutoencoderCodec, Packing, codec_for
+from .codecs import AutoencoderCodec, Packing, autoencoder_of, codec_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ _fitted: WeakKeyDictionary[Any, dict[int, Preview]] = WeakKeyDictionary()
 
 def preview_for(pipe: Any, images: Tensor, neighbourhood: int = 1) -> Preview:
     """As `fit_preview`, once: a pipeline's autoencoder keeps its preview for as long as it lives, whatever images follow."""
-    autoencoder = getattr(pipe, "vae", None) or getattr(pipe, "movq", None)
+    autoencoder = autoencoder_of(pipe)
     if autoencoder is None:
         return fit_preview(pipe, images, neighbourhood)  # says by name what is missing
     known = _fitted.setdefault(autoencoder, {})

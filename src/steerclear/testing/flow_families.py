@@ -77,7 +77,22 @@ def flux() -> Any:
 
 
 def flux2() -> Any:
-    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+    from diffusers import Flux2KleinPipeline
+
+    return Flux2KleinPipeline(**_flux2_parts("Qwen3", guidance_embeds=False))
+
+
+def flux2_dev() -> Any:
+    """FLUX.2 as first published: guidance is an embedding, and a system message precedes every prompt."""
+    from diffusers import Flux2Pipeline
+
+    pipe = Flux2Pipeline(**_flux2_parts("Mistral", guidance_embeds=True))
+    pipe.system_message = "-"
+    return pipe
+
+
+def _flux2_parts(text_encoder: str, guidance_embeds: bool) -> dict[str, Any]:
+    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler
     from diffusers import Flux2Transformer2DModel as Transformer
 
     vae = AutoencoderKLFlux2(
@@ -98,15 +113,15 @@ def flux2() -> Any:
         num_attention_heads=2,
         joint_attention_dim=2 * TEXT_WIDTH,
         axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=False,
+        guidance_embeds=guidance_embeds,
     )
-    return Flux2KleinPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=vae,
-        text_encoder=language_model("Qwen3"),
-        tokenizer=byte_tokenizer(512),
-        transformer=transformer,
-    )
+    return {
+        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        "vae": vae,
+        "text_encoder": language_model(text_encoder),
+        "tokenizer": byte_tokenizer(512),
+        "transformer": transformer,
+    }
 
 
 def qwen() -> Any:

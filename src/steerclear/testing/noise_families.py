@@ -6,6 +6,7 @@ from typing import Any
 
 from .parts import (
     TEXT_WIDTH,
+    bert_text,
     byte_tokenizer,
     clip_text,
     clip_tokenizer,
@@ -105,3 +106,34 @@ def dit() -> Any:
         out_channels=8,
     )
     return DiTPipeline(transformer=transformer, vae=kl_vae(), scheduler=DDIMScheduler(clip_sample=False))
+
+
+def hunyuandit() -> Any:
+    from diffusers import DDPMScheduler, HunyuanDiT2DModel, HunyuanDiTPipeline
+
+    transformer = HunyuanDiT2DModel(
+        sample_size=8,
+        num_layers=2,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        in_channels=4,
+        hidden_size=16,
+        cross_attention_dim=TEXT_WIDTH,
+        cross_attention_dim_t5=TEXT_WIDTH,
+        pooled_projection_dim=16,
+        activation_fn="gelu-approximate",
+    )
+    schedule = {"beta_start": 0.00085, "beta_end": 0.02, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    return HunyuanDiTPipeline(
+        transformer=transformer,
+        vae=kl_vae(scaling_factor=0.13025),
+        text_encoder=bert_text(),
+        tokenizer=byte_tokenizer(77),
+        text_encoder_2=t5_text(),
+        tokenizer_2=byte_tokenizer(256),
+        scheduler=DDPMScheduler(**schedule, prediction_type="v_prediction", clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

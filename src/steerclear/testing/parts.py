@@ -42,7 +42,9 @@ def byte_tokenizer(length: int = 64, begins: bool = False) -> Any:
         bos_token="<bos>",
         model_max_length=length,
         model_input_names=["input_ids", "attention_mask"],
-        chat_template="{% for message in messages %}{{ message['content'] }}{% endfor %}",
+        # FLUX.2 hands its messages over in parts, the others as one text
+        chat_template="{% for m in messages %}{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+        "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endif %}{% endfor %}",
     )
 
 
@@ -56,7 +58,7 @@ def t5_text(width: int = TEXT_WIDTH) -> Any:
 
 
 def language_model(kind: str, width: int = TEXT_WIDTH) -> Any:
-    """A two-layer decoder of kind "Gemma2" or "Qwen3" without its head, for `byte_tokenizer`."""
+    """A two-layer decoder of kind "Gemma2", "Mistral" or "Qwen3" without its head, for `byte_tokenizer`."""
     import transformers
 
     config = getattr(transformers, f"{kind}Config")(
@@ -94,6 +96,39 @@ def clip_text(width: int = TEXT_WIDTH, projection: bool = False, **config: Any) 
     return CLIPTextModelWithProjection(text_config) if projection else CLIPTextModel(text_config)
 
 
+def bert_text(width: int = TEXT_WIDTH) -> Any:
+    """A one-layer BERT for `byte_tokenizer`."""
+    from transformers import BertConfig, BertModel
+
+    return BertModel(
+        BertConfig(
+            vocab_size=259,
+            hidden_size=width,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=2 * width,
+            max_position_embeddings=128,
+        )
+    )
+
+
+def clip_vision(width: int = TEXT_WIDTH) -> Any:
+    """A one-layer CLIP image encoder of 32×32 pictures."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=width,
+            intermediate_size=2 * width,
+            projection_dim=width,
+            num_attention_heads=2,
+            num_hidden_layers=1,
+            image_size=32,
+            patch_size=16,
+        )
+    )
+
+
 def kl_vae(channels: int = 4, **config: Any) -> Any:
     """An AutoencoderKL that shrinks by 8, as Stable Diffusion's does."""
     from diffusers import AutoencoderKL
@@ -127,6 +162,57 @@ def dc_autoencoder(channels: int = 4) -> Any:
         decoder_qkv_multiscales=((),) * blocks,
         scaling_factor=0.41407,
     )
+
+
+def movq() -> Any:
+    """A VQModel that shrinks by 8, as Kandinsky's MoVQ does."""
+    from diffusers import VQModel
+
+    blocks = 4
+    model = VQModel(
+        block_out_channels=(32,) * blocks,
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        latent_channels=4,
+        norm_type="spatial",
+        num_vq_embeddings=12,
+        vq_embed_dim=4,
+    )
+    soften(model.decoder.conv_out, 0.2)
+    return model
+
+
+def paella() -> Any:
+    """A PaellaVQModel that shrinks by 4, as Würstchen's and Stable Cascade's does."""
+    from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
+
+    model = PaellaVQModel(bottleneck_blocks=1, embed_dim=16, num_vq_embeddings=12)
+    # statistics as of a trained model: a fresh batch norm would normalise nothing
+    norm = model.down_blocks[-1][-1]
+    norm.running_mean.uniform_(-0.2, 0.2)
+    norm.running_var.uniform_(0.05, 0.2)
+    soften(model.out_block[0], 0.3, grey=0.5)
+    return model
+
+
+def soften(convolution: Any, share: float, grey: float = 0.0) -> None:
+    """Make an output smaller. Untrained denoisers leave latents that are far too long; not all pixels should be black or
+    white for that."""
+    import torch
+
+    with torch.no_grad():
+        convolution.weight *= share
+        convolution.bias.fill_(grey)
+
+
+def awake(module: Any) -> Any:
+    """The module with every weight drawn anew: some are born with outputs or conditions at zero, and answer nothing."""
+    import torch
+
+    for weight in module.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.kaiming_normal_(weight, nonlinearity="linear")
+    return module
 
 
 def sd1_scheduler_config() -> dict[str, Any]:

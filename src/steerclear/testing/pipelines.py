@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from . import flow_families as flow
 from . import image_families as image
 from . import more_families as more
 from . import noise_families as noise
+from . import prior_families as prior
 
 
 def tiny_pipeline(family: str = "sd1", scheduler: Any = None, seed: int = 0) -> Any:
@@ -30,6 +32,8 @@ def tiny_pipeline(family: str = "sd1", scheduler: Any = None, seed: int = 0) -> 
         scheduler = _scheduler(scheduler, pipe.scheduler.config)
     if scheduler is not None:
         pipe.scheduler = scheduler
+        if hasattr(pipe, "decoder_pipe"):  # a pipeline of two holds the scheduler a second time
+            pipe.decoder_pipe.scheduler = scheduler
     for component in pipe.components.values():
         if isinstance(component, torch.nn.Module):
             component.eval()
@@ -43,7 +47,9 @@ def _scheduler(name: str, config: Any) -> Any:
     cls = getattr(diffusers, name, None)
     if cls is None or not name.endswith("Scheduler"):
         raise InputError(f"diffusers {diffusers.__version__} has no scheduler {name!r}")
-    return cls.from_config(config)
+    taken = inspect.signature(cls.__init__).parameters
+    # Kandinsky looks for it in any config, and hands a learned variance on where it is found
+    return cls.from_config({k: v for k, v in config.items() if k != "variance_type" or k in taken})
 
 
 FAMILIES: dict[str, Callable[[], Any]] = {
@@ -63,6 +69,12 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "auraflow": more.auraflow,
     "cogview4": more.cogview4,
     "chroma": more.chroma,
+    "flux2-dev": flow.flux2_dev,
+    "hunyuandit": noise.hunyuandit,
+    "kandinsky22": prior.kandinsky22,
+    "kandinsky3": prior.kandinsky3,
+    "wuerstchen": prior.wuerstchen,
+    "cascade": prior.cascade,
     "sd1-image": image.sd1_image,
     "sd1-inpaint": image.sd1_inpaint,
     "sdxl-image": image.sdxl_image,
@@ -76,6 +88,17 @@ _CALLS: dict[str, dict[str, Any]] = {
     "dit": {"class_labels": [1]},
     "flux": {"max_sequence_length": 16},
     "flux2": {"height": 64, "width": 64, "max_sequence_length": 16, "text_encoder_out_layers": (0, 1)},
+    "flux2-dev": {
+        "height": 64,
+        "width": 64,
+        "max_sequence_length": 16,
+        "text_encoder_out_layers": (0, 1),
+    },
+    "hunyuandit": {"use_resolution_binning": False},
+    "kandinsky22": {"height": 64, "width": 64, "prior_num_inference_steps": 2},
+    "kandinsky3": {"height": 64, "width": 64},
+    "cascade": {"height": 128, "width": 128, "prior_num_inference_steps": 2},
+    "wuerstchen": {"height": 128, "width": 128, "prior_timesteps": [1.0, 0.5, 0.0]},
     "lumina2": {"max_sequence_length": 32, "system_prompt": "-"},
     "pixart": {"max_sequence_length": 16, "use_resolution_binning": False, "clean_caption": False},
     "pixart-alpha": {"max_sequence_length": 16, "use_resolution_binning": False, "clean_caption": False},
