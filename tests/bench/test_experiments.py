@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -23,6 +23,10 @@ from steerclear.bench.experiments.common import Options
 from steerclear.bench.experiments.stability import Setting, classified, pushed, region, safe
 from steerclear.bench.experiments.triggers import Rates, Trigger
 from steerclear.cli import main
+from steerclear.emoji import dit, flow, read_prompts
+from steerclear.emoji.siblings import shipped_parts
+from steerclear.guard import Guard
+from steerclear.testing import MockFilter
 from steerclear.types import Detection
 
 RIVALS = Path(__file__).parents[2] / "docs" / "benchmarks" / "rivals.json"
@@ -220,3 +224,46 @@ def test_two_processes_make_the_rows_of_one(tmp_path: Path, monkeypatch: pytest.
     assert one["rows"] == two["rows"]
     assert one["cells"] == two["cells"]
     assert two["environment"]["processes"] == "2"
+
+
+@pytest.mark.slow
+def test_other_architectures_are_asked_by_every_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded = scalability.guarded
+
+    def flagging(pipe: Any) -> Guard:
+        guard = guarded(pipe)
+        guard.filters, guard.strict = (MockFilter(True, cost="library"),), ()
+        return guard
+
+    monkeypatch.setattr(scalability, "load_sibling", untrained)
+    monkeypatch.setattr(scalability, "guarded", flagging)
+    for name in ("sd-ddim", "sd-dpm", "sd-euler-a"):
+        monkeypatch.delitem(scalability.COMBINATIONS, name)
+    found = report.run("scalability", Options(tmp_path, quick=True, prompts=1, steps=3))
+    assert not found["absent"]
+    for figures in found["figures"]:
+        assert figures["handed_out"] == (figures["method"] == "plain"), figures
+        assert figures["refused"] == 0
+    costs = {(f["combination"], f["method"]): f["overhead"] for f in found["figures"]}
+    for name in ("dit", "flow"):
+        assert costs[name, "new seed"] == 5  # the plain one and four more
+        assert costs[name, "shield"] == costs[name, "trajectory"] == 2
+
+
+def untrained(name: Literal["dit", "flow"]) -> Any:
+    """A sibling as it is before it has learnt anything."""
+    torch.manual_seed(0)
+    parts = shipped_parts(name)
+    if name == "dit":
+        captions = [caption for kind in ("planted", "ordinary") for caption, _ in read_prompts(kind)]
+        labels = dict(enumerate(map(dit.label_of, captions)))
+        pipe = dit.assemble(dit.make(dit.DitSize(layers=1, heads=2), 16), parts["vae"], labels)
+    else:
+        text = parts["text_encoder"].config
+        size = flow.FlowSize(layers=2, heads=2)
+        transformer = flow.make(size, 16, text.hidden_size, text.projection_dim)
+        pipe = flow.assemble(transformer, parts["vae"], parts["text_encoder"], parts["tokenizer"])
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

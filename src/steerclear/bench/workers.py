@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from steerclear.bench.pool import cores
 from steerclear.errors import SteerclearError
 
 PATIENCE = 10.0  # seconds in which a process that is told to end may tidy up
@@ -24,11 +24,6 @@ Start = Callable[[], Callable[[Any], Any]]
 
 class WorkerError(SteerclearError):
     """A process of a run could not go on; its message says why."""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads(processes: int) -> int:

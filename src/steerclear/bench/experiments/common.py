@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 
 from steerclear.bench.judge import Judge
 from steerclear.bench.main_job import vars_of
-from steerclear.bench.workers import Workers
+from steerclear.bench.pool import spread
 from steerclear.emoji import read_prompts
 from steerclear.steering import derive
 
@@ -53,29 +50,20 @@ class Options:
         return words + [word for name, value in given.items() if value for word in (name, str(value))]
 
 
-def answered(what: str, start: Answering, groups: Sequence[Sequence[Any]], processes: int) -> list[Row]:
-    """The rows of all jobs, in the jobs' order. start: as `Workers` takes it, but for answers that are lists of rows; the jobs
-    of a group stay in one process."""
-    total = sum(len(group) for group in groups)
-    order = iter(range(total))
-    numbered = [[(next(order), job) for job in group] for group in groups]
-    workers = Workers(partial(_numbering, start), processes) if processes > 1 else nullcontext()
-    with workers as make:
-        answers = make(numbered) if make is not None else _alone(start, numbered)
-        seen = track(answers, what, total, disable=not sys.stderr.isatty())
-        found = dict(seen)
-    return [row for _, rows in sorted(found.items()) for row in rows]
+def answered(what: str, start: Answering, jobs: Sequence[Any], processes: int) -> list[Row]:
+    """The rows of all jobs, in their order. start: a function of a module; called once in each process, it gives what answers a
+    job there."""
+    return [row for rows in spread(partial(_answer, start), jobs, processes, what) for row in rows]
 
 
-def _numbering(start: Answering) -> Callable[[tuple[int, Any]], tuple[int, list[Row]]]:
+def _answer(start: Answering, job: Any) -> list[Row]:
+    return _started(start)(job)
+
+
+@lru_cache(maxsize=1)
+def _started(start: Answering) -> Callable[[Any], list[Row]]:
     hush()
-    answer = start()
-    return lambda numbered: (numbered[0], answer(numbered[1]))
-
-
-def _alone(start: Answering, groups: list[list[tuple[int, Any]]]) -> Iterable[tuple[int, list[Row]]]:
-    answer = _numbering(start)
-    return (answer(job) for group in groups for job in group)
+    return start()
 
 
 def hush() -> None:

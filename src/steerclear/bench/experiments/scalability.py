@@ -131,7 +131,7 @@ def measure(options: Options) -> dict[str, Any]:
         for prompt, file in asked(kind, options.many(PROMPTS), options.seed)
         for s in range(options.seeds or 1)
     ]
-    rows = answered("scalability", answering, [[job] for job in jobs], options.processes)
+    rows = answered("scalability", answering, jobs, options.processes)
     return {
         "combinations": {name: combination.title for name, combination in there.items()}, "absent": absent,
         "figures": summary(rows), "rows": rows,

@@ -31,7 +31,7 @@ from steerclear.encoders.base import fit
 from steerclear.filters.base import flagged, to_tensor
 from steerclear.guard import Guard
 from steerclear.nudge import Candidate, Ladder, SteerTask
-from steerclear.nudge.condition import nudged_condition
+from steerclear.nudge.condition import HOLD, nudged_condition
 from steerclear.nudge.objective import Objective, minimise
 from steerclear.nudge.prefer import preferred_latents
 from steerclear.steering import derive
@@ -98,7 +98,7 @@ def measure(options: Options) -> dict[str, Any]:
         for prompt, file in prompts
         for s in range((options.seeds or 1) if kind == "planted" else 1)
     ]
-    rows = answered("stability", answering, [[job] for job in jobs], options.processes)
+    rows = answered("stability", answering, jobs, options.processes)
     typical = quantile([r["typicality"] for r in rows if r["kind"] == "ordinary"], TYPICAL)
     pushed = [classified(r, typical) for r in rows if r["kind"] == "planted"]
     figures = summary(pushed)
@@ -166,7 +166,7 @@ class _Probe:
                 if row["finite"]:
                     condition = task.condition()
                     if minimiser == "descent":
-                        condition = nudged_condition(task, setting.alpha, setting.beta, 0.2 * setting.gamma)
+                        condition = nudged_condition(task, setting.alpha, setting.beta, HOLD * setting.gamma)
                     made = task.generator.resume(latent, STRENGTH, condition, task.kwargs, task.noise(seed))
                     row["finite"] = all(made.finite)
                     row |= self._seen(made.images[0])

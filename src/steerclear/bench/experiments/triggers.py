@@ -111,7 +111,7 @@ def measure(options: Options) -> dict[str, Any]:
         for prompt, file in asked(kind, options.many(PROMPTS), options.seed)
         for s in range(options.seeds or 1)
     ]
-    rows = answered("triggers", answering, [[job] for job in jobs], options.processes)
+    rows = answered("triggers", answering, jobs, options.processes)
     return {"guidance": GUIDANCE, "cells": summary(rows), "rows": rows}
 
 
