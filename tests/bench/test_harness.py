@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import torch
 
 from steerclear.bench import rivals_page, rivals_report
 from steerclear.bench.baselines import named
-from steerclear.bench.harness import Notebook, Plan, count, run
+from steerclear.bench.harness import Notebook, Plan, answering, count, run
 from steerclear.bench.harness import test as rounds
 from steerclear.bench.suites import Request, Suite, folder, some, split
 from steerclear.bench.summary import document, embedded
+from steerclear.bench.workers import Workers
 from steerclear.cli import main
 from steerclear.emoji import read_prompts
 from steerclear.errors import InputError
@@ -49,8 +51,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
-@pytest.fixture(scope="session")
-def suite(shelf: Path) -> Suite:
+def built(shelf: Path) -> Suite:
     return folder(
         str(shelf / "model"),
         shelf / "prompts.csv",
@@ -64,9 +65,16 @@ def suite(shelf: Path) -> Suite:
     )
 
 
-def compare(suite: Suite, at: Path, advance: Any = lambda: None) -> dict[str, Any]:
-    notebook = Notebook(at, HEADER, resume=(at / "plan.json").exists())
-    chosen = run(suite, METHODS, PLAN, notebook, advance)
+@pytest.fixture(scope="session")
+def suite(shelf: Path) -> Suite:
+    return built(shelf)
+
+
+def compare(
+    suite: Suite, at: Path, advance: Any = lambda: None, make: Any = None, processes: int = 1
+) -> dict[str, Any]:
+    notebook = Notebook(at, HEADER, (at / "plan.json").exists(), processes)
+    chosen = run(suite, METHODS, PLAN, notebook, advance, make)
     return document(suite, chosen, PLAN, notebook, "steerclear bench", embedded(suite, notebook))
 
 
@@ -106,6 +114,23 @@ def test_a_run_that_was_killed_goes_on_to_the_same_figures(
     again = compare(suite, tmp_path)
     assert (tmp_path / "rows.jsonl").read_text().splitlines()[:5] == lines  # nothing is made twice
     assert untimed(again) == untimed(whole[1])
+
+
+@pytest.mark.slow
+def test_two_processes_make_what_one_makes(
+    shelf: Path, suite: Suite, tmp_path: Path, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    with Workers(partial(answering, partial(built, shelf)), 2) as make:
+        found = compare(suite, tmp_path, make=make, processes=2)
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == len(found["rows"])
+    assert [r.get("sha256") for r in found["rows"]] == [r.get("sha256") for r in whole[1]["rows"]]
+    assert found["environment"].pop("processes") == "2"
+    assert whole[1]["environment"]["processes"] == "1"
+    here = {"environment": None}  # threads and processes are what differs
+    assert untimed(found | here) == untimed(whole[1] | here)
+    again = compare(suite, tmp_path)  # what is finished is not made again, and the page says how it was made
+    assert again["environment"]["processes"] == "2, then 1"
+    assert untimed(again | here) == untimed(whole[1] | here)
 
 
 def test_every_method_answers_every_request_and_plain_is_the_measure(
@@ -196,6 +221,7 @@ def test_the_command_line_from_prompts_to_report(
 def test_the_command_line_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, says in (
         (["--suite", "laion"], "no suite 'laion'"), (["--model", "x"], "go together"), (["--methods", "nope"], "no method 'nope'"),
+        (["--processes", "0"], "--processes 0"),
     ):  # fmt: skip
         assert main(["bench", "--out", str(tmp_path / "out"), *words]) == 2
         assert says in capsys.readouterr().err

@@ -89,8 +89,9 @@ def measure(pipe: Any, latents: Tensor, thresholds: list[float], ordinary: int) 
     return rows
 
 
-def page(rows: list[dict[str, Any]], chosen: dict[str, Any]) -> str:
+def page(document: dict[str, Any]) -> str:
     """The Markdown page."""
+    rows, chosen = document["rows"], document["chosen"]
     lines = [
         "# How early a copy shows", "", f"Made by `python -m steerclear.bench.early --apply --ordinary {rows[0]['ordinary']}`.", "",
         f"{rows[0]['copies']} planted and {rows[0]['ordinary']} ordinary prompts in each setting, one seed each, drawn by",
@@ -163,10 +164,9 @@ def main() -> None:
             json.dumps({**json.loads(kept.read_text()), "early": calibration["early"]}, indent=1) + "\n"
         )
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "early.json").write_text(
-        json.dumps({"thresholds": thresholds, "rows": rows}, indent=1) + "\n"
-    )
-    (args.out / "early.md").write_text(page(rows, calibration["early"]))
+    document = {"thresholds": thresholds, "chosen": calibration["early"], "rows": rows}
+    (args.out / "early.json").write_text(json.dumps(document, indent=1) + "\n")
+    (args.out / "early.md").write_text(page(document))
     lines = {
         f"{row['scheduler'].removesuffix('Scheduler')}, guidance {row['guidance']}": [
             (at["step"], at["caught"]) for at in row["at"]

@@ -184,6 +184,11 @@ def table(figures: dict[str, Any], command: str) -> str:
     )
 
 
+def page(document: dict[str, Any]) -> str:
+    """The Markdown page."""
+    return "# The main job\n\n" + table(document["summary"], document["command"])
+
+
 def sheet(rows: list[dict[str, Any]], path: Path, zoom: int = 2) -> None:
     """Per planted prompt: protected, then plain over handed out for each seed."""
     by_prompt: dict[str, list[dict[str, Any]]] = {}
@@ -235,6 +240,7 @@ def main() -> None:
         "python": platform.python_version(),
     }
     document = {
+        "command": f"python -m steerclear.bench.main_job --seeds {args.seeds} --ordinary {args.ordinary}",
         "environment": environment,
         "summary": figures,
         "planted": rows,
@@ -242,11 +248,8 @@ def main() -> None:
         "paraphrases": other,
     }
     (args.out / "main-job.json").write_text(json.dumps(document, indent=1) + "\n")
-    text = table(
-        figures, f"python -m steerclear.bench.main_job --seeds {args.seeds} --ordinary {args.ordinary}"
-    )
-    (args.out / "main-job.md").write_text("# The main job\n\n" + text)
-    print(text)
+    (args.out / "main-job.md").write_text(page(document))
+    print(page(document))
 
 
 if __name__ == "__main__":

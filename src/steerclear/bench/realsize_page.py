@@ -53,7 +53,8 @@ def explained(rows: list[dict[str, Any]]) -> list[str]:
         "the hook adds, without the noise of the machine. *Paired*: whole calls in turn (one step on a CPU, twenty on a GPU), median",
         "of the ratios; where the machine is shared, as the range of the plain steps shows, it cannot resolve a percent, and the",
         "target is judged by the hook's own time, for which the device is waited for on both sides of every step: on a GPU that",
-        "forbids the overlap that a real call has, so it is an upper bound. *Frozen nudge*: ten iterations of the objective over `denoised`.",
+        "forbids the overlap that a real call has, so it is an upper bound. *Frozen nudge*: ten "
+        "iterations of the objective over `denoised`.",
         "*Through*: gradient of the objective through the denoiser, with gradient checkpointing. *Preview*: the linear map of",
         "`steering/preview.py` with a neighbourhood of 3. Weights in half precision on a CPU are brought to float32 a layer at a",
         "time" + (f"; CPU threads: {threads}." if threads else "."),

@@ -83,7 +83,8 @@ def notes(found: Mapping[str, Any]) -> list[str]:
     plan, env = found["plan"], found["environment"]
     return [
         f"Suite `{found['suite']}`, {plan['steps']} steps, guidance {found['guidance']:g}, seed {plan['seed']}; steerclear "
-        f"{env['steerclear']}, torch {env['torch']}, diffusers {env['diffusers']}, {env['cores']} cores, {env['threads']} threads.",
+        f"{env['steerclear']}, torch {env['torch']}, diffusers {env['diffusers']}, {env['cores']} cores, "
+        f"{env['threads']} threads{_processes(env)}.",
         "Brackets are 95 % bootstrap intervals over prompts; where every picture agrees, exact binomial ones over prompts. "
         "Costs are median / 95th percentile, as multiples of the plain pipeline's on the same prompt and seed; a backward pass "
         "counts two evaluations; times were taken in turn with the plain pipeline's.",
@@ -134,6 +135,12 @@ def write(found: Mapping[str, Any], drawn: Mapping[str, bytes], out: Path) -> No
     for name, picture in drawn.items():
         (out / f"rivals-{name}.png").write_bytes(picture)
     (out / "rivals.md").write_text(text(found, drawn))
+
+
+def _processes(env: Mapping[str, Any]) -> str:
+    """Where a run was made in more than one process, how many there were."""
+    count = env.get("processes", "1")
+    return "" if count == "1" else f" in each of {count} processes"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -19,7 +19,7 @@ THRESHOLD = 0.1  # the paper's distance
 
 def pareto(methods: Mapping[str, Any]) -> bytes:
     """Memorized rate against alignment loss on memorized prompts; the area of a dot is its cost; a cross has no pictures."""
-    figure = _figure(9, 6)
+    figure = drawing(9, 6)
     panel = figure.subplots()
     corners: dict[tuple[float, float], int] = {}
     for name, found in methods.items():
@@ -41,14 +41,14 @@ def pareto(methods: Mapping[str, Any]) -> bytes:
     panel.set(
         xlabel="alignment lost (CLIP cosine, plain − method)", ylabel="memorized rate", ylim=(-0.04, 1.3)
     )
-    return _bytes(figure)
+    return png(figure)
 
 
 def histograms(distances: Mapping[str, Sequence[float]], before: Sequence[float]) -> bytes:
     """Pixel L2 to the nearest protected picture, a panel a method over the plain pipeline's, with the 0.1 line."""
     columns = min(4, len(distances))
     lines = -(-len(distances) // columns)
-    figure = _figure(3 * columns, 1.9 * lines)
+    figure = drawing(3 * columns, 1.9 * lines)
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     bins = [i / 50 for i in range(26)]
     for panel, (name, values) in zip(panels, distances.items(), strict=False):
@@ -60,12 +60,12 @@ def histograms(distances: Mapping[str, Sequence[float]], before: Sequence[float]
     for panel in panels[len(distances) :]:
         panel.set_axis_off()
     figure.supxlabel("pixel L2; blue: the plain pipeline, red: the method", fontsize=8)
-    return _bytes(figure)
+    return png(figure)
 
 
 def costs(methods: Mapping[str, Any]) -> bytes:
     """NFE and wall time as multiples of the plain pipeline's: medians, with a line to the 95th percentile."""
-    figure = _figure(8, 0.3 * len(methods) + 1)
+    figure = drawing(8, 0.3 * len(methods) + 1)
     left, right = figure.subplots(1, 2, sharey=True)
     names = list(methods)[::-1]
     for panel, key in ((left, "nfe_ratio"), (right, "wall_ratio")):
@@ -81,14 +81,14 @@ def costs(methods: Mapping[str, Any]) -> bytes:
         panel.axvline(1, color=LINE, linestyle=":", linewidth=0.8)
         panel.set_xlabel(key.replace("_", " ") + ", median and p95", fontsize=8)
         panel.tick_params(labelsize=7)
-    return _bytes(figure)
+    return png(figure)
 
 
 def projection(groups: Mapping[str, Tensor], flatten: Callable[[Tensor], Tensor]) -> bytes:
     """CLIP embeddings of each group in two dimensions, found by `flatten` for all together."""
     flat = flatten(torch.cat(list(groups.values())))
     points = torch.split(flat, [len(g) for g in groups.values()])
-    figure = _figure(7, 5.5)
+    figure = drawing(7, 5.5)
     panel = figure.subplots()
     looks = {
         "ordinary pictures": ("#cccccc", ".", 12),
@@ -102,7 +102,7 @@ def projection(groups: Mapping[str, Tensor], flatten: Callable[[Tensor], Tensor]
         )
     panel.legend(fontsize=8)
     panel.set(xticks=[], yticks=[])
-    return _bytes(figure)
+    return png(figure)
 
 
 def pca(points: Tensor) -> Tensor:
@@ -150,13 +150,15 @@ def sheet(columns: Sequence[str], lines: Sequence[Sequence[Image.Image | None]],
     return out.getvalue()
 
 
-def _figure(width: float, height: float) -> Any:
+def drawing(width: float, height: float) -> Any:
+    """An empty figure of this size in inches."""
     from matplotlib.figure import Figure  # not pyplot, which keeps global state and may open windows
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _bytes(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """A figure as PNG bytes, the same for the same figure."""
     out = BytesIO()
     figure.savefig(out, dpi=110, metadata={"Software": None})
     return out.getvalue()

@@ -130,6 +130,7 @@ def page(found: dict[str, Any]) -> str:
         "Synthetic unit vectors without any structure; queries are near-duplicates at the stated cosine to one of them, so that",
         "everything else lies near cosine 0. *exact* is one matrix product over all vectors in memory; *approximate* scans one",
         "bit per dimension of Lance's index and compares the best 64 exactly. Milliseconds per call, for one query and for 16 at once.", "",
+        *([found["note"], ""] if "note" in found else []),
         "| vectors | way | build s | index MB | peak memory MB | 1 query p50 / p95 | 16 queries p50 / p95 | "
         + " | ".join(f"recall at {c}" for c in COSINES) + " |",
         "|---|---|---|---|---|---|---|" + "---|" * len(COSINES),

@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from steerclear.bench.baselines import Method
 from steerclear.bench.harness import PLAIN, Notebook, Plan, Row, score, settings, tuned_rows
 from steerclear.bench.intervals import fronts, interval, kid, quantile, spread, vendi
 from steerclear.bench.suites import Suite
+from steerclear.bench.workers import threads
 from steerclear.encoders.base import fit
 from steerclear.filters.base import to_tensor
 
@@ -52,7 +53,7 @@ def document(
     for name, front in ranking.items():
         methods[name]["front"] = front
     return {
-        "command": command, "environment": environment(), "suite": suite.name, "plan": asdict(plan),
+        "command": command, "environment": environment(notebook.processes), "suite": suite.name, "plan": asdict(plan),
         "guidance": suite.context.guidance,
         "validation": [asdict(r) for r in suite.validation], "requests": [asdict(r) for r in suite.requests],
         "calibration": {"prompts": list(suite.context.ordinary)},
@@ -165,8 +166,8 @@ def opened(file: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def environment() -> dict[str, Any]:
-    """What a run depends on."""
+def environment(processes: Sequence[int] = (1,)) -> dict[str, Any]:
+    """What a run depends on. processes: that made it; more than one number where it was resumed with another."""
     import diffusers
     import transformers
 
@@ -175,7 +176,7 @@ def environment() -> dict[str, Any]:
     return {
         "steerclear": steerclear.__version__, "torch": torch.__version__, "diffusers": diffusers.__version__,
         "transformers": transformers.__version__, "python": platform.python_version(), "machine": platform.machine(),
-        "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(), "threads": threads(max(processes)), "processes": ", then ".join(map(str, processes)),
     }  # fmt: skip
 
 

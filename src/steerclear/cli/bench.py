@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +17,8 @@ from steerclear.cli.inputs import OK, check_folder, number, one_line_errors, pro
 from steerclear.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from steerclear.bench.harness import Plan
+    from steerclear.bench.harness import Answer, Plan, Task
+    from steerclear.bench.suites import Suite
 
 NEEDED = ("scipy", "matplotlib", "torchmetrics")
 
@@ -62,20 +66,51 @@ def bench(
         int | None,
         typer.Option(parser=whole, metavar="N", help="Pictures for each of them; default: the plan's."),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            parser=whole, metavar="N", help="Make the pictures in so many processes, which share the cores."
+        ),
+    ] = 1,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Instead of comparing, one of: prevention, quality, triggers, scalability, stability.",
+        ),
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A finished comparison, from which prevention and quality are read."
+        ),
+    ] = None,
 ) -> None:
     """Compare all methods of preventing copies: tuned alike, judged by what none of them optimises.
 
     Writes DIR/rivals.json (every number, its seeds, the environment), DIR/rivals.html (one file, opens without a network),
     DIR/rivals.md with its pictures, and DIR/rows.jsonl, from which --resume goes on.
-    Needs: pip install "steerclear[bench]"
+    With --experiment, writes DIR/NAME.json, NAME.md and NAME.png instead, and DIR/experiments.md with the sections of all of them;
+    --memorized is then the number of prompts. Needs: pip install "steerclear[bench]"
 
     \b
     steerclear bench --quick --out bench
     steerclear bench --methods "wen, amg, spell, steerclear" --out bench
     steerclear bench --model sd14 --prompts memorized.csv --references originals --out bench-sd14
+    steerclear bench --experiment triggers --processes 2 --out bench-triggers
     """
     with one_line_errors("stopped: what was made is kept; the same command with --resume goes on"):
-        _check(out, suite, model, prompts, references)
+        _check(out, suite, model, prompts, references, processes)
+        if experiment is not None or rows is not None:
+            if experiment is None or methods or model is not None or resume:
+                raise InputError(
+                    "--experiment has its own model and methods, and is not resumed; --rows goes with it alone"
+                )
+            from steerclear.bench.experiments import common, report
+
+            report.run(experiment, common.Options(out, seed, steps, processes, quick, memorized, seeds, rows))
+            typer.echo(f"report in {out}: {experiment}.md, {experiment}.json, {experiment}.png")
+            raise typer.Exit(OK)
         from steerclear.bench.baselines import METHODS, named
         from steerclear.bench.harness import FULL, PLAIN, QUICK, Notebook, count, run
 
@@ -85,26 +120,32 @@ def bench(
         plan = replace(plan, memorized=memorized or plan.memorized, seeds=seeds or plan.seeds)
         header = {"suite": suite, "model": model, "prompts": str(prompts), "references": str(references),
                   "guidance": guidance, "methods": list(chosen), "plan": asdict(plan)}  # fmt: skip
-        notebook = Notebook(out, header, resume)
+        notebook = Notebook(out, header, resume, processes)
         recipes._hush()
         from steerclear.bench import suites
+        from steerclear.bench.workers import Workers
 
+        build: Callable[[], Suite]
         if model is None:
-            setting = suites.emoji(plan.validation, plan.memorized, plan.template, plan.ordinary, seed, steps)
+            build = partial(
+                suites.emoji, plan.validation, plan.memorized, plan.template, plan.ordinary, seed, steps
+            )
         else:
             assert prompts is not None
             assert references is not None
             most = max(plan.memorized, plan.ordinary)
-            setting = suites.folder(
-                model, prompts, references, out, plan.validation, most, seed, steps, guidance
+            build = partial(
+                suites.folder, model, prompts, references, out, plan.validation, most, seed, steps, guidance
             )
-        with progress("comparing", count(setting, chosen, plan)) as advance:
-            settled = run(setting, chosen, plan, notebook, advance)
+        setting = build()
+        workers = Workers(partial(_answering, build), processes) if processes > 1 else nullcontext()
+        with workers as make, progress("comparing", count(setting, chosen, plan)) as advance:
+            settled = run(setting, chosen, plan, notebook, advance, make)
         from steerclear.bench import rivals_page, rivals_report
         from steerclear.bench.summary import document, embedded
 
         features = embedded(setting, notebook)
-        words = _words(suite if model is None else "", asked, quick, plan, memorized, seeds)
+        words = _words(suite if model is None else "", asked, quick, plan, memorized, seeds, processes)
         if model is not None:
             words += [
                 "--model",
@@ -124,22 +165,34 @@ def bench(
     raise typer.Exit(OK)
 
 
+def _answering(build: Callable[[], Suite]) -> Callable[[Task], Answer]:
+    """In a process of the run: what answers its tasks."""
+    from steerclear.bench.harness import answering
+
+    recipes._hush()
+    return answering(build)
+
+
 def _words(
-    suite: str, asked: list[str], quick: bool, plan: Plan, memorized: int | None, seeds: int | None
-) -> list[str]:
+    suite: str, asked: list[str], quick: bool, plan: Plan, memorized: int | None, seeds: int | None, processes: int
+) -> list[str]:  # fmt: skip
     """The options that the figures depend on, as they are typed."""
     words = [*(["--suite", suite] if suite else []), *(["--quick"] if quick else [])]
     given = {
         "--methods": ", ".join(asked), "--seed": plan.seed, "--steps": plan.steps if plan.steps != 25 else None,
-        "--memorized": memorized, "--seeds": seeds,
+        "--memorized": memorized, "--seeds": seeds, "--processes": processes if processes != 1 else None,
     }  # fmt: skip
     return words + [word for name, value in given.items() if value for word in (name, str(value))]
 
 
-def _check(out: Path, suite: str, model: str | None, prompts: Path | None, references: Path | None) -> None:
+def _check(
+    out: Path, suite: str, model: str | None, prompts: Path | None, references: Path | None, processes: int
+) -> None:
     from importlib.util import find_spec
 
     check_folder(out)
+    if processes < 1:
+        raise InputError(f"--processes {processes} would make nothing; give 1 or more")
     if suite != "emoji":
         raise InputError(f"there is no suite {suite!r}; there is emoji, and --model for a model of your own")
     if (model, prompts, references) != (None, None, None) and None in (model, prompts, references):
