@@ -36,9 +36,9 @@ def ladder(found: Mapping[str, Row], rows: Sequence[Row]) -> tuple[str, ...]:
     """The default ladder, from `summary` and `rows` of rungs.json.
 
     Of the strategies that alone settle at least LEAST of the flagged requests, the cheapest first, by whole plain generations;
-    of those that cost alike, the one that serves more, and then the one nearer to the concept. One that makes the very
-    pictures of one before it is left out, and so is one that needs an encoder, which not every guard has. After RUNGS of them
-    the first has a second turn, with the next text that is preferred, and then comes fresh noise.
+    of those that cost alike, the one that serves more, and then the one nearer to the concept, both to a hundredth, then the
+    cheaper. One that makes the very pictures of one before it is left out, and so is one that needs an encoder, which not every
+    guard has. After RUNGS of them the first has a second turn, with the next text that is preferred, and then comes fresh noise.
     """
     able = [
         n for n, f in found.items() if n not in LAST_RESORT and _value(f, "passed") >= LEAST and anywhere(n)
@@ -46,9 +46,10 @@ def ladder(found: Mapping[str, Row], rows: Sequence[Row]) -> tuple[str, ...]:
     able.sort(
         key=lambda n: (
             round(found[n]["rung_nfe"]),
-            -_value(found[n], "served"),
-            -_value(found[n], "concept"),
-            n,
+            -round(_value(found[n], "served"), 2),
+            -round(_value(found[n], "concept"), 2),
+            found[n]["rung_nfe"],
+            list(found).index(n),  # the plainest of those that do the same: strategies are listed so
         )
     )
     chosen: list[str] = []
@@ -88,8 +89,8 @@ def page(document: Row) -> str:
         *table(found, COLUMNS, "strategy"), "",
         "## The default ladder", "",
         f"Of the strategies that alone settle at least {LEAST:.0%}, the cheapest first, by whole plain generations; of those that cost",
-        "alike, the one that serves more, and then the one nearer to the concept. One that makes the very",
-        "pictures of one before it (in half of the requests that both settle)",
+        "alike, the one that serves more, and then the one nearer to the concept (both to a hundredth), then the cheaper. One that",
+        "makes the very pictures of one before it (in half of the requests that both settle)",
         "is left out, and so is one that needs an encoder, which not every guard has. After "
         f"{RUNGS} of them the first has a second turn, with",
         "the next text that is preferred, and then comes fresh noise:",

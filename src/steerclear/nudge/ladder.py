@@ -50,7 +50,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 
 # as the rule of `steerclear.bench.rungs` makes it of docs/benchmarks/rungs.json
 DEFAULT_LADDER = (
-    "rewrite", "condition", "final-latent+condition", "noise+condition", "despecified", "rewrite",
+    "condition", "rewrite", "noise+condition", "final-latent+condition", "condition",
     "resample", "resample", "resample",
 )  # fmt: skip
 
