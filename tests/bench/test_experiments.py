@@ -267,3 +267,9 @@ def untrained(name: Literal["dit", "flow"]) -> Any:
         pipe = flow.assemble(transformer, parts["vae"], parts["text_encoder"], parts["tokenizer"])
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def test_a_protected_latent_of_another_architecture_is_of_its_own_shape() -> None:
+    pipe = untrained("dit")
+    latents = scalability.guarded(pipe).protected.latents(["mascot-acme"], torch.empty(0, 8, 16, 16))
+    assert latents.shape == (1, 8, 16, 16)

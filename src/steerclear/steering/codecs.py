@@ -216,7 +216,10 @@ def _scaled(pipe: Any) -> AutoencoderCodec:
     config = _autoencoder(pipe).config
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     if mean is None or std is None or "XL" not in type(pipe).__name__:
-        return AutoencoderCodec(pipe.vae, config.scaling_factor)
+        # DiTPipeline does not say by what its autoencoder shrinks a picture
+        return AutoencoderCodec(
+            pipe.vae, config.scaling_factor, factor=2 ** (len(config.block_out_channels) - 1)
+        )
     std = torch.tensor(std).view(1, -1, 1, 1)
     return AutoencoderCodec(pipe.vae, config.scaling_factor / std, torch.tensor(mean).view(1, -1, 1, 1))
 

@@ -179,7 +179,7 @@ def answers(guard: Guard, judge: Judge, job: Job) -> list[Row]:
         why = report.attempts[0].stopped if report.attempts and image is None else ""
         rows.append(
             row(
-                method, image, overhead=round(report.overhead, 4), outcome=str(report.outcome),
+                method, image, overhead=round(report.overhead, 4), outcome=str(report.outcome), reason=report.reason,
                 refused=why.startswith("UnsupportedError"), identical=image is not None and image.tobytes() == plain.tobytes(),
             )
         )  # fmt: skip

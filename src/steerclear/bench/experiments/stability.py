@@ -37,7 +37,7 @@ from steerclear.nudge.prefer import preferred_latents
 from steerclear.steering import derive
 
 TITLE = "Stability of the final-latent objective"
-PROMPTS, ORDINARY = 8, 40
+PROMPTS, ORDINARY = 12, 40
 GUIDANCE, STRENGTH = 4.0, 0.7
 TOLERANCE = 0.01  # of J, which α = β = 1 hold between −2 and 2
 LENGTHS = (0.5, 2.0)  # of the latent, × where it began

@@ -36,7 +36,7 @@ TITLE = "Adaptive filtering, with synthetic triggers"
 ALARMS = (0.0, 0.1, 0.25, 0.5, 1.0)
 WRONG = (0.0, 0.25, 0.5)
 MISSES = (0.1, 0.25, 0.5, 1.0)
-PROMPTS = 12  # of each kind
+PROMPTS = 8  # of each kind
 GUIDANCE = 4.0
 KINDS = ("planted", "ordinary")
 
