@@ -77,8 +77,8 @@ def test_a_missed_target_is_named_with_its_figure():
     rows = json.loads(json.dumps([row("good", 1.001, 1.01, 1.5), row("bad", 1.02, 1.2, 1.7)]))
     lines = missed(rows)
     assert lines[2:] == [
-        "| hook per step | 1.01 × | good | bad (1.020) |",
-        "| peak memory, frozen | 1.05 × | good | bad (1.200) |",
-        "| peak memory, through the denoiser | 1.6 × | good | bad (1.700) |",
+        "| hook per step | 1.01 × | good on CPU | bad on CPU (1.020) |",
+        "| peak memory, frozen | 1.05 × | good on CPU | bad on CPU (1.200) |",
+        "| peak memory, through the denoiser | 1.6 × | good on CPU | bad on CPU (1.700) |",
     ]
     assert "run good\nrun bad" in page(rows)
