@@ -146,6 +146,19 @@ def test_class_labels_are_steered_by_what_needs_no_text(strategy):
     assert pipe(generator=seeded(), **ask("dit")).images[0].tobytes() == plain.tobytes()
 
 
+def test_a_class_is_rewritten_to_the_class_that_is_preferred():
+    pipe = tiny_pipeline("dit")
+    pipe.labels = {"red fox": 1, "grey wolf": 2}
+    guard = Guard(
+        pipe, [MockFilter([True, False])], preferred=["grey wolf"], ladder=Ladder(strategies(("rewrite",)))
+    )
+    out = guard(generator=seeded(), **ask("dit"))
+    assert out.reports[0].prompt == "red fox"
+    assert out.reports[0].outcome == Outcome.STEERED, out.reports[0].attempts
+    wolf = pipe(generator=seeded(), **{**ask("dit"), "class_labels": [2]}).images[0]
+    assert out.images[0].tobytes() == wolf.tobytes()
+
+
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
 def test_a_class_label_and_its_noise_make_the_plain_picture_bit_for_bit(guidance_scale):
     kwargs = {**ask("dit"), "guidance_scale": guidance_scale}

@@ -33,7 +33,16 @@ from steerclear.steering.seeds import seeds_of
 from steerclear.types import Detection, GuardOutput, Outcome, Report
 
 # for a pipeline that takes class labels: what needs no text
-WORDLESS_LADDER = ("trajectory", "shield", "final-latent", "resample", "resample", "resample")
+WORDLESS_LADDER = (
+    "rewrite",
+    "trajectory",
+    "shield",
+    "final-latent",
+    "rewrite",
+    "resample",
+    "resample",
+    "resample",
+)
 
 _queues: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _queues_guard = threading.Lock()

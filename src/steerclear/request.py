@@ -55,7 +55,7 @@ def _checked_labels(pipe: Any, prompt: Any, kwargs: Mapping[str, Any]) -> list[s
     for label in labels:
         if not isinstance(label, int) or not 0 <= label < most:
             raise InputError(f"class label {label!r} is no whole number from 0 to {most - 1}")
-    return [class_name(label) for label in labels]
+    return [class_name(pipe, label) for label in labels]
 
 
 def checked_arguments(

@@ -16,7 +16,7 @@ from steerclear.generators.accepted import check_pipeline, denoiser_of, paramete
 from steerclear.generators.conditions import EMBEDS, Condition, encode
 from steerclear.generators.decoded import as_scheduled, noting_decoded
 from steerclear.generators.guidance import Halves, halves, magnitude
-from steerclear.generators.passes import LeaveEarly, Pass, class_name, finite, finite_rows
+from steerclear.generators.passes import LeaveEarly, Pass, class_called, finite, finite_rows
 from steerclear.generators.resume import noised, scheduled, starting_at
 from steerclear.generators.start import beginning_with, begins_from_picture, repeated, takes_latents
 from steerclear.steering import Step, steer, unwrapped_call
@@ -230,16 +230,12 @@ class PipelineGenerator:
 
     def encode(self, prompt: str, kwargs: dict[str, Any]) -> Condition:
         """The text embeddings of one prompt, as the keyword arguments that the pipeline takes them in; the text itself where
-        the family's encoding is not known; the class label of a request without a prompt.
+        the family's encoding is not known; for a pipeline without prompts the class that is called so.
 
         Raises UnsupportedError for a text where the pipeline takes none.
         """
-        if (
-            not self.prompted
-            and kwargs.get("class_labels")
-            and prompt == class_name(kwargs["class_labels"][0])
-        ):
-            return {"class_labels": list(kwargs["class_labels"])}
+        if not self.prompted and (label := class_called(self.pipe, prompt)) is not None:
+            return {"class_labels": [label]}
         return encode(self.pipe, prompt, kwargs)
 
     def fresh(self, like: Tensor, kwargs: dict[str, Any], generator: torch.Generator) -> Tensor | None:

@@ -37,9 +37,23 @@ class Pass:
     finite: list[bool] = field(default_factory=list)
 
 
-def class_name(label: int) -> str:
-    """How a report speaks of a request without a prompt."""
-    return f"class {label}"
+def class_name(pipe: Any, label: int) -> str:
+    """How a report speaks of a request without a prompt: by the pipeline's own name for the class, where it has one."""
+    named: dict[str, int] = getattr(pipe, "labels", None) or {}
+    return next((name for name, number in named.items() if number == label), f"class {label}")
+
+
+def class_called(pipe: Any, text: str) -> int | None:
+    """The class that is called so, by a name of the pipeline's own or as `class_name` says it; None where there is none."""
+    named: dict[str, int] = getattr(pipe, "labels", None) or {}
+    for name in (
+        text,
+        text.replace(",", ""),
+    ):  # a name holds no comma: the pipeline takes it for the end of one
+        if name in named:
+            return named[name]
+    number = text.removeprefix("class ")
+    return int(number) if number != text and number.isdecimal() else None
 
 
 def finite_rows(values: Tensor) -> list[bool]:
