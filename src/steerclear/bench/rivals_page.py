@@ -35,6 +35,22 @@ CAPTIONS = {
     "sheet": "Memorized prompts, one a line; grey: nothing handed out",
     "ordinary": "Ordinary prompts, one a line: they should look like the first column",
 }
+OURS = "steerclear"
+SAFE, GIVING = (
+    0.01,
+    0.05,
+)  # most memorized pictures, and most requests without any, of a method that counts as a defence
+# what is asked, of which requests, of which methods, by which figure, and whether more of it is better
+QUESTIONS = (
+    ("hands out the fewest memorized pictures", "memorized", "giving", "memorized_rate", False),
+    ("the same, of those that need no references", "memorized", "unreferenced", "memorized_rate", False),
+    ("of the defences: fewest that a CLIP takes for a protected picture", "memorized", "defence", "same_clip_rate", False),
+    ("of the defences: keeps the concept", "memorized", "defence", "concept_top5", True),
+    ("of the defences: loses least alignment", "memorized", "defence", "alignment_loss", False),
+    ("of the defences: cheapest, in evaluations", "memorized", "defence", "nfe_ratio", False),
+    ("paraphrases: hands out the fewest memorized pictures", "template", "giving", "memorized_rate", False),
+    ("leaves the most ordinary pictures as they are", "ordinary", "any", "identical_rate", True),
+)  # fmt: skip
 COLUMNS = {"memorized": MAIN, "template": SIDE, "ordinary": HARMLESS}
 
 
@@ -52,8 +68,46 @@ def cell(value: Any) -> str:
     return _short(value)
 
 
+def best(found: Mapping[str, Any]) -> list[list[str]]:
+    """Who is best at what: question, methods, their figure, and ours. Methods whose figures are equal share a place.
+
+    A *defence* hands out at most SAFE memorized pictures and leaves at most GIVING of the requests with nothing.
+    """
+    lines = []
+    for question, kind, whom, figure, more in QUESTIONS:
+        values = {
+            name: value for name, method in found["methods"].items()
+            if name != "none" and _asked(method, whom) and (value := _figure(method[kind], figure)) is not None
+        }  # fmt: skip
+        if values:
+            top = (max if more else min)(values.values())
+            winners = [name for name, value in values.items() if value == top]
+            ours = _figure(found["methods"].get(OURS, {}).get(kind), figure)
+            lines.append([question, ", ".join(winners), _short(top), "–" if ours is None else _short(ours)])
+    return lines
+
+
+def _asked(method: Mapping[str, Any], whom: str) -> bool:
+    row = method["memorized"]
+    blocked, memorized = _figure(row, "blocked_rate") or 0.0, _figure(row, "memorized_rate")
+    if whom == "any":
+        return True
+    if whom == "unreferenced":
+        return not method["needs_reference"]
+    return blocked <= GIVING and (whom == "giving" or (memorized is not None and memorized <= SAFE))
+
+
+def _figure(row: Mapping[str, Any] | None, name: str) -> float | None:
+    """A figure's value to three places, as the tables have it."""
+    value = None if row is None else row[name]
+    if isinstance(value, Mapping):
+        value = value["median"] if "median" in value else value["value"]
+    return None if value is None else round(float(value), 3)
+
+
 def tables(found: Mapping[str, Any]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
-    """(title, head, lines) of each table, methods in Pareto order."""
+    """(title, head, lines) of each table: who is best at what, then methods in Pareto order."""
+    yield "Who is best at what", ["question", "best", "figure", OURS], best(found)
     for kind, columns in COLUMNS.items():
         rows = {name: m[kind] for name, m in found["methods"].items() if m[kind] is not None}
         if not rows:
@@ -97,6 +151,7 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         "neighbour among protected and ordinary pictures is a protected one, by a CLIP and by pixels. *Nothing handed out*: of "
         "the requests whose plain picture is memorized. *Alignment*: CLIP cosine of prompt and picture; a memorized prompt's "
         "words name the copy, so that whatever is no copy loses some. KID is against the model's ordinary pictures.",
+        f"A *defence* hands out at most {SAFE:.0%} memorized pictures and leaves at most {GIVING:.0%} of the requests with nothing.",
         "Pareto fronts: memorized rate, nothing handed out, alignment lost, and NFE. Methods of one front are not ordered by merit.",
     ]
 
