@@ -36,7 +36,7 @@ def ladder(found: Mapping[str, Row], rows: Sequence[Row]) -> tuple[str, ...]:
     """The default ladder, from `summary` and `rows` of rungs.json.
 
     Of the strategies that alone settle at least LEAST of the flagged requests, the cheapest first, by whole plain generations;
-    of those that cost alike, the one that serves more, and then the one nearer to the concept, both to a hundredth, then the
+    of those that cost alike, the one that serves more, to a tenth, and then the one nearer to the concept, to a hundredth, then the
     cheaper. One that makes the very pictures of one before it is left out, and so is one that needs an encoder, which not every
     guard has. After RUNGS of them the first has a second turn, with the next text that is preferred, and then comes fresh noise.
     """
@@ -46,7 +46,9 @@ def ladder(found: Mapping[str, Row], rows: Sequence[Row]) -> tuple[str, ...]:
     able.sort(
         key=lambda n: (
             round(found[n]["rung_nfe"]),
-            -round(_value(found[n], "served"), 2),
+            -round(
+                _value(found[n], "served"), 1
+            ),  # a tenth is less than two of sixteen prompts: no difference
             -round(_value(found[n], "concept"), 2),
             found[n]["rung_nfe"],
             list(found).index(n),  # the plainest of those that do the same: strategies are listed so
@@ -89,7 +91,7 @@ def page(document: Row) -> str:
         *table(found, COLUMNS, "strategy"), "",
         "## The default ladder", "",
         f"Of the strategies that alone settle at least {LEAST:.0%}, the cheapest first, by whole plain generations; of those that cost",
-        "alike, the one that serves more, and then the one nearer to the concept (both to a hundredth), then the cheaper. One that",
+        "alike, the one that serves more (to a tenth), and then the one nearer to the concept (to a hundredth), then the cheaper. One that",
         "makes the very pictures of one before it (in half of the requests that both settle)",
         "is left out, and so is one that needs an encoder, which not every guard has. After "
         f"{RUNGS} of them the first has a second turn, with",

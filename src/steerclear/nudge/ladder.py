@@ -50,7 +50,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 
 # as the rule of `steerclear.bench.rungs` makes it of docs/benchmarks/rungs.json
 DEFAULT_LADDER = (
-    "condition", "rewrite", "noise+condition", "final-latent+condition", "condition",
+    "rewrite", "condition", "noise+condition", "final-latent+condition", "rewrite",
     "resample", "resample", "resample",
 )  # fmt: skip
 
