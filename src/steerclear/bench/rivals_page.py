@@ -133,7 +133,7 @@ def tables(found: Mapping[str, Any]) -> Iterable[tuple[str, list[str], list[list
 
 
 def notes(found: Mapping[str, Any]) -> list[str]:
-    """What a reader must know to read the tables."""
+    """What a reader must know to read the tables; a document's `remarks` are what was particular to its run."""
     plan, env = found["plan"], found["environment"]
     return [
         f"Suite `{found['suite']}`, {plan['steps']} steps, guidance {found['guidance']:g}, seed {plan['seed']}; steerclear "
@@ -153,6 +153,7 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         "words name the copy, so that whatever is no copy loses some. KID is against the model's ordinary pictures.",
         f"A *defence* hands out at most {SAFE:.0%} memorized pictures and leaves at most {GIVING:.0%} of the requests with nothing.",
         "Pareto fronts: memorized rate, nothing handed out, alignment lost, and NFE. Methods of one front are not ordered by merit.",
+        *found.get("remarks", []),
     ]
 
 
