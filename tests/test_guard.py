@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steerclear.errors import ConfigError, InputError
-from steerclear.filters import EarlyVerdict
+from steerclear.filters import CustomFilter, EarlyVerdict
 from steerclear.filters.base import to_tensor
 from steerclear.filters.early import Settings
 from steerclear.guard import Guard
@@ -145,6 +146,23 @@ def test_a_spent_budget_ends_the_ladder_and_says_so(pipe):
     out = guard("a fox", generator=generators([1]), budget=Budget(overhead=0), **FAST)
     assert out.reports[0].attempts == ()
     assert "budget" in out.reports[0].reason
+
+
+def test_a_cancelled_request_begins_no_further_rung_and_hands_out_nothing(pipe):
+    cancelled = threading.Event()
+    looks = []
+
+    def cancel_at_the_second_look(images):
+        looks.append(images)
+        if len(looks) == 2:
+            cancelled.set()
+        return [1.0] * len(images)
+
+    guard = Guard(pipe, [CustomFilter("all", cancel_at_the_second_look, threshold=0.5)], ladder=SHORT)
+    out = guard("a fox", generator=generators([1]), budget=Budget(cancelled=cancelled.is_set), **FAST)
+    assert out.images == [None]
+    assert len(out.reports[0].attempts) == 1
+    assert out.reports[0].reason == "cancelled"
 
 
 def test_an_early_verdict_leaves_a_doomed_pass_and_still_verifies_the_new_image(pipe):

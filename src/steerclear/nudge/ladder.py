@@ -59,12 +59,14 @@ DEFAULT_LADDER = (
 class Budget:
     """What one flagged image may cost beyond its first pass.
 
-    overhead: denoiser evaluations, as a multiple of the plain pipeline's; seconds: wall time, None for no limit.
-    No rung begins once either is spent.
+    overhead: denoiser evaluations, as a multiple of the plain pipeline's; seconds: wall time, None for no limit; cancelled:
+    asked before every rung, so that a caller who no longer waits can end it (an `Event.is_set`, say). No rung begins once
+    either is spent or the request is cancelled.
     """
 
     overhead: float = 8.0
     seconds: float | None = None
+    cancelled: Callable[[], bool] | None = None
 
     def __post_init__(self) -> None:
         if not self.overhead >= 0 or (self.seconds is not None and not self.seconds >= 0):
@@ -100,6 +102,8 @@ class Ladder:
                 return None, attempts, f"budget of {self.budget.overhead} × the plain cost is spent"
             if self.budget.seconds is not None and spent >= self.budget.seconds:
                 return None, attempts, f"budget of {self.budget.seconds} s is spent"
+            if self.budget.cancelled is not None and self.budget.cancelled():
+                return None, attempts, "cancelled"
             start, cost, seed = time.monotonic(), task.nfe, derive(task.seed, rung.name, number)
             task.attempt = number
             image: Image.Image | None = None
