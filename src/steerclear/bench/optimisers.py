@@ -13,10 +13,21 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from steerclear.bench.main_job import GUIDANCE, STEPS, arguments
+from steerclear.bench.main_job import GUIDANCE, STEPS
 from steerclear.bench.pool import spread
 from steerclear.bench.summary import environment
-from steerclear.bench.trials import PLAIN, Row, Trial, attempt, by_label, figures, table, trials
+from steerclear.bench.trials import (
+    PLAIN,
+    Row,
+    Trial,
+    arguments,
+    attempt,
+    by_label,
+    figures,
+    options,
+    table,
+    trials,
+)
 from steerclear.nudge.condition import ConditionNudge
 from steerclear.nudge.final_latent import LOOK, FinalLatent
 from steerclear.nudge.objective import OPTIMISERS
@@ -120,15 +131,13 @@ def page(document: Row) -> str:
 
 
 def main() -> None:
-    parser = arguments(__doc__, seeds=1)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--prompts", type=int, default=24)
+    parser = arguments(__doc__)
     args = parser.parse_args()
     tables = kinds()
     run = [Trial(PLAIN, None), *(t for some in tables.values() for t in some)]
     made = spread(attempt, trials(run, args.seeds, args.prompts), args.processes, "optimisers")
     rows = [row for row, _ in made]
-    words = ["--seeds", str(args.seeds), "--prompts", str(args.prompts), "--processes", str(args.processes)]
+    words = options(args)
     document = {
         "command": shlex.join(["python", "-m", "steerclear.bench.optimisers", *words]), "environment": environment(),
         "plan": {"prompts": args.prompts, "seeds": args.seeds}, "summary": summarised(tables, rows), "rows": rows,

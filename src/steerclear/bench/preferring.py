@@ -14,17 +14,19 @@ from typing import Any
 
 from PIL import Image
 
-from steerclear.bench.main_job import GUIDANCE, STEPS, arguments
+from steerclear.bench.main_job import GUIDANCE, STEPS
 from steerclear.bench.pool import spread
 from steerclear.bench.summary import environment
 from steerclear.bench.trials import (
     PLAIN,
     Row,
     Trial,
+    arguments,
     attempt,
     by_label,
     figures,
     numbered,
+    options,
     sheet,
     table,
     tools,
@@ -159,15 +161,13 @@ def page(document: Row) -> str:
 
 
 def main() -> None:
-    parser = arguments(__doc__, seeds=1)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--prompts", type=int, default=24)
+    parser = arguments(__doc__)
     args = parser.parse_args()
     tables = kinds()
     made = spread(attempt, trials(once(tables), args.seeds, args.prompts), args.processes, "preferring")
     rows = [row for row, _ in made]
     _, judge = tools()
-    words = ["--seeds", str(args.seeds), "--prompts", str(args.prompts), "--processes", str(args.processes)]
+    words = options(args)
     document = {
         "command": shlex.join(["python", "-m", "steerclear.bench.preferring", *words]),
         "environment": environment(), "plan": {"prompts": args.prompts, "seeds": args.seeds},

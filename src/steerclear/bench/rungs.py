@@ -14,10 +14,22 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from steerclear.bench.main_job import GUIDANCE, STEPS, arguments
+from steerclear.bench.main_job import GUIDANCE, STEPS
 from steerclear.bench.pool import spread
 from steerclear.bench.summary import environment
-from steerclear.bench.trials import Row, Trial, attempt, by_label, figures, numbered, sheet, table, trials
+from steerclear.bench.trials import (
+    Row,
+    Trial,
+    arguments,
+    attempt,
+    by_label,
+    figures,
+    numbered,
+    options,
+    sheet,
+    table,
+    trials,
+)
 from steerclear.nudge.ladder import DEFAULT_LADDER, STRATEGIES, strategies
 from steerclear.nudge.space import LATENT
 
@@ -103,15 +115,13 @@ def page(document: Row) -> str:
 
 
 def main() -> None:
-    parser = arguments(__doc__, seeds=1)
+    parser = arguments(__doc__)
     parser.add_argument("--only", nargs="*", default=list(STRATEGIES), metavar="STRATEGY")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--prompts", type=int, default=24)
     args = parser.parse_args()
     kinds = [Trial(name, one) for name, one in zip(args.only, strategies(args.only), strict=True)]
     made = spread(attempt, trials(kinds, args.seeds, args.prompts), args.processes, "rungs")
     rows = [row for row, _ in made]
-    words = ["--seeds", str(args.seeds), "--prompts", str(args.prompts), "--processes", str(args.processes)]
+    words = options(args)
     if args.only != list(STRATEGIES):
         words += ["--only", *args.only]
     summary = {name: figures(some) for name, some in by_label(rows).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
@@ -19,6 +20,7 @@ from PIL import Image, ImageDraw
 from steerclear.bench.intervals import interval
 from steerclear.bench.judge import Judge, ordinary_pictures
 from steerclear.bench.main_job import GUIDANCE, STEPS, generator, save_sheet, vars_of
+from steerclear.bench.main_job import arguments as benchmark_arguments
 from steerclear.emoji import ASSETS, PROTECTED_FOLDER, read_prompts
 from steerclear.filters.base import flagged, to_image
 from steerclear.guard import Guard
@@ -29,6 +31,21 @@ FIRST_SEED = 50_000
 TOP = 5  # a concept counts as kept where the judge ranks it among this many
 PLAIN = "plain pipeline"
 Row = dict[str, Any]
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """The command line of a benchmark of strategies."""
+    parser = benchmark_arguments(about, seeds=1)
+    parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--processes", type=int, default=1)
+    return parser
+
+
+def options(args: argparse.Namespace) -> list[str]:
+    """What was said on it, for the page."""
+    return [
+        word for name in ("seeds", "prompts", "processes") for word in (f"--{name}", str(getattr(args, name)))
+    ]
 
 
 @dataclass(frozen=True)

@@ -173,27 +173,14 @@ def sibling(name: Sibling, recipe: Recipe, work: Path, folder: Path) -> None:
     from steerclear.emoji import export
 
     pictures, parts = dataset.build(work / "icons", PIXELS), shipped_parts(name)
+    common: dict[str, Any] = {"phases": recipe.phases, "folder": work / "siblings", **parts}
     if name == "dit":
         schedule = recipe.dit
-        model = dit.train(
-            pictures,
-            **parts,
-            size=recipe.dit_size,
-            schedule=schedule,
-            phases=recipe.phases,
-            folder=work / "siblings",
-        )
+        model = dit.train(pictures, size=recipe.dit_size, schedule=schedule, **common)
         pipe = dit.assemble(model, **parts, labels=dit.labels_of(pictures))
     else:
         schedule = recipe.flow
-        model = flow.train(
-            pictures,
-            **parts,
-            size=recipe.flow_size,
-            schedule=schedule,
-            phases=recipe.phases,
-            folder=work / "siblings",
-        )
+        model = flow.train(pictures, size=recipe.flow_size, schedule=schedule, **common)
         pipe = flow.assemble(model, **parts)
     phases = [asdict(phase) for phase in recipe.phases]
     export.write_sibling(folder, pipe, {"schedule": asdict(schedule), "phases": phases})

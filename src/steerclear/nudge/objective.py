@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,19 +68,9 @@ class Descent:
     why: str
 
 
-def minimise(
-    objective: Callable[[Tensor, Tensor], Tensor],
-    origin: Tensor,
-    *,
-    iterations: int = 50,
-    rate: float = 0.05,
-    optimiser: str = "descent",
-    enough: Callable[[Tensor], bool] | None = None,
-) -> Tensor:
-    """The latent at which `descend` ends."""
-    return descend(
-        objective, origin, iterations=iterations, rate=rate, optimiser=optimiser, enough=enough
-    ).latent
+def minimise(objective: Callable[[Tensor, Tensor], Tensor], origin: Tensor, **settings: Any) -> Tensor:
+    """The latent at which `descend` ends, with its settings."""
+    return descend(objective, origin, **settings).latent
 
 
 def descend(
