@@ -127,3 +127,21 @@ def test_a_library_that_nobody_may_write_to_serves_as_well(shelf, monkeypatch):
     monkeypatch.setattr(LatentCache, "write", refuse)
     pipe = tiny_pipeline("sd1")
     assert len(Protected.of(pipe, shelf).latents(["0", "1"], like(pipe))) == 2
+
+
+def test_pictures_are_read_once_for_a_preview_that_is_looked_at_many_times():
+    class Read(dict):
+        times = 0
+
+        def __getitem__(self, item):
+            self.times += 1
+            return super().__getitem__(item)
+
+    pipe = tiny_pipeline()
+    pictures = Read({str(i): to_tensor([drawing(shift=i)])[0] for i in range(3)})
+    protected = Protected(pipe, pictures)
+    latents = codec_for(pipe).encode(to_tensor([drawing(64, 64)]))
+    first = protected.preview(latents)
+    assert pictures.times == 3
+    assert torch.equal(protected.preview(latents), first)
+    assert pictures.times == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from steerclear.errors import LibraryError
 from steerclear.filters.base import to_image, to_tensor
 from steerclear.steering.codecs import codec_for
-from steerclear.steering.preview import preview_for
+from steerclear.steering.preview import Preview, preview_for
 
 if TYPE_CHECKING:
     from steerclear.library import Library
@@ -86,6 +87,11 @@ class Protected:
 
         Raises LibraryError where there is no picture to fit it to.
         """
+        return self._preview(latents, size)
+
+    @cached_property
+    def _preview(self) -> Preview:
+        # kept here, since an objective looks at every iteration, and pictures may have to be read to fit it
         some = [self.pictures[item] for item in islice(self.pictures, FITTED)]
         if not some:
             raise LibraryError("a preview is fitted to protected pictures, and there are none")
@@ -93,7 +99,7 @@ class Protected:
         fitted = F.interpolate(
             torch.stack(some), size=sides, mode="bicubic", antialias=True, align_corners=False
         )
-        return preview_for(self._pipe, fitted.clamp(0, 1), NEIGHBOURHOOD)(latents, size)
+        return preview_for(self._pipe, fitted.clamp(0, 1), NEIGHBOURHOOD)
 
     def _made(self, ids: list[str], like: Tensor, size: Size) -> dict[str, Tensor]:
         """Latents of items that are not in memory: read where they were kept, else encoded, and kept."""
