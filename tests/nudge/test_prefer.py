@@ -20,6 +20,7 @@ from steerclear.nudge.prefer import (
     NEIGHBOURS,
     SAMPLES,
     WAYS,
+    kindred,
     nearest_texts,
     preferred_latents,
     preferred_text,
@@ -76,9 +77,34 @@ def test_the_callers_wish_comes_before_the_alternatives_and_these_before_the_sea
         == "a bee"
     )
     assert "fox" in preferred_text(task_for("the acme fox", alternatives=alternatives))
-    searched = task_for("the acme zebra", alternatives=alternatives)
+    searched = task_for("the acme zebra")
     assert set(preferred_text(searched).split()) < {"the", "acme", "zebra"}
     assert searched.nfe > 0
+
+
+def test_where_no_word_tells_the_models_own_text_encoder_does_and_no_evaluation_is_spent():
+    task = task_for("the acme zebra", alternatives=tuple(KNOWN))
+    order = kindred(task, KNOWN)
+    assert sorted(order) == sorted(KNOWN)
+    assert preferred_text(task) == order[0]
+    assert task.nfe == 0
+    assert kindred(task_for("a key"), KNOWN)[0] == "a key"
+
+
+def test_every_rung_prefers_another_text_until_all_have_had_their_turn():
+    task = task_for("the acme fox", alternatives=tuple(KNOWN))
+    tried = []
+    for task.attempt in range(len(KNOWN)):
+        tried.append(preferred_text(task))
+    assert sorted(tried) == sorted(KNOWN)
+    assert all("fox" in text for text in tried[:2])
+
+
+def test_a_pipeline_whose_embeddings_are_not_known_falls_back_on_the_search(monkeypatch):
+    task = task_for("the acme zebra", alternatives=tuple(KNOWN))
+    monkeypatch.setattr(task.generator, "meanings", lambda texts, kwargs: None)
+    assert set(preferred_text(task).split()) < {"the", "acme", "zebra"}
+    assert task.nfe > 0
 
 
 def test_despecifying_keeps_part_of_the_prompt_and_is_paid_for_once():

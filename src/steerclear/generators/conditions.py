@@ -135,6 +135,24 @@ def positive(condition: Condition) -> dict[str, Tensor]:
     return found
 
 
+def meaning(condition: Condition) -> Tensor | None:
+    """(C,) what a prompt says as a whole: its pooled embedding, else the mean of its tokens' that no mask leaves out; None where
+    a family's embeddings are not known."""
+    tokens = condition.get(EMBEDS)
+    if not isinstance(tokens, Tensor):
+        return None
+    if condition.get(POOLED) is not None:
+        return condition[POOLED][0].float()  # type: ignore[no-any-return]
+    masks = [condition[name][0] for name in (MASK, QWEN_MASK, K3_MASK) if name in condition]
+    counted = torch.ones(tokens.shape[1]).to(tokens)
+    for mask in masks:
+        if (
+            mask.shape == counted.shape
+        ):  # AuraFlow's is as long as all of its numbers, and what it leaves out is zero
+            counted = mask.to(tokens)
+    return (tokens[0] * counted[:, None]).sum(0).float() / counted.sum().clamp(min=1).float()
+
+
 def matched(one: Condition, other: Condition) -> tuple[Condition, Condition]:
     """Both with sequences and masks as long as the longer one's: zeros at the end, which the masks leave out.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steerclear.errors import InputError, UnsupportedError
 from steerclear.generators.accepted import check_pipeline, denoiser_of, parameters, prior_of
-from steerclear.generators.conditions import EMBEDS, Condition, encode
+from steerclear.generators.conditions import EMBEDS, Condition, encode, meaning
 from steerclear.generators.decoded import as_scheduled, noting_decoded
 from steerclear.generators.guidance import Halves, halves, magnitude
 from steerclear.generators.passes import LeaveEarly, Pass, class_called, finite, finite_rows
@@ -53,6 +53,7 @@ class PipelineGenerator:
             Tensor
         ] = []  # the autoencoder's latents in the last call, where the pipeline pastes into them
         self._schedule: dict[str, Tensor] = {}  # timesteps and sigmas of the last pass from pure noise
+        self._meanings: tuple[Any, Tensor | None] = (None, None)  # of the texts last asked for
 
     @property
     def denoiser(self) -> Any:
@@ -237,6 +238,18 @@ class PipelineGenerator:
         if not self.prompted and (label := class_called(self.pipe, prompt)) is not None:
             return {"class_labels": [label]}
         return encode(self.pipe, prompt, kwargs)
+
+    def meanings(self, texts: tuple[str, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """(N, C) what the pipeline's own text encoder makes of each text; None where that is not known. Kept until other texts or
+        other settings are asked for, since a guard asks for its alternatives again and again."""
+        plain = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | float | str)}
+        key = (texts, tuple(sorted(plain.items())))
+        if self._meanings[0] != key:
+            unguided = {**kwargs, "guidance_scale": 1.0}
+            found = [meaning(self.encode(text, unguided)) for text in texts] if self.prompted else []
+            known = [one for one in found if one is not None]
+            self._meanings = key, torch.stack(known) if known and len(known) == len(texts) else None
+        return self._meanings[1]
 
     def fresh(self, like: Tensor, kwargs: dict[str, Any], generator: torch.Generator) -> Tensor | None:
         """New noise of the shape of `like` to regenerate from; None where the pipeline must draw it, onto a picture."""

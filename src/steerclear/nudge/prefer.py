@@ -11,7 +11,9 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from steerclear.generators.conditions import meaning
 from steerclear.nudge.base import SteerTask
 from steerclear.nudge.despecify import BATCH, despecify, predictions
 from steerclear.nudge.objective import cosines
@@ -57,14 +59,14 @@ class Way:
 
 
 def alternative(task: SteerTask) -> str:
-    """Of the guard's alternatives the nearest to the prompt by a telling word, else the despecified prompt, which costs a few
-    denoiser evaluations; and where that has failed twice, any alternative at all: another picture is better than none."""
+    """Of the guard's alternatives those nearest to the prompt by a telling word, in turn; for a rung after these have failed, and
+    where no word tells, the others, beginning with what the pipeline's own text encoder takes for the most alike. Where there are
+    none, or the encoder is not known, the despecified prompt, which costs a few denoiser evaluations."""
     near = nearest_texts(task.prompt, task.alternatives, must_match=True)
     if task.attempt < len(near):
         return near[_turn(task) % len(near)]
-    if task.attempt > len(near) + 1 and task.alternatives:
-        return task.alternatives[_turn(task) % len(task.alternatives)]
-    return despecify(task).prompt
+    kin = [text for text in kindred(task, task.alternatives) if text not in near]
+    return kin[(task.attempt - len(near)) % len(kin)] if kin else despecify(task).prompt
 
 
 def despecified(task: SteerTask) -> str:
@@ -153,7 +155,7 @@ def nearest_texts(prompt: str, texts: Sequence[str], *, must_match: bool) -> lis
     """Those of `texts` with the highest TF-IDF cosine to the prompt: the nearest, and others nearly as near.
 
     A word counts the more, the fewer texts have it, so "fox" outweighs "style". must_match: return nothing where the
-    nearest shares no word that at most a quarter of the texts have; a shared "a" or "style" tells nothing.
+    nearest shares no telling word: one that at most an eighth of the texts have, or two. A shared "a" or "style" tells nothing.
     """
     if not texts:
         return []
@@ -164,10 +166,25 @@ def nearest_texts(prompt: str, texts: Sequence[str], *, must_match: bool) -> lis
     ]
     best = max(scores)
     near = [text for text, score in zip(texts, scores, strict=True) if score >= NEARLY * best]
-    telling = {word for word, value in weight.items() if value >= math.log(4) - 1e-9}
+    few = math.log(min(8, max(1, len(texts) / 2))) - 1e-9
+    telling = {word for word, value in weight.items() if value >= few}
     if must_match and not telling & set(_words(near[0])) & set(_words(prompt)):
         return []
     return near
+
+
+def kindred(task: SteerTask, texts: Sequence[str]) -> list[str]:
+    """`texts`, the most alike to the task's prompt by the pipeline's text encoder first; none where its embeddings are not known.
+
+    What all texts have in common, the mean of their embeddings, is left out, since it tells nothing.
+    """
+    known = task.generator.meanings(tuple(texts), task.kwargs) if texts else None
+    asked = meaning(task.condition()) if known is not None else None
+    if known is None or asked is None:
+        return []
+    common = known.mean(0) if len(known) > 1 else torch.zeros_like(asked)
+    likeness = F.cosine_similarity(known - common, asked - common, dim=-1)
+    return [texts[i] for i in likeness.argsort(descending=True).tolist()]
 
 
 @lru_cache(maxsize=8)
