@@ -143,7 +143,7 @@ def main() -> None:
         help="let the embedded library use the verdict wherever it raised no false alarm",
     )
     args = parser.parse_args()
-    from steerclear.library import Library
+    from steerclear.library import Library, snapshot
     from steerclear.loading import LIBRARY_FOLDER, embedded_calibration, latent_like, load_pipeline
     from steerclear.protected import Protected
 
@@ -158,7 +158,9 @@ def main() -> None:
         calibration["early"]["settings"] = settings(
             rows, calibration["early"]["step"], pipe.scheduler.config.timestep_spacing
         )
-        Library.open(LIBRARY_FOLDER).write_note("calibration", calibration)
+        library = Library.open(LIBRARY_FOLDER)
+        library.write_note("calibration", calibration)
+        snapshot.write(library)
         kept = ASSETS / "calibration.json"
         kept.write_text(
             json.dumps({**json.loads(kept.read_text()), "early": calibration["early"]}, indent=1) + "\n"

@@ -44,7 +44,7 @@ class Plan:
     steps: int = 25
 
 
-FULL = Plan(validation=5, memorized=16, template=14, ordinary=28, seeds=3, trials=4)
+FULL = Plan(validation=5, memorized=16, template=24, ordinary=28, seeds=3, trials=4)
 QUICK = Plan(validation=1, memorized=2, template=1, ordinary=1, seeds=2, trials=2)
 
 

@@ -39,7 +39,7 @@ def build(folder: Path) -> None:
 
 def calibrate(folder: Path) -> dict[str, Any]:
     """Choose the thresholds on one half of the seeds, state how they hold on the other, and note both in the library."""
-    from steerclear.library import Library
+    from steerclear.library import Library, snapshot
     from steerclear.loading import filters_with, latent_like, load_pipeline
     from steerclear.protected import Protected
 
@@ -86,6 +86,7 @@ def calibrate(folder: Path) -> dict[str, Any]:
         }  # fmt: skip
     chosen["model"] = fingerprint(folder / "model" / "unet" / "diffusion_pytorch_model.safetensors")
     library.write_note("calibration", chosen)
+    snapshot.write(library)
     (folder / "calibration.json").write_text(
         json.dumps({**chosen, "scores": _listed(halves)}, indent=1) + "\n"
     )

@@ -12,22 +12,22 @@ from steerclear.library.table import (
     connect,
     holds_rows,
     lance_errors,
-    quoted,
     retry_conflicts,
     write_lock,
 )
 
 
-def read(uri: str, name: str) -> dict[str, Any] | None:
-    """The newest document under `name`, None when there is none; LibraryError when it cannot be read."""
+def read_all(uri: str) -> dict[str, dict[str, Any]]:
+    """The newest document of every name; LibraryError when they cannot be read."""
     with lance_errors(uri):
         table = _table(uri)
-        rows = [] if table is None else table.search().where(f"name = {quoted([name])}").to_list()
-        if not rows:
-            return None
-        found = json.loads(max(rows, key=lambda row: row["written"])["json"])
-    if not isinstance(found, dict):
-        raise LibraryError(f"the note {name!r} in {uri!r} is damaged: {type(found).__name__}, not an object")
+        rows = [] if table is None else table.search().to_list()
+        found = {row["name"]: json.loads(row["json"]) for row in sorted(rows, key=lambda row: row["written"])}
+    for name, document in found.items():
+        if not isinstance(document, dict):
+            raise LibraryError(
+                f"the note {name!r} in {uri!r} is damaged: {type(document).__name__}, not an object"
+            )
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import LibraryError
-from steerclear.library import approximate, notes
+from steerclear.library import approximate, notes, snapshot
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.pictures import IN_MEMORY, Pictures
 from steerclear.library.schema import (
@@ -62,9 +62,9 @@ class Library:
     methods raise LibraryError when the library is damaged or out of reach.
     """
 
-    def __init__(self, uri: str, table: Any, specs: tuple[EncoderSpec, ...]) -> None:
+    def __init__(self, uri: str, specs: tuple[EncoderSpec, ...], table: Any = None) -> None:
         self.uri, self.encoders = uri, specs
-        self._table = table
+        self._opened = table
         self._known: tuple[int, set[str], set[str]] | None = None
 
     @classmethod
@@ -78,9 +78,11 @@ class Library:
         # LanceDB says "not found" both for no table and for a table whose versions are gone
         if folder is not None and not (folder / f"{ITEMS}.lance").exists():
             raise LibraryError(f"the folder {uri!r} is no library; create one with `steerclear library add`")
+        if (kept := snapshot.read(uri)) is not None:
+            return cls(uri, read_specs(kept.rows.schema, uri))
         with lance_errors(uri):
             table = connect(uri).open_table(ITEMS)
-            return cls(uri, table, read_specs(table.schema, uri))
+            return cls(uri, read_specs(table.schema, uri), table)
 
     @classmethod
     def create(cls, uri: str | Path, encoders: Sequence[Encoder]) -> Library:
@@ -118,6 +120,8 @@ class Library:
         return library
 
     def __len__(self) -> int:
+        if (kept := snapshot.read(self.uri)) is not None:
+            return len(kept.rows)
         with lance_errors(self.uri):
             return int(self._table.count_rows())
 
@@ -127,7 +131,7 @@ class Library:
 
     def get(self, item_id: str) -> Item:
         """The item with this id; LibraryError when there is none."""
-        found = from_arrow(self._read(ITEM_COLUMNS, where=f"id = {quoted([item_id])}"))
+        found = from_arrow(self._read(ITEM_COLUMNS, ("id", [item_id])))
         if not found:
             raise LibraryError(
                 f"no item {item_id!r} in the library at {self.uri!r}; `steerclear library list` shows all"
@@ -179,9 +183,8 @@ class Library:
 
     def ids(self, policy: Policy | None = None) -> list[str]:
         """The ids of all items, or of those with a policy."""
-        found: list[str] = self._read(("id",), where=f"policy = '{policy}'" if policy else None)[
-            "id"
-        ].to_pylist()
+        rows = self._read(("id",), ("policy", [policy]) if policy else None)
+        found: list[str] = rows["id"].to_pylist()
         return found
 
     def pictures(self) -> Mapping[str, Tensor]:
@@ -195,7 +198,7 @@ class Library:
         from steerclear.errors import ImageError
         from steerclear.library.images import THUMBNAIL, read_image, to_tensor
 
-        rows = self._read(("id", "thumbnail"), where=None if ids is None else f"id IN ({quoted(list(ids))})")
+        rows = self._read(("id", "thumbnail"), None if ids is None else ("id", ids))
         found = rows["id"].to_pylist()
         pictures = torch.empty(len(found), 3, THUMBNAIL, THUMBNAIL)
         for row, (item_id, png) in enumerate(zip(found, rows["thumbnail"].to_pylist(), strict=True)):
@@ -238,14 +241,12 @@ class Library:
 
     def hashes_of(self, ids: Sequence[str]) -> dict[str, str]:
         """id → sha256 of the picture's file, of those that there are."""
-        rows = self._read(("id", "sha256"), where=f"id IN ({quoted(list(ids))})") if ids else None
-        return (
-            {} if rows is None else dict(zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
-        )
+        rows = self._read(("id", "sha256"), ("id", ids))
+        return dict(zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
 
     def export(self) -> pa.Table:
         """Everything, one row an item, vectors and thumbnails included, as an Arrow table."""
-        return self._read(self._table.schema.names)
+        return self._read((*ITEM_COLUMNS, "thumbnail", *(spec.column for spec in self.encoders)))
 
     def insert(self, entries: Sequence[Entry]) -> Inserted:
         """Add pictures in one commit: afterwards all of them are safe on disk, or after an error none.
@@ -332,7 +333,8 @@ class Library:
 
     def read_note(self, name: str) -> dict[str, Any] | None:
         """The JSON document stored under `name`, such as "calibration"; None when there is none."""
-        return notes.read(self.uri, name)
+        kept = snapshot.read(self.uri)
+        return (notes.read_all(self.uri) if kept is None else kept.notes).get(name)
 
     def write_note(self, name: str, document: dict[str, Any]) -> None:
         """Store a small JSON document under `name`, replacing the old one in one commit.
@@ -341,10 +343,22 @@ class Library:
         """
         notes.write(self.uri, name, document)
 
-    def _read(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
+    @property
+    def _table(self) -> Any:
+        if self._opened is None:
+            with lance_errors(self.uri):
+                self._opened = connect(self.uri).open_table(ITEMS)
+        return self._opened
+
+    def _read(self, columns: Sequence[str], among: tuple[str, Sequence[str]] | None = None) -> pa.Table:
+        """Columns of all rows, or of those whose value in a column is among some."""
+        if (kept := snapshot.read(self.uri)) is not None:
+            return kept.select(columns, among)
         with lance_errors(self.uri):
             query = self._table.search().select(list(columns))
-            return (query.where(where) if where else query).to_arrow()
+            if among is not None:
+                query = query.where(f"{among[0]} IN ({quoted(list(among[1]))})" if among[1] else "false")
+            return query.to_arrow()
 
     def _known_now(self) -> tuple[int, set[str], set[str]]:
         # reading all ids for every commit would make a million additions quadratic
