@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from steerclear.bench import (
+    details,
     early,
     main_job,
     memorization,
@@ -39,6 +41,7 @@ def document(name: str) -> Any:
 PAGES: dict[str, Callable[[], str]] = {
     "beyond": lambda: beyond_page(document("beyond")),
     "calibration": lambda: thresholds.page(json.loads((ASSETS / "calibration.json").read_text())),
+    "details": lambda: details.page(document("details")),
     "early": lambda: early.page(document("early")),
     "experiments": lambda: report.page(BENCHMARKS),
     "main-job": lambda: main_job.page(document("main-job")),
@@ -53,21 +56,57 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 CONVENTION = "a name, a default or a definition, and nothing that was measured"
-NO_DOCUMENT = "measured once, by hand: no document holds it"
-# numbers with a decimal point or a percent sign in prose, by file: where each comes from
-DECLARED = {
+
+
+def sibling(name: str, document: str) -> Any:
+    return json.loads((ASSETS / "siblings" / name / f"{document}.json").read_text())
+
+
+def parameters(name: str) -> str:
+    return f"{sibling(name, 'figures')['parameters'] / 1e6:.1f}"
+
+
+def megabytes(name: str) -> str:
+    return f"{(ASSETS / 'siblings' / name / 'transformer' / 'diffusion_pytorch_model.safetensors').stat().st_size / 1e6:.1f}"
+
+
+def million_draws(name: str) -> str:
+    schedule = sibling(name, "recipe")["schedule"]
+    return f"{schedule['steps'] * schedule['batch'] / 1e6:.1f}"
+
+
+def preview_error(neighbourhood: int) -> str:
+    return f"{document('details')['preview']['rmse'][str(neighbourhood)]:.2f}"
+
+
+def exact_milliseconds(size: int) -> float:
+    rows = document("scale")["rows"]
+    return next(row["ms_1"]["p95"] for row in rows if row["size"] == size and row["way"] == "exact")
+
+
+# numbers with a decimal point or a percent sign in prose, by file: a convention, or what reads it from a document
+DECLARED: dict[str, dict[str, str | Callable[[], str]]] = {
     "README.md": {"3.11": CONVENTION, "1.5": CONVENTION},
     "docs/embedded-model.md": {
         "0.1": CONVENTION,
-        **dict.fromkeys(("5.8", "11.5", "5.5", "11.0", "5.9", "4.2", "0.28", "0.33"), NO_DOCUMENT),
+        "5.8": lambda: parameters("dit"),
+        "5.5": lambda: parameters("flow"),
+        "11.5": lambda: megabytes("dit"),
+        "11.0": lambda: megabytes("flow"),
+        "5.9": lambda: million_draws("dit"),
+        "4.2": lambda: million_draws("flow"),
     },
     "docs/how-it-works.md": {
         "0.05": CONVENTION,
-        **dict.fromkeys(("59 %", "88 %", "0.116", "0.089", "0.28"), NO_DOCUMENT),
+        "59 %": lambda: f"{document('details')['hash']['different_most']:.0%}".replace("%", " %"),
+        "88 %": lambda: f"{document('details')['hash']['threshold']:.0%}".replace("%", " %"),
+        "0.12": lambda: preview_error(1),
+        "0.09": lambda: preview_error(3),
+        "0.26": lambda: f"{document('details')['preview']['rmse_one_colour']:.2f}",
     },
     "docs/library.md": {
         **dict.fromkeys(("1 %", "95 %", "0.1 %"), CONVENTION),
-        "0.2": "the 1,000,000 exact row of scale.json, rounded up",
+        "0.2": lambda: f"{math.ceil(exact_milliseconds(1_000_000) / 100) / 10}",
     },
     "docs/your-model.md": {"1.5": CONVENTION, "2.2": CONVENTION, "1 %": CONVENTION},
 }
@@ -110,6 +149,15 @@ def test_a_number_in_prose_is_declared_with_where_it_comes_from(file: Path) -> N
     name = file.relative_to(ROOT).as_posix()
     undeclared = set(numbers(prose(file.read_text()))) - set(DECLARED.get(name, {}))
     assert not undeclared, f"{name}: say in DECLARED where {sorted(undeclared)} come from"
+
+
+@pytest.mark.parametrize(
+    ("number", "read"),
+    [(number, read) for said in DECLARED.values() for number, read in said.items() if callable(read)],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_measured_number_in_prose_is_what_its_document_says(number: str, read: Callable[[], str]) -> None:
+    assert read() == number
 
 
 def test_nothing_is_declared_that_is_not_there() -> None:
