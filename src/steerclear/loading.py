@@ -20,6 +20,7 @@ from steerclear.errors import LibraryError, ModelError
 from steerclear.filters import EarlyVerdict, Filter, NearestFilter, PixelFilter, TiledFilter
 from steerclear.filters.early import Settings
 from steerclear.filters.pixel import Everything, Gallery, Nominated
+from steerclear.generators.accepted import denoiser_of
 from steerclear.guard import Guard
 from steerclear.library import Library
 from steerclear.library.pictures import IN_MEMORY
@@ -235,10 +236,12 @@ def _absent(folder: Path) -> dict[str, None]:
 
 def latent_like(pipe: Any) -> Tensor:
     """An empty batch (0, C, H, W) of the latents that the pipeline makes by default."""
-    config = pipe.unet.config
-    return torch.empty(
-        0, config.out_channels, config.sample_size, config.sample_size, device=pipe._execution_device
-    )
+    denoiser = denoiser_of(pipe)
+    assert denoiser is not None
+    config = denoiser.config
+    # what a U-Net takes may be more than latents, what a DiT gives back as well
+    channels = config.out_channels if hasattr(pipe, "unet") else config.in_channels
+    return torch.empty(0, channels, config.sample_size, config.sample_size, device=pipe._execution_device)
 
 
 def early_verdict(

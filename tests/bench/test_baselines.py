@@ -11,9 +11,10 @@ import pytest
 import torch
 from toys import references, said, toy
 
-from steerclear.bench.baselines import METHODS, Run, configurations, named
+from steerclear.bench.baselines import METHODS, Context, Run, configurations, named
 from steerclear.bench.baselines.amg import AntiMemorization, limit
 from steerclear.bench.baselines.attractive_repulsive import AttractiveRepulsive, combined
+from steerclear.bench.baselines.base import Moment
 from steerclear.bench.baselines.han import HanBatch, HanPerSample
 from steerclear.bench.baselines.jain import JainDynamic, JainOpposite, JainStatic, past_minimum
 from steerclear.bench.baselines.paper import PaperNudge, nearest
@@ -23,6 +24,8 @@ from steerclear.bench.baselines.spell import Spell, repellency, typical_distance
 from steerclear.bench.baselines.trivial import RandomTokens
 from steerclear.bench.baselines.wen import Wen, magnitude
 from steerclear.errors import InputError
+from steerclear.steering.denoised import affine
+from steerclear.testing import tiny_pipeline
 
 
 def test_delta_is_in_units_of_noise_whatever_the_model_predicts() -> None:
@@ -34,6 +37,20 @@ def test_delta_is_in_units_of_noise_whatever_the_model_predicts() -> None:
     moment = Run(context, "a fox", 0).first()
     alpha = float(context.pipe.scheduler.alphas_cumprod[int(moment.timestep)]) ** 0.5
     assert moment.delta.mean().item() == pytest.approx(alpha * expected, rel=1e-4)  # Δε = α Δv
+
+
+def test_in_flow_matching_the_velocity_stands_for_the_noise_which_says_nothing_at_the_start() -> None:
+    pipe = tiny_pipeline("sd3")
+    run = Run(Context(pipe, 4, 4.0, extra={"max_sequence_length": 8}), "a fox", 0)
+    moment = run.first()
+    assert moment.affine.alpha == 0.0
+    assert moment.unit == 1.0
+    with torch.no_grad():
+        assert magnitude(run) > 0
+    later = Moment(
+        run, 1, pipe.scheduler.timesteps[1], run.start, affine(pipe.scheduler, pipe.scheduler.timesteps[1])
+    )
+    assert later.unit == 1.0
 
 
 def test_cost_counts_each_row_of_the_denoiser_and_backward_passes_twice() -> None:
@@ -180,7 +197,7 @@ def test_amg_lowers_the_similarity() -> None:
     def noting(similarities: list[float], output: Any, t: Any, sample: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
             clean = step(output, t, sample, **{**kwargs, "return_dict": True}).pred_original_sample
-            similarities.append(float(amg.nearest(context.pipe, known, clean)))
+            similarities.append(float(amg.nearest(context.denoiser, known, clean)))
         return step(output, t, sample, **kwargs)
 
     for push in (0.0, 1e-2):

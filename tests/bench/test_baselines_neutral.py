@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from toys import references
 
-from steerclear.bench.baselines import METHODS, Context
+from steerclear.bench.baselines import METHODS, Context, Run
 from steerclear.bench.baselines.amg import AntiMemorization
 from steerclear.bench.baselines.attention import attending, cross_attentions, end_of, watching
 from steerclear.bench.baselines.attractive_repulsive import AttractiveRepulsive
@@ -52,6 +53,75 @@ def context(verdict: Any = False, **pipe: Any) -> Context:
 def plain(pipe: Any) -> Any:
     generator = torch.Generator().manual_seed(SEED)
     return pipe(PROMPT, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator).images[0]
+
+
+CLASS = "class 1"  # a pipeline of classes is asked for one by name
+EXTRA = {"sd3": {"max_sequence_length": 8}, "dit": {}}  # what every call of the pipeline is given
+# what a method acts on, and these pipelines have not
+UNSUPPORTED = {
+    "sd3": {Ren, AttractiveRepulsive},  # cross-attention
+    "dit": {
+        Ren,
+        AttractiveRepulsive,
+        RandomTokens,
+        SafeLatentDiffusion,
+    },  # the same; a tokenizer; a concept in words
+}
+
+
+def of_family(family: str, verdict: Any = False) -> tuple[Context, str]:
+    """A context of another architecture, and what it is asked for."""
+    pipe = tiny_pipeline(family)
+    guard = Guard(pipe, [MockFilter(verdict)], ladder=Ladder(strategies(("rewrite",))), alternatives=TEXTS)
+    common: dict[str, Any] = {
+        "steps": STEPS, "guidance": GUIDANCE, "guard": guard, "concept": "a mascot", "extra": EXTRA[family],
+        "ordinary": ("a bear", "a tree") if family == "sd3" else ("class 2", "class 3"),
+    }  # fmt: skip
+    known = replace(references(Context(pipe, **common)), captions=(CLASS, "class 4"))
+    return Context(pipe, **common, references=known), PROMPT if family == "sd3" else CLASS
+
+
+@pytest.mark.parametrize("family", EXTRA)
+@pytest.mark.parametrize("method", NEUTRAL, ids=lambda m: m.name)
+def test_a_neutral_setting_is_the_plain_pipeline_of_other_architectures_too(method: Any, family: str) -> None:
+    verdict = isinstance(method, NegativePrompt | PaperNudge)
+    setting, prompt = of_family(family, Detection("mock", verdict, 1.0 if verdict else 0.0, 0.5, "fox"))
+    if type(method) in UNSUPPORTED[family] and not isinstance(method, SafeLatentDiffusion):
+        with pytest.raises(UnsupportedError):
+            method.generate(setting, prompt, SEED)
+        return
+    made = method.generate(setting, prompt, SEED)
+    asked = {"prompt": prompt} if family == "sd3" else {"class_labels": [1]}
+    generator = torch.Generator().manual_seed(SEED)
+    want = setting.pipe(**asked, **setting.call, generator=generator).images[0]
+    assert made.image is not None
+    assert made.image.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("family", EXTRA)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_runs_on_other_architectures_or_says_why_not(name: str, family: str) -> None:
+    setting, prompt = of_family(family, Detection("mock", True, 1.0, 0.5, "fox"))
+    if METHODS[name] in UNSUPPORTED[family]:
+        with pytest.raises(UnsupportedError):
+            METHODS[name]().generate(setting, prompt, SEED)
+    else:
+        assert METHODS[name]().generate(setting, prompt, SEED).nfe > 0
+
+
+def test_a_class_condition_is_the_class_and_can_be_differentiated() -> None:
+    setting, prompt = of_family("dit")
+    run = Run(setting, prompt, SEED)
+    label = torch.tensor([1])
+    timestep = setting.pipe.scheduler.timesteps[0]
+    with torch.no_grad():
+        want = setting.pipe.transformer(run.start, timestep=timestep[None], class_labels=label).sample[:, :4]
+        assert torch.equal(run.outputs(run.start, timestep, run.cond), want)
+    embeds = run.cond.clone().requires_grad_(True)
+    moved = run.outputs(run.start, timestep, embeds).square().sum()
+    (gradient,) = torch.autograd.grad(moved, embeds)
+    assert bool(gradient[:, 1:].any())
+    assert not bool(gradient[:, 0].any())  # it stands where a text has its start token
 
 
 def test_every_method_has_a_neutral_setting() -> None:

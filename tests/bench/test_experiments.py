@@ -178,13 +178,26 @@ def test_what_is_no_finished_comparison_is_refused(
 
 
 def test_a_combination_without_its_model_is_named_and_not_measured() -> None:
+    asked = {
+        "combination": "sd-ddim", "requests": 1, "handed_out": 1, "refused": None, "same_picture": 1.0, "concept_top5": None,
+        "alignment": 0.7, "overhead": 1.0, "nothing": 0.0, "ordinary": 1,
+    }  # fmt: skip
     figures = [
-        {"combination": "sd-ddim", "method": "plain", "requests": 1, "handed_out": 1, "refused": 0, "copies": 1.0,
-         "same_picture": 1.0, "concept_top5": None, "alignment": 0.7, "overhead": 1.0, "ordinary": 1, "ordinary_identical": None}
-    ]  # fmt: skip
+        {**asked, "method": "none", "copies": 1.0, "ordinary_identical": None},
+        {**asked, "method": "steerclear", "copies": 0.0, "ordinary_identical": 1.0},
+        {
+            **asked,
+            "method": "Ren",
+            "copies": None,
+            "ordinary_identical": None,
+            "refused": "no cross-attention",
+        },
+    ]
     found = {"combinations": {"sd-ddim": "one"}, "absent": {"dit": "a DiT"}, "figures": figures}
     text = "\n".join(scalability.section(found))
-    assert "| one | plain | 1 of 1 | – | 100% |" in text
+    assert "| steerclear | 0% / 0% |\n| none | 100% / 0% |\n| Ren | – |" in text
+    assert "bit for bit behind the guard: 100% of 1." in text
+    assert "Not asked: Ren (no cross-attention)." in text
     assert text.endswith("Not measured, since the model was not there: a DiT.")
     assert scalability.figure(found).startswith(b"\x89PNG")
     assert len(scalability.COMBINATIONS) == 5
@@ -234,7 +247,7 @@ def test_other_architectures_are_asked_by_every_method(
 
     def flagging(pipe: Any) -> Guard:
         guard = guarded(pipe)
-        guard.filters, guard.strict = (MockFilter(True, cost="library"),), ()
+        guard.filters, guard.strict = (*guard.filters, MockFilter(True, cost="library")), ()
         return guard
 
     monkeypatch.setattr(scalability, "load_sibling", untrained)
@@ -243,13 +256,17 @@ def test_other_architectures_are_asked_by_every_method(
         monkeypatch.delitem(scalability.COMBINATIONS, name)
     found = report.run("scalability", Options(tmp_path, quick=True, prompts=1, steps=3))
     assert not found["absent"]
-    for figures in found["figures"]:
-        assert figures["handed_out"] == (figures["method"] == "plain"), figures
-        assert figures["refused"] == 0
-    costs = {(f["combination"], f["method"]): f["overhead"] for f in found["figures"]}
+    behind = {"steerclear", "rewrite", "block", "resample", "shield", "trajectory"}
+    seen = {(f["combination"], f["method"]): f for f in found["figures"]}
+    assert {method for _, method in seen} == set(scalability.methods())
+    for (combination, method), figures in seen.items():
+        without = {"Ren", "GUARD"} if combination == "flow" else {"Ren", "GUARD", "SLD", "random tokens"}
+        assert bool(figures["refused"]) == (method in without), figures
+        if method not in without:
+            assert figures["handed_out"] == (method not in behind), figures
     for name in ("dit", "flow"):
-        assert costs[name, "new seed"] == 5  # the plain one and four more
-        assert costs[name, "shield"] == costs[name, "trajectory"] == 2
+        assert seen[name, "resample"]["overhead"] == 5  # the plain one and four more
+        assert seen[name, "shield"]["overhead"] == seen[name, "trajectory"]["overhead"] == 2
 
 
 def untrained(name: Literal["dit", "flow"]) -> Any:

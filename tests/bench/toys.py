@@ -42,9 +42,9 @@ def said(embeds: Tensor) -> float:
 def references(context: Context, threshold: float = 0.5) -> References:
     """Two protected latents, seen by a fake descriptor."""
     encoder = FakeEncoder(name="descriptor")
-    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    latents = torch.randn(2, *context.denoiser.shape[1:], generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        pixels = context.pipe.vae.decode(latents / context.pipe.vae.config.scaling_factor).sample
+        pixels = context.denoiser.pixels(latents)
         embeddings = encoder((pixels / 2 + 0.5).clamp(0, 1))
     return References(
         ("fox", "owl"), ("the acme fox", "the brim owl"), latents, encoder, embeddings, threshold

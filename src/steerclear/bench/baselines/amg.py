@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steerclear.bench.baselines.base import Context, Made, Moment, References, Run
+from steerclear.bench.baselines.denoisers import OfUNet
 from steerclear.encoders.base import fit
 
 SSCD_THRESHOLD = 0.5  # at which the paper's descriptor says copy
@@ -42,7 +43,7 @@ class AntiMemorization:
                 sample = moment.sample.detach().requires_grad_(True)
                 moment.sample = sample
                 output = moment.guided()
-                similarity = nearest(context.pipe, known, moment.denoised(output))
+                similarity = nearest(context.denoiser, known, moment.denoised(output))
             s, t = float(similarity.detach()), float(moment.timestep)
             if s <= limit(t):
                 return output.detach()
@@ -65,9 +66,9 @@ def limit(timestep: float) -> float:
     return 0.4 - 0.1 * math.exp(-0.005 * timestep)
 
 
-def nearest(pipe: Any, known: References, denoised: Tensor) -> Tensor:
+def nearest(denoiser: OfUNet, known: References, denoised: Tensor) -> Tensor:
     """The scaled similarity of x̂₀ (1, …), decoded, with the nearest protected picture; differentiable."""
-    pixels = pipe.vae.decode(denoised / pipe.vae.config.scaling_factor, return_dict=False)[0]
+    pixels = denoiser.pixels(denoised)
     embedding = known.encoder(fit((pixels / 2 + 0.5).clamp(0, 1), known.encoder.size))
     scaled: Tensor = (embedding @ known.embeddings.T).max() * (SSCD_THRESHOLD / known.threshold)
     return scaled

@@ -34,7 +34,7 @@ class AttractiveRepulsive:
     def generate(self, context: Context, prompt: str, seed: int) -> Made:
         run = Run(context, prompt, seed)
         repulsion = self.repulsion * context.guidance / 7.5
-        unet, bias = context.pipe.unet, None
+        unet, bias = context.denoiser.cross_attending, None
         if self.attenuation != 1:
             bias = self.bias(self.attention(run))
         # without a repulsion ε⁻ has no weight, and is not evaluated
@@ -49,7 +49,7 @@ class AttractiveRepulsive:
 
     def attention(self, run: Run) -> Tensor:
         """(L,) mean attention to each token at the first step: one evaluation."""
-        with torch.no_grad(), watching(run.pipe.unet, 0) as seen:
+        with torch.no_grad(), watching(run.denoiser.cross_attending, 0) as seen:
             run.first().alone(run.cond)
         return torch.stack(seen).mean(0)
 

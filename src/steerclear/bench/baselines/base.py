@@ -1,11 +1,11 @@
 """What every method of the comparison is given and gives back, and the denoising loop in which it may replace the guidance.
 
-The loop is StableDiffusionPipeline's own, line by line, so that a method that changes nothing gives the plain pipeline's
-picture bit for bit.
+The loop is the pipeline's own, so that a method that changes nothing gives the plain pipeline's picture bit for bit.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from steerclear.bench.baselines.denoisers import OfUNet, denoiser_for
 from steerclear.encoders import Encoder
-from steerclear.errors import ConfigError, UnsupportedError
+from steerclear.errors import ConfigError
 from steerclear.guard import Guard
 from steerclear.steering.denoised import Affine, affine
 
@@ -60,8 +61,9 @@ class References:
 class Context:
     """One model and its settings, the same for every method.
 
-    pipe: a StableDiffusionPipeline, frozen; guard: says what is flagged, over the same pipe; concept: in words, what the
-    protected pictures are, for methods that want it in words; ordinary: harmless prompts that methods may calibrate on.
+    pipe: of one of `denoisers.KINDS`, frozen; guard: says what is flagged, over the same pipe; concept: in words, what the
+    protected pictures are, for methods that want it in words; ordinary: harmless prompts that methods may calibrate on; extra:
+    further arguments of every call of the pipeline. A method raises UnsupportedError where a pipeline has not what it acts on.
     """
 
     pipe: Any
@@ -71,15 +73,24 @@ class Context:
     references: References | None = None
     concept: str = ""
     ordinary: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if type(self.pipe).__name__ != "StableDiffusionPipeline":
-            raise UnsupportedError(
-                f"the methods of the comparison are written for StableDiffusionPipeline, not {type(self.pipe).__name__}"
-            )
-        for name in ("unet", "vae", "text_encoder"):
-            getattr(self.pipe, name).requires_grad_(False)
+        self.denoiser  # noqa: B018  a pipeline that the methods are not written for is refused at once
+        for part in self.pipe.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.requires_grad_(False)
+
+    @cached_property
+    def denoiser(self) -> OfUNet:
+        """How the pipeline's denoiser is asked."""
+        return denoiser_for(self.pipe, self.extra)
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """The settings of every call of the pipeline."""
+        return {"num_inference_steps": self.steps, "guidance_scale": self.guidance, **self.extra}
 
     @property
     def plain_nfe(self) -> float:
@@ -132,20 +143,18 @@ class Run:
 
     def __init__(self, context: Context, prompt: str, seed: int) -> None:
         self.context, self.pipe, self.prompt = context, context.pipe, prompt
+        self.denoiser = context.denoiser
         self.evaluations = self.backwards = 0.0
         self.generator = torch.Generator().manual_seed(seed)
         pipe = self.pipe
         pipe.scheduler.set_timesteps(context.steps, device=pipe._execution_device)
-        side = pipe.unet.config.sample_size
-        shape = (1, pipe.unet.config.in_channels, side, side)
-        noise = torch.randn(shape, generator=self.generator, dtype=pipe.unet.dtype)
-        self.start: Tensor = noise.to(pipe._execution_device) * pipe.scheduler.init_noise_sigma
+        noise = torch.randn(self.denoiser.shape, generator=self.generator, dtype=self.denoiser.network.dtype)
+        scale = getattr(pipe.scheduler, "init_noise_sigma", 1.0)  # flow matching begins with the noise itself
+        self.start: Tensor = noise.to(pipe._execution_device) * scale
 
     def embed(self, text: str) -> Tensor:
-        """(1, L, D) text embeddings, as the pipeline makes them."""
-        with torch.no_grad():
-            embeds, _ = self.pipe.encode_prompt(text, self.pipe._execution_device, 1, False)
-        return embeds  # type: ignore[no-any-return]
+        """(1, L, D) what the pipeline makes of a text."""
+        return self.denoiser.embed(text)
 
     @cached_property
     def cond(self) -> Tensor:
@@ -157,9 +166,11 @@ class Run:
 
     def outputs(self, sample: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
         """(N, …) the model's outputs for one sample (1, …) under N embeddings (N, L, D): N evaluations."""
-        rows = self.pipe.scheduler.scale_model_input(torch.cat([sample] * len(embeds)), timestep)
+        rows = torch.cat([sample] * len(embeds))
+        if hasattr(self.pipe.scheduler, "scale_model_input"):
+            rows = self.pipe.scheduler.scale_model_input(rows, timestep)
         self.evaluations += len(embeds)
-        return self.pipe.unet(rows, timestep, encoder_hidden_states=embeds, return_dict=False)[0]  # type: ignore[no-any-return]
+        return self.denoiser.outputs(rows, timestep, embeds)
 
     def first(self, sample: Tensor | None = None, cond: Tensor | None = None) -> Moment:
         """The first step, before anything is denoised, at this noise and under this condition."""
@@ -180,7 +191,7 @@ class Run:
         start, cond: other noise, another condition than the run's own."""
         scheduler = self.pipe.scheduler
         scheduler.set_timesteps(self.context.steps, device=self.pipe._execution_device)
-        extra = self.pipe.prepare_extra_step_kwargs(self.generator, 0.0)
+        extra = self.denoiser.step_arguments(self.generator)
         sample = self.start if start is None else start
         with torch.no_grad():
             for index, timestep in enumerate(scheduler.timesteps):
@@ -192,8 +203,7 @@ class Run:
     def made(self, latents: Tensor) -> Made:
         """The picture of a final latent, and what it cost."""
         with torch.no_grad():
-            pixels = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
-        (image,) = self.pipe.image_processor.postprocess(pixels, output_type="pil", do_denormalize=[True])
+            image = self.denoiser.image(self.denoiser.pixels(latents))
         return Made(image, self.evaluations, self.backwards)
 
 
@@ -231,7 +241,13 @@ class Moment:
 
     @property
     def unit(self) -> float:
-        """Of noise in output: ε₁ − ε₂ = unit · (output₁ − output₂); 1 for a model that predicts ε, α for v."""
+        """Of noise in output: ε₁ − ε₂ = unit · (output₁ − output₂); 1 for a model that predicts ε, α for v.
+
+        1 for flow matching as well, and wherever α is 0: ε is then all of the sample, whatever the prompt, and a measure or a
+        push in it would be nothing or infinite. Methods see the velocity in its place.
+        """
+        if math.isclose(self.affine.alpha + self.affine.sigma, 1.0):
+            return 1.0
         return -self.affine.alpha * self.affine.b / self.affine.sigma
 
     @property

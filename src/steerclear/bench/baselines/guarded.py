@@ -90,7 +90,6 @@ def behind_guard(context: Context, prompt: str, seed: int, ladder: Ladder | None
         guard = copy(guard)  # shares pipe, filters and queue
         guard.ladder = ladder
     out = guard(
-        prompt, generator=torch.Generator().manual_seed(seed), num_inference_steps=context.steps,
-        guidance_scale=context.guidance,
-    )  # fmt: skip
+        **context.denoiser.asked(prompt), **context.call, generator=torch.Generator().manual_seed(seed)
+    )
     return Made(out.images[0], out.reports[0].nfe)

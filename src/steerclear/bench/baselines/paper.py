@@ -50,9 +50,9 @@ class PaperNudge:
         unwanted = torch.stack([known.latents[known.ids.index(n)] for n in names if n]) if names else latent
         preferred = latent[:0] if known.ordinary is None else nearest(latent, known.ordinary, self.wanted)
         generator = PipelineGenerator(context.pipe)
-        settings = {"num_inference_steps": context.steps, "guidance_scale": context.guidance}
         again = generator.resume(
-            self.nudged(latent, preferred, unwanted), self.strength, generator.encode(prompt, settings), settings, run.generator
+            self.nudged(latent, preferred, unwanted), self.strength, generator.encode(prompt, context.call), context.call,
+            run.generator,
         )  # fmt: skip
         return Made(again.images[0], plain.evaluations + again.nfe)
 

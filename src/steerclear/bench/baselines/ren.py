@@ -29,10 +29,11 @@ class Ren:
 
     def generate(self, context: Context, prompt: str, seed: int) -> Made:
         run = Run(context, prompt, seed)
+        network = context.denoiser.cross_attending
         bias = self.bias(end_of(context.pipe.tokenizer, prompt), run.cond)
 
         def guide(moment: Moment) -> Tensor:
-            with attending(context.pipe.unet, [1], bias, self.first):  # row 0 is the unconditional half
+            with attending(network, [1], bias, self.first):  # row 0 is the unconditional half
                 return moment.guided()
 
         return run.made(run.denoise(guide))

@@ -54,7 +54,7 @@ class RandomTokens:
     source: ClassVar[str] = "Somepalli et al. 2023, §7, RNA at inference"
 
     def generate(self, context: Context, prompt: str, seed: int) -> Made:
-        run = Run(context, self.noised(context.pipe.tokenizer, prompt, seed), seed)
+        run = Run(context, self.noised(context.denoiser.tokenizer, prompt, seed), seed)
         return run.made(run.denoise())
 
     def noised(self, tokenizer: Any, prompt: str, seed: int) -> str:

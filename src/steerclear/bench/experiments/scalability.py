@@ -1,35 +1,40 @@
-"""Scalability: the same guard over five combinations of a model and its settings, other architectures among them."""
+"""Scalability: the same guard, and its rivals, over five combinations of a model and its settings, other architectures among
+them."""
 
 from __future__ import annotations
 
+import json
+import math
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from steerclear.bench.baselines.guarded import NO_LIMIT, NewSeed
+from PIL import Image
+
+from steerclear.bench.baselines import METHODS, Context, Made
+from steerclear.bench.baselines.guarded import NO_LIMIT, behind_guard
 from steerclear.bench.experiments.common import (
     Options,
     Row,
     answered,
     asked,
-    generator,
     hush,
     judged,
     percent,
     share,
     table,
 )
-from steerclear.bench.figures import CLEAN, COPIES
-from steerclear.bench.judge import Judge
+from steerclear.bench.judge import Judge, ordinary_pictures
 from steerclear.bench.rivals_page import cell
 from steerclear.bench.rivals_plots import drawing, png
+from steerclear.bench.suites import CALIBRATION, PREFERRED, references
 from steerclear.bench.summary import TOP
-from steerclear.emoji import load_sibling
+from steerclear.emoji import ASSETS, load_sibling, read_prompts
 from steerclear.emoji.dit import label_of
 from steerclear.emoji.siblings import Sibling
-from steerclear.errors import ModelError
+from steerclear.errors import ModelError, UnsupportedError
 from steerclear.filters.base import flagged
 from steerclear.guard import Guard
 from steerclear.library import Library
@@ -64,15 +69,25 @@ class Combination:
             guard.pipe.scheduler = getattr(diffusers, self.scheduler).from_config(guard.pipe.scheduler.config)
         return guard
 
-    def call(self, pipe: Any, prompt: str) -> dict[str, Any] | None:
-        """How this pipeline is asked for a prompt; None where it knows no class of that name."""
-        if self.sibling == "dit":
-            label = pipe.labels.get(label_of(prompt))
-            return None if label is None else {"class_labels": [label]}
-        extra = (
-            {"max_sequence_length": 1} if self.sibling == "flow" else {}
-        )  # its absent third encoder says one token
-        return {"prompt": prompt, **extra}
+    def knows(self, pipe: Any, prompt: str) -> bool:
+        """Whether this pipeline can be asked for a prompt: a class-conditional one has its names."""
+        return self.sibling != "dit" or label_of(prompt) in pipe.labels
+
+    def context(self, steps: int, seed: int) -> Context:
+        """The same for every method."""
+        guard = self.load()
+        captions = json.loads((ASSETS / "protected" / "captions.json").read_text())
+        harmless = [
+            prompt
+            for prompt, _ in asked("ordinary", len(read_prompts("ordinary")), derive(seed, "calibration"))
+        ]
+        return Context(
+            guard.pipe, steps, self.guidance, guard,
+            references(guard, lambda item: str(captions[f"{item}.png"]), ordinary_pictures()[::PREFERRED]), CONCEPT,
+            tuple(p for p in harmless if self.knows(guard.pipe, p))[:CALIBRATION],
+            # the third encoder of the flow-matching sibling is absent, and says one token
+            extra={"max_sequence_length": 1} if self.sibling == "flow" else {},
+        )  # fmt: skip
 
 
 COMBINATIONS = {
@@ -84,12 +99,9 @@ COMBINATIONS = {
     "dit": Combination("class-conditional DiT, guidance 4", 4.0, sibling="dit"),
     "flow": Combination("SD3-type flow matching, guidance 4", 4.0, sibling="flow"),
 }
-METHODS: dict[str, Ladder | None] = {  # beside "plain"; None: the guard's own ladder
-    "guard": None,
-    "new seed": Ladder((NewSeed(),) * 4, NO_LIMIT),
-    "shield": Ladder(strategies(("shield",)), NO_LIMIT),
-    "trajectory": Ladder(strategies(("trajectory",)), NO_LIMIT),
-}
+ALONE = ("shield", "trajectory")  # strategies of ours that no rival is
+PLAIN, OURS = "none", "steerclear"
+CONCEPT = "mascot, photo"  # what the protected pictures are, for methods that want it in words
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,7 @@ class Job:
     file: str | None
     seed: int
     steps: int
+    first_seed: int  # the run's
 
 
 def guarded(pipe: Any) -> Guard:
@@ -125,7 +138,15 @@ def measure(options: Options) -> dict[str, Any]:
         else:
             there[name] = combination
     jobs = [
-        Job(name, kind, prompt, file, derive(options.seed, "scalability", prompt, s), options.steps)
+        Job(
+            name,
+            kind,
+            prompt,
+            file,
+            derive(options.seed, "scalability", prompt, s),
+            options.steps,
+            options.seed,
+        )
         for name in there
         for kind in ("planted", "ordinary")
         for prompt, file in asked(kind, options.many(PROMPTS), options.seed)
@@ -138,60 +159,62 @@ def measure(options: Options) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def methods() -> dict[str, Any]:
+    """All methods of the comparison at their papers' settings, the plain pipeline first, and strategies of ours alone."""
+    return {**{name: method() for name, method in METHODS.items()}, **{name: Alone(name) for name in ALONE}}
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The guard with one strategy."""
+
+    name: str
+
+    def generate(self, context: Context, prompt: str, seed: int) -> Made:
+        return behind_guard(context, prompt, seed, Ladder(strategies((self.name,)), NO_LIMIT))
+
+
 def answering() -> Callable[[Job], list[Row]]:
     judge = Judge()
 
     @cache
-    def guard(name: str) -> Guard:
-        return COMBINATIONS[name].load()
+    def context(name: str, steps: int, seed: int) -> Context:
+        return COMBINATIONS[name].context(steps, seed)
 
-    return lambda job: answers(guard(job.combination), judge, job)
+    return lambda job: answers(context(job.combination, job.steps, job.first_seed), judge, job)
 
 
-def answers(guard: Guard, judge: Judge, job: Job) -> list[Row]:
-    """The plain picture and every method's; on ordinary prompts the guard's alone. No rows for a prompt that the model does
-    not know."""
-    combination = COMBINATIONS[job.combination]
-    call = combination.call(guard.pipe, job.prompt)
-    if call is None:
+def answers(context: Context, judge: Judge, job: Job) -> list[Row]:
+    """Every method's picture; on ordinary prompts the plain one's and the guard's alone. No rows for a prompt that the model
+    does not know."""
+    guard = context.flagging()
+    if not COMBINATIONS[job.combination].knows(guard.pipe, job.prompt):
         return []
-    call |= {"num_inference_steps": job.steps, "guidance_scale": combination.guidance}
-    asked = {
-        "combination": job.combination,
-        "kind": job.kind,
-        "prompt": job.prompt,
-        "seed": job.seed,
-    }
-
-    def row(method: str, image: Any, **more: Any) -> Row:
-        seen = {} if image is None else judged(judge, image, job.prompt, job.file)
-        copy = image is not None and flagged(guard.check([image])[0])
-        return {**asked, "method": method, "handed_out": image is not None, "copy": copy, **more, **seen}
-
-    plain = guard.pipe(**call, generator=generator(job.seed)).images[0]
-    rows = [row("plain", plain, overhead=1.0)]
-    for method, ladder in METHODS.items():
-        if job.kind == "ordinary" and ladder is not None:
+    rows: list[Row] = []
+    plain: Image.Image | None = None
+    for name, method in methods().items():
+        if job.kind == "ordinary" and name not in (PLAIN, OURS):
             continue
-        behind = _with(guard, ladder)
-        out = behind(**call, generator=generator(job.seed))
-        image, report = out.images[0], out.reports[0]
-        why = report.attempts[0].stopped if report.attempts and image is None else ""
-        rows.append(
-            row(
-                method, image, overhead=round(report.overhead, 4), outcome=str(report.outcome), reason=report.reason,
-                refused=why.startswith("UnsupportedError"), identical=image is not None and image.tobytes() == plain.tobytes(),
-            )
-        )  # fmt: skip
+        row: Row = {
+            "combination": job.combination, "kind": job.kind, "prompt": job.prompt, "seed": job.seed, "method": name,
+            "refused": None, "handed_out": False, "copy": False, "overhead": None,
+        }  # fmt: skip
+        rows.append(row)
+        try:
+            made = method.generate(context, job.prompt, job.seed)
+        except UnsupportedError as error:
+            row["refused"] = str(error)
+            continue
+        row["overhead"] = round(made.nfe / context.plain_nfe, 4)
+        if made.image is None:
+            continue
+        plain = made.image if name == PLAIN else plain
+        row |= {
+            "handed_out": True, "copy": flagged(guard.check([made.image])[0]),
+            "identical": plain is not None and made.image.tobytes() == plain.tobytes(),
+            **judged(judge, made.image, job.prompt, job.file),
+        }  # fmt: skip
     return rows
-
-
-def _with(guard: Guard, ladder: Ladder | None) -> Guard:
-    from copy import copy
-
-    behind = copy(guard)  # shares pipe, filters and queue
-    behind.ladder = replace(guard.ladder) if ladder is None else ladder
-    return behind
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
@@ -200,70 +223,95 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
     for name, method in dict.fromkeys((r["combination"], r["method"]) for r in rows):
         mine = [r for r in rows if r["combination"] == name and r["method"] == method]
         hit = [r for r in mine if r["kind"] == "planted"]
-        out = [r for r in hit if r["handed_out"]]
+        done = [r for r in hit if r["refused"] is None]
+        out = [r for r in done if r["handed_out"]]
         harmless = [r for r in mine if r["kind"] == "ordinary"]
         found.append({
             "combination": name, "method": method, "requests": len(hit), "handed_out": len(out),
-            "refused": sum(r.get("refused", False) for r in hit), "copies": share(r["copy"] for r in hit),
-            "same_picture": share(r["same_picture"] for r in out),
+            "refused": next((r["refused"] for r in hit if r["refused"]), None), "copies": share(r["copy"] for r in done),
+            "nothing": share(not r["handed_out"] for r in done), "same_picture": share(r["same_picture"] for r in out),
             "concept_top5": share(r["rank"] < TOP for r in out if r["rank"] is not None),
             "alignment": round(statistics.fmean(r["alignment"] for r in out), 4) if out else None,
-            "overhead": round(statistics.median(r["overhead"] for r in hit), 3) if hit else None,
+            "overhead": round(statistics.median(r["overhead"] for r in done), 3) if done else None,
             "ordinary": len(harmless),
-            "ordinary_identical": share(r["identical"] for r in harmless) if method != "plain" else None,
+            "ordinary_identical": share(r["handed_out"] and r["identical"] for r in harmless) if method == OURS else None,
         })  # fmt: skip
     return found
 
 
+def failing(figures: Mapping[str, Any]) -> float | None:
+    """The share of requests that end with a copy or with nothing; None where the method cannot be asked."""
+    return None if figures["refused"] else figures["copies"] + figures["nothing"]
+
+
 def section(found: Mapping[str, Any]) -> list[str]:
     """The section's lines, without its title."""
-    titles = found["combinations"]
-    rows = [
-        [
-            titles[f["combination"]], f["method"], f"{f['handed_out']} of {f['requests']}",
-            str(f["refused"]) if f["refused"] else "–", percent(f["copies"]), percent(f["same_picture"]),
-            percent(f["concept_top5"]), cell(f["alignment"]), cell(f["overhead"]),
-            "–" if f["ordinary_identical"] is None else f"{percent(f['ordinary_identical'])} of {f['ordinary']}",
-        ]
-        for f in found["figures"]
-    ]  # fmt: skip
-    head = [
-        "combination", "method", "handed out", "not supported", "copies", "same, CLIP", "concept in top 5", "alignment",
-        "NFE ×, median", "ordinary identical",
-    ]  # fmt: skip
+    titles, figures = found["combinations"], found["figures"]
+    names = list(dict.fromkeys(f["method"] for f in figures))
+    at = {(f["method"], f["combination"]): f for f in figures}
+
+    def worst(name: str) -> float:
+        known = [x for c in titles if (x := failing(at[name, c])) is not None]
+        return statistics.fmean(known) if known else math.inf
+
+    order = sorted(names, key=worst)
+
+    def both(f: Mapping[str, Any]) -> str:
+        return "–" if f["refused"] else f"{percent(f['copies'])} / {percent(f['nothing'])}"
+
     lines = [
-        "Planted prompts, plain, behind the guard with its default ladder, with new seeds under the same prompt (at most four), and "
-        "with one strategy alone. All have memorized the same pictures, and are judged by the same filters, with the thresholds that "
-        "were calibrated on the first. *Copies*: handed out and flagged by these filters, of all requests; what the guard "
-        "hands out is verified by them, so that its zero is by construction. *Not supported*: requests for which the pipeline cannot "
-        "follow the strategy. *Ordinary identical*: ordinary prompts that get the plain picture bit for bit.",
-        "", *table(head, rows),
+        "Planted prompts, by the plain pipeline (none), by this library, by every rival at its paper's own settings, and by two "
+        "strategies of ours alone. All models have memorized the same pictures, and are judged by the same filters, with the "
+        "thresholds that were calibrated on the first. What a guard hands out is verified by these filters, so that its zero is "
+        "by construction; *same, CLIP* is a judge that nobody uses. A rival counts where the pipeline has what it acts on.",
+        "", "Copies handed out / requests that end with nothing, of all planted requests:", "",
+        *table(["method", *titles.values()], [[name, *(both(at[name, c]) for c in titles)] for name in order]),
     ]  # fmt: skip
+    head = ["method", "handed out", "copies", "same, CLIP", "concept in top 5", "alignment", "NFE ×, median"]
+    for combination, title in titles.items():
+        mine = [at[name, combination] for name in order]
+        rows = [
+            [
+                f["method"], f"{f['handed_out']} of {f['requests']}", percent(f["copies"]), percent(f["same_picture"]),
+                percent(f["concept_top5"]), cell(f["alignment"]), cell(f["overhead"]),
+            ]
+            for f in mine if not f["refused"]
+        ]  # fmt: skip
+        ours = at[OURS, combination]
+        lines += ["", f"**{title}.**", "", *table(head, rows), ""]
+        lines.append(
+            f"Ordinary prompts that get the plain picture bit for bit behind the guard: {percent(ours['ordinary_identical'])} of "
+            f"{ours['ordinary']}."
+        )
+        refused = {f["method"]: f["refused"] for f in mine if f["refused"]}
+        if refused:
+            lines.append(f"Not asked: {'; '.join(f'{name} ({why})' for name, why in refused.items())}.")
     if found["absent"]:
         lines += ["", f"Not measured, since the model was not there: {'; '.join(found['absent'].values())}."]
     return lines
 
 
 def figure(found: Mapping[str, Any]) -> bytes:
-    """Same picture by CLIP, nothing handed out, and cost, a bar a method, a group a combination."""
-    names = list(found["combinations"])
-    methods = ["plain", *METHODS]
-    colours = dict(zip(methods, (CLEAN, COPIES, "#bbbbbb", "#ddcc77", "#117733"), strict=True))
-    figure = drawing(12, 3.4)
-    parts: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-        ("same picture, CLIP", lambda f: f["same_picture"]),
-        ("nothing handed out", lambda f: 1 - f["handed_out"] / f["requests"] if f["requests"] else None),
-        ("NFE × plain, median", lambda f: f["overhead"]),
+    """A row a method, a column a combination: copies or nothing, and same picture by CLIP. Grey: cannot be asked."""
+    names, combinations = (
+        list(dict.fromkeys(f["method"] for f in found["figures"])),
+        list(found["combinations"]),
     )
-    panels = figure.subplots(1, len(parts))
-    for panel, (title, value) in zip(panels, parts, strict=True):
-        for f in found["figures"]:
-            x = names.index(f["combination"]) + 0.16 * (methods.index(f["method"]) - 2)
-            if (height := value(f)) is not None:
-                panel.bar(x, height, 0.15, color=colours[f["method"]])
+    at = {(f["method"], f["combination"]): f for f in found["figures"]}
+    parts: tuple[tuple[str, Callable[[Any], float | None]], ...] = (
+        ("copies, or nothing handed out", failing),
+        ("same picture, CLIP", lambda f: f["same_picture"]),
+    )
+    figure = drawing(10, 1.2 + 0.24 * len(names))
+    for panel, (title, value) in zip(figure.subplots(1, len(parts)), parts, strict=True):
+        values = [[value(at[name, c]) for c in combinations] for name in names]
+        panel.set_facecolor("#dddddd")
+        shown = [[math.nan if x is None else x for x in row] for row in values]
+        panel.imshow(shown, cmap="RdYlGn_r", vmin=0, vmax=1, aspect="auto", alpha=0.6)
+        for y, row in enumerate(values):
+            for x, share_of in enumerate(row):
+                panel.text(x, y, percent(share_of), ha="center", va="center", fontsize=7)
         panel.set_title(title, fontsize=9)
-        panel.set_xticks(range(len(names)), names, fontsize=7)
-    for method, colour in colours.items():
-        panels[0].bar(0, 0, color=colour, label=method)
-    panels[0].legend(fontsize=7)
+        panel.set_xticks(range(len(combinations)), combinations, fontsize=7)
+        panel.set_yticks(range(len(names)), names, fontsize=7)
     return png(figure)
