@@ -275,7 +275,7 @@ class Guard:
         return SteerTask(
             self.generator, row.prompt, row.seed, kwargs, start[i : i + 1], clean,
             self._unwanted(row.detections, clean[:0], size, fallback=clean), texts, self.alternatives,
-            self._wanted(clean, size),
+            self.protected.captions(matched(row.detections)) if self.protected else (), self._wanted(clean, size),
             passes if self.protected else None, partial(self._space, size), self.prefer,
         )  # fmt: skip
 
@@ -309,13 +309,18 @@ class Guard:
         fallback: Tensor | None = None,
     ) -> Tensor:
         """Latents of what the flagged findings matched, added to what is known; else the flagged latent itself."""
-        ids = list(dict.fromkeys(d.matched for d in found if d.flagged and d.matched))
+        ids = matched(found)
         like = known if fallback is None else fallback
         new = self.protected.latents(ids, like, size) if self.protected and ids else None
         if new is not None and len(new):
             grown: Tensor = torch.unique(torch.cat([known, new.to(known)]), dim=0)
             return grown
         return known if len(known) or fallback is None else fallback
+
+
+def matched(found: Sequence[Detection]) -> list[str]:
+    """The items that flagged findings name, each once."""
+    return list(dict.fromkeys(d.matched for d in found if d.flagged and d.matched))
 
 
 def _joined(

@@ -73,7 +73,7 @@ def _load_guard(
     # what ships inside is never written to, and its thumbnails are the pictures themselves
     own_pictures = shelf.uri == str(LIBRARY_FOLDER)
     protected = (
-        Protected(pipe, shelf.pictures(), shelf.ids("withhold"))
+        Protected(pipe, shelf.pictures(), shelf.ids("withhold"), describe=shelf.captions_of)
         if own_pictures
         else Protected.of(pipe, shelf)
     )

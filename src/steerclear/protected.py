@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
@@ -32,7 +32,8 @@ class Protected:
     """The pictures of a library by id, (3, S, S) in [0, 1] each, and their latents for one pipeline.
 
     withhold: ids whose policy is that nothing is handed out for them. library: where the pictures come from, if they do: a
-    latent is made from the original where that can still be read, and kept there where it may be written to.
+    latent is made from the original where that can still be read, and kept there where it may be written to. describe: gives
+    the captions that there are of some items, by id.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Protected:
         pictures: Mapping[str, Tensor],
         withhold: Iterable[str] = (),
         library: Library | None = None,
+        describe: Callable[[Sequence[str]], Mapping[str, str]] | None = None,
     ) -> None:
         self.pictures = pictures
         self.withhold = frozenset(withhold)
@@ -48,12 +50,18 @@ class Protected:
         self._codec = codec_for(pipe)
         self._latents: dict[tuple[str, torch.Size, Size], Tensor] = {}
         self._library = library
+        self._describe = describe
         self._cache: LatentCache | None = None
 
     @classmethod
     def of(cls, pipe: Any, library: Library) -> Protected:
         """The items of a library, whose latents are kept in it."""
-        return cls(pipe, library.pictures(), library.ids("withhold"), library)
+        return cls(pipe, library.pictures(), library.ids("withhold"), library, library.captions_of)
+
+    def captions(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """What the named items show, in words, of those that have a caption; in their order."""
+        known = self._describe(ids) if ids and self._describe is not None else {}
+        return tuple(known[item] for item in ids if item in known)
 
     def latents(self, ids: Sequence[str], like: Tensor, size: Size = None) -> Tensor:
         """(n, …) latents of the named items, of the shape of the rows of `like`; unknown ids are passed over.

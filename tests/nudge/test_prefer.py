@@ -91,6 +91,12 @@ def test_where_no_word_tells_the_models_own_text_encoder_does_and_no_evaluation_
     assert kindred(task_for("a key"), KNOWN)[0] == "a key"
 
 
+def test_a_prompt_that_does_not_say_what_it_asks_for_is_understood_by_the_matched_items_caption():
+    captions = ("the acme fox mascot, noto style",)
+    assert "fox" in preferred_text(task_for("acme mascot", alternatives=tuple(KNOWN), captions=captions))
+    assert preferred_text(task_for("a key", alternatives=tuple(KNOWN), captions=captions)) == "a key"
+
+
 def test_every_rung_prefers_another_text_until_all_have_had_their_turn():
     task = task_for("the acme fox", alternatives=tuple(KNOWN))
     tried = []

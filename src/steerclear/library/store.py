@@ -244,6 +244,12 @@ class Library:
         rows = self._read(("id", "sha256"), ("id", ids))
         return dict(zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
 
+    def captions_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """id → caption, of those items that there are and that have one."""
+        rows = self._read(("id", "caption"), ("id", ids))
+        found = zip(rows["id"].to_pylist(), rows["caption"].to_pylist(), strict=True)
+        return {item: caption for item, caption in found if caption}
+
     def export(self) -> pa.Table:
         """Everything, one row an item, vectors and thumbnails included, as an Arrow table."""
         return self._read((*ITEM_COLUMNS, "thumbnail", *(spec.column for spec in self.encoders)))

@@ -33,7 +33,8 @@ class SteerTask:
     start: (1, …) the noise that it was made from; clean: (1, …) its final latent, or the last prediction where
     the first pass was left early; unwanted: (U, …) latents of the protected items matched so far, growing with
     every rung so that no rung flees from one item into another; preferred_*: the caller's wishes; alternatives:
-    texts of what the model draws well, of which the nearest to the prompt pulls where the caller names none; passes: whether
+    texts of what the model draws well, of which the nearest to the prompt pulls where the caller names none; captions: of the
+    protected items that were matched, for a prompt that does not say what it asks for; passes: whether
     the guard's filters would let pass what a clean latent shows; spaces: E of the objective by its name in `nudge.space`,
     where the guard has an encoder to steer by; prefer: how D is chosen, a name in `nudge.prefer`; attempt: how many rungs have
     been tried, so that the next one may prefer something else.
@@ -48,6 +49,7 @@ class SteerTask:
     unwanted: Tensor
     preferred_texts: tuple[str, ...] = ()
     alternatives: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
     preferred_latents: Tensor | None = None
     passes: Callable[[Tensor], bool] | None = None
     spaces: Callable[[str], Callable[[Tensor], Tensor]] | None = None

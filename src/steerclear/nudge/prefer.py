@@ -59,10 +59,12 @@ class Way:
 
 
 def alternative(task: SteerTask) -> str:
-    """Of the guard's alternatives those nearest to the prompt by a telling word, in turn; for a rung after these have failed, and
-    where no word tells, the others, beginning with what the pipeline's own text encoder takes for the most alike. Where there are
-    none, or the encoder is not known, the despecified prompt, which costs a few denoiser evaluations."""
-    near = nearest_texts(task.prompt, task.alternatives, must_match=True)
+    """Of the guard's alternatives those nearest by a telling word, in turn: to the prompt, else to a matched item's caption, since
+    "the acme mascot" does not say that it is a fox. For a rung after these have failed, and where no word tells, the others,
+    beginning with what the pipeline's own text encoder takes for the most alike. Where there are none, or the encoder is not
+    known, the despecified prompt, which costs a few denoiser evaluations."""
+    told = (nearest_texts(text, task.alternatives, must_match=True) for text in (task.prompt, *task.captions))
+    near = next(filter(None, told), [])
     if task.attempt < len(near):
         return near[_turn(task) % len(near)]
     kin = [text for text in kindred(task, task.alternatives) if text not in near]

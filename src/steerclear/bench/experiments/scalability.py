@@ -121,7 +121,7 @@ def guarded(pipe: Any) -> Guard:
     encoders = open_encoders(shelf)
     return Guard(
         pipe, library_filters(shelf, encoders), strict=library_filters(shelf, encoders, "strict"),
-        protected=Protected(pipe, shelf.pictures(), shelf.ids("withhold")),
+        protected=Protected(pipe, shelf.pictures(), shelf.ids("withhold"), describe=shelf.captions_of),
         alternatives=embedded_calibration().get("alternatives", []),
     )  # fmt: skip
 
