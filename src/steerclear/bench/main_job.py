@@ -28,6 +28,7 @@ from steerclear.filters.base import flagged
 from steerclear.guard import Guard
 
 STEPS, GUIDANCE = 25, 4.0
+SHOWN = 8  # seeds on the contact sheet
 PLANTED_SEED, ORDINARY_SEED, PARAPHRASE_SEED = (
     20_000,
     30_000,
@@ -186,14 +187,23 @@ def table(figures: dict[str, Any], command: str) -> str:
 
 def page(document: dict[str, Any]) -> str:
     """The Markdown page."""
-    return "# The main job\n\n" + table(document["summary"], document["command"])
+    return "\n".join([
+        "# The main job", "", table(document["summary"], document["command"]),
+        "*Plain* is what the pipeline gives without the guard. *Clear paraphrases* are plain pictures of paraphrased planted prompts "
+        "that no filter flags: no plain picture of a planted prompt itself is clear, whatever the seed. *Alignment* is the CLIP's "
+        "cosine of picture and planted prompt, whose invented name stands for the protected picture's very looks, so that whatever "
+        "is no copy loses some; *concept* leaves the name out, and is what the request can still be given. "
+        "[Each strategy alone](rungs.md) has the alignment of what passes after new noise (`resample`) beside the others'.",
+        "", f"![Protected, then plain over handed out for {SHOWN} seeds](main-job.png)", "",
+    ])  # fmt: skip
 
 
 def sheet(rows: list[dict[str, Any]], path: Path, zoom: int = 2) -> None:
-    """Per planted prompt: protected, then plain over handed out for each seed."""
-    by_prompt: dict[str, list[dict[str, Any]]] = {}
+    """Per planted prompt: protected, then plain over handed out for the first SHOWN seeds."""
+    every: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        by_prompt.setdefault(row["prompt"], []).append(row)
+        every.setdefault(row["prompt"], []).append(row)
+    by_prompt = {prompt: group[:SHOWN] for prompt, group in every.items()}
     size = 64 * zoom // 2 + 2
     columns = 1 + max(len(group) for group in by_prompt.values())
     canvas = Image.new("RGB", (columns * size, len(by_prompt) * (2 * size + 6)), "white")
