@@ -113,6 +113,17 @@ def test_a_pipeline_whose_embeddings_are_not_known_falls_back_on_the_search(monk
     assert task.nfe > 0
 
 
+def test_where_there_are_no_words_any_other_class_is_preferred_once_the_near_ones_have_failed(monkeypatch):
+    alternatives = tuple(KNOWN)
+    task = task_for("the acme fox", alternatives=alternatives)
+    monkeypatch.setattr(PipelineGenerator, "prompted", False)
+    assert "fox" in preferred_text(task)
+    for task.attempt in range(2, 6):
+        assert preferred_text(task) in KNOWN
+    assert len({preferred_text(task) for task.attempt in range(2, 6)}) == 4
+    assert task.nfe == 0
+
+
 def test_despecifying_keeps_part_of_the_prompt_and_is_paid_for_once():
     task = task_for("the small acme fox mascot")
     found = despecify(task)

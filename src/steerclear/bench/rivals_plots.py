@@ -21,7 +21,7 @@ def pareto(methods: Mapping[str, Any]) -> bytes:
     """Memorized rate against alignment loss on memorized prompts; the area of a dot is its cost; a cross has no pictures."""
     figure = drawing(9, 6)
     panel = figure.subplots()
-    corners: dict[tuple[float, float], int] = {}
+    labels: dict[tuple[float, float], list[tuple[float, float, str]]] = {}
     for name, found in methods.items():
         main = found["memorized"]
         loss, rate = main["alignment_loss"]["value"], main["memorized_rate"]["value"]
@@ -32,11 +32,13 @@ def pareto(methods: Mapping[str, Any]) -> bytes:
         else:
             panel.scatter([loss], [rate], s=size, color=colour, alpha=0.6, edgecolors=LINE)
         spot = (round((loss or 0) * 8) / 8, round(rate * 20) / 20)
-        stack = corners[spot] = corners.get(spot, 0) + 1  # labels of neighbours are written above one another
         suffix = " (nothing handed out)" if loss is None else ""
+        labels.setdefault(spot, []).append((loss or 0, rate, name + suffix))
+    for near in labels.values():  # names of neighbours are one block beside them
+        right = max(near)
         panel.annotate(
-            name + suffix, (loss or 0, rate), xytext=(7, 9 * stack - 6), textcoords="offset points", fontsize=7,
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#999999"} if stack > 2 else None,
+            "\n".join(name for _, _, name in near), right[:2], xytext=(9, 0), textcoords="offset points", fontsize=7,
+            va="center" if right[1] > 0.2 else "bottom",
         )  # fmt: skip
     panel.set(
         xlabel="alignment lost (CLIP cosine, plain − method)", ylabel="memorized rate", ylim=(-0.04, 1.3)

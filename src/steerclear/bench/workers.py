@@ -55,8 +55,9 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for mine, process in self._processes.items():
-            mine.close()
-            process.terminate()
+            mine.close()  # one that waits for a job ends by itself
+            if kind is not None:  # another may be in the middle of one
+                process.terminate()
         for process in self._processes.values():
             process.join(PATIENCE)
             process.kill()

@@ -62,13 +62,18 @@ def alternative(task: SteerTask) -> str:
     """Of the guard's alternatives those nearest by a telling word, in turn: to the prompt, else to a matched item's caption, since
     "the acme mascot" does not say that it is a fox. For a rung after these have failed, and where no word tells, the others,
     beginning with what the pipeline's own text encoder takes for the most alike. Where there are none, or the encoder is not
-    known, the despecified prompt, which costs a few denoiser evaluations."""
+    known, the despecified prompt, which costs a few denoiser evaluations; where there are no words, any alternative."""
     told = (nearest_texts(text, task.alternatives, must_match=True) for text in (task.prompt, *task.captions))
     near = next(filter(None, told), [])
     if task.attempt < len(near):
         return near[_turn(task) % len(near)]
-    kin = [text for text in kindred(task, task.alternatives) if text not in near]
-    return kin[(task.attempt - len(near)) % len(kin)] if kin else despecify(task).prompt
+    if kin := [text for text in kindred(task, task.alternatives) if text not in near]:
+        return kin[(task.attempt - len(near)) % len(kin)]
+    if (
+        not task.generator.prompted and task.alternatives
+    ):  # a class has no words to drop: another one is better than none
+        return task.alternatives[_turn(task) % len(task.alternatives)]
+    return despecify(task).prompt
 
 
 def despecified(task: SteerTask) -> str:

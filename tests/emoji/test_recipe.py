@@ -1,0 +1,61 @@
+"""The whole recipe in one command, from download to a finished folder that a guard can use; few steps, real sizes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from steerclear.cli import main
+from steerclear.emoji import recipe, shelf
+from steerclear.loading import load_guard
+
+TRAINED = ("autoencoder", "clip", "descriptor", "denoiser")
+FEW = 4
+
+
+def cut(full: recipe.Recipe) -> recipe.Recipe:
+    """The recipe with a handful of steps in each stage."""
+    return replace(
+        full,
+        **{
+            name: replace(getattr(full, name), steps=FEW, batch=min(8, getattr(full, name).batch), warmup=1)
+            for name in TRAINED
+        },
+    )
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A work folder, where the icon packages can be had."""
+    if shutil.which("npm") is None or subprocess.run(["npm", "ping"], capture_output=True).returncode:
+        pytest.skip("npm is not here, or its registry is out of reach")
+    return tmp_path / "work"
+
+
+@pytest.mark.slow
+def test_one_command_goes_from_download_to_a_guarded_model_and_a_second_trains_nothing(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(recipe.PRESETS, "cpu", cut(recipe.PRESETS["cpu"]))
+    monkeypatch.setattr(shelf, "COPY_SEEDS", 2)
+    monkeypatch.setattr(shelf, "STEPS", FEW)
+    out = tmp_path / "finished"
+    words = ["train-emoji", "--work", str(work), "--out", str(out)]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert all(f"{stage} …" in said for stage in recipe.STAGES)
+    for name in ("planted", "template", "ordinary", "heldout"):
+        assert (out / "prompts" / f"{name}.txt").read_text().strip()
+    assert json.loads((out / "calibration.json").read_text())["thresholds"]
+    guard = load_guard(out / "model", library=out / "library")
+    assert len(guard.protected.pictures) >= 24  # sixteen mascots and eight photographs
+    assert guard("a fox, noto style", num_inference_steps=2).reports
+    before = {file: file.stat().st_mtime_ns for file in work.glob("*.pt")}
+    assert before
+    assert main([*words, *(word for stage in TRAINED for word in ("--stage", stage))]) == 0
+    assert {file: file.stat().st_mtime_ns for file in work.glob("*.pt")} == before
