@@ -15,7 +15,7 @@ from torch import Tensor
 from steerclear._imports import collector_paused
 from steerclear.emoji import ASSETS, MODEL_FOLDER
 from steerclear.encoders import DEFAULT, Encoder, encoder_name, load_encoder
-from steerclear.encoders.embedded import fingerprint
+from steerclear.encoders.embedded import CopyDescriptor, fingerprint
 from steerclear.errors import LibraryError, ModelError
 from steerclear.filters import EarlyVerdict, Filter, NearestFilter, PixelFilter, TiledFilter
 from steerclear.filters.early import Settings
@@ -68,7 +68,7 @@ def _load_guard(
 ) -> Guard:
     pipe = load_pipeline(model, device)
     shelf = library if isinstance(library, Library) else Library.open(library or LIBRARY_FOLDER)
-    encoders = open_encoders(shelf, pipe._execution_device, _own_encoder(pipe, model))
+    encoders = open_encoders(shelf, pipe._execution_device, _own_encoders(pipe, model, shelf))
     own = shelf.read_note("calibration")
     # what ships inside is never written to, and its thumbnails are the pictures themselves
     own_pictures = shelf.uri == str(LIBRARY_FOLDER)
@@ -97,12 +97,24 @@ def is_embedded(model: str | Path) -> bool:
     return Path(model).resolve() == MODEL_FOLDER.resolve()
 
 
-def _own_encoder(pipe: Any, model: str | Path) -> dict[str, Callable[[], Encoder]]:
-    """The model's own autoencoder, so that a library that was made with it need not load the model again."""
+def _own_encoders(pipe: Any, model: str | Path, shelf: Library) -> dict[str, Callable[[], Encoder]]:
+    """What the model brings itself, by the name that a library knows it by: its autoencoder, which need not be loaded again, and
+    the copy descriptor in a folder that `train-emoji` made, where the library was built with that very one."""
     from steerclear.encoders.pretrained import LatentEncoder
 
     name = encoder_name(f"vae:{model}")
-    return {name: lambda: LatentEncoder.of(pipe, name)}
+    found: dict[str, Callable[[], Encoder]] = {name: lambda: LatentEncoder.of(pipe, name)}
+    weights = Path(model) / "descriptor" / "model.safetensors"
+    if (
+        not is_embedded(model)
+        and weights.is_file()
+        and any(
+            spec.name == CopyDescriptor.name and spec.fingerprint == fingerprint(weights)
+            for spec in shelf.encoders
+        )
+    ):
+        found[CopyDescriptor.name] = lambda: CopyDescriptor.load(weights.parent, pipe._execution_device)
+    return found
 
 
 def open_encoders(
