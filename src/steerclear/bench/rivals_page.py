@@ -13,7 +13,8 @@ TITLES = {
 }  # fmt: skip
 MAIN = (
     ("memorized", "memorized_rate"), ("L2 < 0.1", "pixel_rate"), ("tiled", "tiled_rate"), ("descriptor", "copy_rate"),
-    ("same, CLIP", "same_clip_rate"), ("same, pixels", "same_pixel_rate"), ("nothing handed out", "blocked_rate"),
+    ("SSCD ≥ 0.5", "sscd_rate"), ("same, CLIP", "same_clip_rate"), ("same, pixels", "same_pixel_rate"),
+    ("nothing handed out", "blocked_rate"),
     ("alignment lost", "alignment_loss"), ("concept in top 5", "concept_top5"), ("KID", "kid"), ("diversity", "diversity"),
     ("Vendi", "vendi"), ("NFE ×", "nfe_ratio"), ("time ×", "wall_ratio"),
 )  # fmt: skip
@@ -113,6 +114,10 @@ def tables(found: Mapping[str, Any]) -> Iterable[tuple[str, list[str], list[list
         if not rows:
             continue
         lines = []
+        first = next(iter(rows.values()))
+        columns = tuple(
+            (title, key) for title, key in columns if key in first
+        )  # SSCD's file may not have been given
         for name, row in rows.items():
             method = found["methods"][name]
             extra = (
@@ -127,7 +132,6 @@ def tables(found: Mapping[str, Any]) -> Iterable[tuple[str, list[str], list[list
             *(["front", "needs references"] if kind == "memorized" else []),
             *(title for title, _ in columns),
         ]
-        first = next(iter(rows.values()))
         title = f"{TITLES[kind]} ({first['requests']} pictures of {first['prompts']} prompts)"
         yield title, head + (["memory ×"] if kind == "memorized" else []), lines
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from steerclear.bench import prompt_files
 from steerclear.bench.baselines import Context, References
 from steerclear.bench.judge import Judge, Verdict, ordinary_pictures
+from steerclear.bench.outside import SSCD_COPY, URLS, SscdJudge, addressed, shelved
 from steerclear.emoji import ASSETS, read_prompts
 from steerclear.encoders import Encoder
 from steerclear.encoders.base import fit
@@ -25,6 +26,7 @@ from steerclear.filters import NearestFilter
 from steerclear.filters.base import to_image, to_tensor
 from steerclear.filters.pixel import pixel_l2
 from steerclear.guard import Guard
+from steerclear.library import Library
 from steerclear.loading import latent_like, load_guard
 from steerclear.steering import derive
 
@@ -48,7 +50,8 @@ class Request:
 @dataclass(frozen=True)
 class Suite:
     """name; context: for the methods; requests of each kind, those of `validation` apart; verdict: of a picture, its prompt
-    and its file, by a CLIP that no method uses; clip: that CLIP; protected (N, 3, S, S), ordinary (M, 3, S, S): pictures."""
+    and its file, by a CLIP that no method uses; clip: that CLIP; protected (N, 3, S, S), ordinary (M, 3, S, S): pictures; sscd:
+    one more judge, where its file was given; missing: (name, reason) of references that could not be had."""
 
     name: str
     context: Context
@@ -58,6 +61,8 @@ class Suite:
     clip: Clip
     protected: Tensor
     ordinary: Tensor
+    sscd: SscdJudge | None = None
+    missing: tuple[tuple[str, str], ...] = ()
 
 
 def split(prompts: Sequence[Request], validation: int, seed: int) -> tuple[list[Request], list[Request]]:
@@ -72,8 +77,11 @@ def some(requests: Sequence[Request], count: int, seed: int) -> list[Request]:
     return sorted(requests, key=lambda r: derive(seed, "some", r.prompt))[:count]
 
 
-def emoji(validation: int, memorized: int, template: int, ordinary: int, seed: int, steps: int) -> Suite:
-    """The embedded model: planted prompts verbatim, paraphrases of them, ordinary prompts; how many of each."""
+def emoji(
+    validation: int, memorized: int, template: int, ordinary: int, seed: int, steps: int, work: Path, sscd: Path | None = None
+) -> Suite:  # fmt: skip
+    """The embedded model: planted prompts verbatim, paraphrases of them, ordinary prompts; how many of each. work, sscd: as
+    `folder` says."""
     guard = Guard.default()
     judge, pictures = Judge(), ordinary_pictures()
     captions = json.loads((ASSETS / "protected" / "captions.json").read_text())
@@ -91,24 +99,31 @@ def emoji(validation: int, memorized: int, template: int, ordinary: int, seed: i
     requests = (
         *some(test, memorized, seed), *some(paraphrases, template, seed), *some(harmless, ordinary, seed),
     )  # fmt: skip
-    return Suite("emoji", context, tuple(tuning), requests, judge, judge.clip, judge.protected, pictures)
+    again = None if sscd is None else SscdJudge.of(sscd, [ASSETS / "protected"], work)
+    return Suite(
+        "emoji", context, tuple(tuning), requests, judge, judge.clip, judge.protected, pictures, again
+    )
 
 
 def folder(
-    model: str, prompts: Path, pictures: Path, work: Path, validation: int, most: int, seed: int, steps: int, guidance: float
+    model: str, prompts: Path, pictures: Path, work: Path, validation: int, most: int, seed: int, steps: int, guidance: float,
+    sscd: Path | None = None,
 ) -> Suite:  # fmt: skip
-    """Any Stable Diffusion 1-format model, prompt file and folder of reference pictures. work: where their library is kept;
-    most: prompts of each kind. The judge is the embedded CLIP, which knows drawings: see its figures as relative."""
-    from steerclear.library import Library, add
+    """Any Stable Diffusion 1-format model, prompt file and reference pictures.
 
+    pictures: their folder, or "urls" for those that the prompt file names by URL, which are fetched; work: where their library
+    is kept; most: prompts of each kind; sscd: its authors' TorchScript file, for one more judge. The other judge is the
+    embedded CLIP, which knows drawings: see its figures as relative.
+    """
     encoder = CopyDescriptor.default()
     library = Library.open_or_create(work / "library", [encoder])
-    add(library, [pictures], [encoder])
-    if not len(library):
-        raise InputError(f"there are no pictures in {str(pictures)!r}; give the folder of the references")
+    read = prompt_files.read(prompts)
+    sources = addressed(read) if str(pictures) == URLS else [pictures]
+    missing = shelved(library, sources, encoder)
     guard = load_guard(model, library=library)
-    known = references(guard, lambda item: item.replace("-", " ").replace("_", " "))
-    rows = [Request(row.kind, row.prompt) for row in prompt_files.read(prompts)]
+    captions = library.captions_of(library.ids())
+    known = references(guard, lambda item: captions.get(item, item.replace("-", " ").replace("_", " ")))
+    rows = [Request(row.kind, row.prompt) for row in read]
     rows += [Request("ordinary", p) for p in HARMLESS] if not any(r.kind == "ordinary" for r in rows) else []
     kinds = {kind: [r for r in rows if r.kind == kind] for kind in ("memorized", "template", "ordinary")}
     if not kinds["memorized"]:
@@ -121,7 +136,8 @@ def folder(
     requests = [r for group in (test, kinds["template"], harmless) for r in some(group, most, seed)]
     judge = Judge(torch.stack(list(library.pictures().values())))
     return Suite(
-        "folder", context, tuple(tuning), tuple(requests), judge, judge.clip, judge.protected, ordinary_pictures()
+        "folder", context, tuple(tuning), tuple(requests), judge, judge.clip, judge.protected, ordinary_pictures(),
+        None if sscd is None else SscdJudge.of(sscd, sources, work), tuple(missing),
     )  # fmt: skip
 
 
@@ -157,4 +173,5 @@ def measured(suite: Suite, image: Image.Image, request: Request) -> dict[str, An
         "same_pixel": int(pixel_l2(pixels, gallery).argmin()) < len(suite.protected),
         "alignment": round(verdict.alignment, 4), "concept": None if verdict.concept is None else round(verdict.concept, 4),
         "rank": verdict.rank,
+        **({} if suite.sscd is None else {"sscd_score": round(score := suite.sscd(image), 4), "sscd": score >= SSCD_COPY}),
     }  # fmt: skip

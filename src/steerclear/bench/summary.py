@@ -95,6 +95,8 @@ def figures(
             f"{name}_rate": rate(rows, lambda r, name=name: r["handed_out"] and r[name])  # type: ignore[misc]
             for name in ("memorized", "pixel", "tiled", "copy", "same_clip", "same_pixel")
         },
+        # where nothing was handed out, no row says whether SSCD's file was given: the plain ones do
+        **({"sscd_rate": rate(rows, lambda r: r["handed_out"] and r["sscd"])} if "sscd" in next(iter(plain.values())) else {}),
         "blocked_rate": rate(flagged, lambda r: not r["handed_out"]),
         "alignment": rate(out, lambda r: r["alignment"], share=False),
         "alignment_loss": rate(

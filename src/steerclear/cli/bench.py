@@ -53,7 +53,15 @@ def bench(
         typer.Option(metavar="FILE", help="Of that model: .txt, .jsonl, .csv with ';' or .parquet."),
     ] = None,
     references: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pictures that the model must not reproduce.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pictures that the model must not reproduce; urls: fetched from where the prompt file says.",
+        ),
+    ] = None,
+    sscd: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="SSCD's TorchScript file, for one more judge of copies."),
     ] = None,
     guidance: Annotated[
         float, typer.Option(parser=number, metavar="X", help="Guidance scale of that model.")
@@ -118,7 +126,8 @@ def bench(
         chosen = named([PLAIN, *asked] if asked else list(METHODS))
         plan = replace(QUICK if quick else FULL, seed=seed, steps=steps)
         plan = replace(plan, memorized=memorized or plan.memorized, seeds=seeds or plan.seeds)
-        header = {"suite": suite, "model": model, "prompts": str(prompts), "references": str(references),
+        given = {} if sscd is None else {"sscd": str(sscd)}
+        header = {**given, "suite": suite, "model": model, "prompts": str(prompts), "references": str(references),
                   "guidance": guidance, "methods": list(chosen), "plan": asdict(plan)}  # fmt: skip
         notebook = Notebook(out, header, resume, processes)
         recipes._hush()
@@ -128,16 +137,36 @@ def bench(
         build: Callable[[], Suite]
         if model is None:
             build = partial(
-                suites.emoji, plan.validation, plan.memorized, plan.template, plan.ordinary, seed, steps
+                suites.emoji,
+                plan.validation,
+                plan.memorized,
+                plan.template,
+                plan.ordinary,
+                seed,
+                steps,
+                out,
+                sscd,
             )
         else:
             assert prompts is not None
             assert references is not None
             most = max(plan.memorized, plan.ordinary)
             build = partial(
-                suites.folder, model, prompts, references, out, plan.validation, most, seed, steps, guidance
+                suites.folder,
+                model,
+                prompts,
+                references,
+                out,
+                plan.validation,
+                most,
+                seed,
+                steps,
+                guidance,
+                sscd,
             )
         setting = build()
+        for name, reason in setting.missing:
+            typer.echo(f"no reference picture from {name}: {reason}", err=True)
         workers = Workers(partial(_answering, build), processes) if processes > 1 else nullcontext()
         with workers as make, progress("comparing", count(setting, chosen, plan)) as advance:
             settled = run(setting, chosen, plan, notebook, advance, make)
@@ -157,6 +186,7 @@ def bench(
                 "--guidance",
                 f"{guidance:g}",
             ]
+        words += [] if sscd is None else ["--sscd", str(sscd)]
         command = shlex.join(["steerclear", "bench", *words])
         found = document(setting, settled, plan, notebook, command, features)
         drawn = rivals_report.write(found, setting, notebook, features, out)

@@ -62,7 +62,7 @@ def _run(options: Options) -> dict[str, Any]:
     header = {"methods": METHODS, "plan": asdict(plan)}
     folder = options.work / sha256(json.dumps(header).encode()).hexdigest()[:12]
     notebook = Notebook(folder, header, (folder / "plan.json").exists(), options.processes)
-    build = partial(suites.emoji, 0, most, 0, ordinary, options.seed, options.steps)
+    build = partial(suites.emoji, 0, most, 0, ordinary, options.seed, options.steps, folder)
     suite = build()
     workers = (
         Workers(partial(answering, build), options.processes) if options.processes > 1 else nullcontext()
