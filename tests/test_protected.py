@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from steerclear.encoders import load_encoder
+from steerclear.errors import LibraryError
 from steerclear.filters.base import to_tensor
 from steerclear.generators import PipelineGenerator
 from steerclear.library import Library, add
@@ -118,7 +119,6 @@ def test_the_latents_of_an_offloaded_autoencoder_are_made_and_not_kept(shelf, mo
 
 
 def test_a_library_that_nobody_may_write_to_serves_as_well(shelf, monkeypatch):
-    from steerclear.errors import LibraryError
     from steerclear.library.latents import LatentCache
 
     def refuse(self, latents, size=None):
@@ -127,6 +127,20 @@ def test_a_library_that_nobody_may_write_to_serves_as_well(shelf, monkeypatch):
     monkeypatch.setattr(LatentCache, "write", refuse)
     pipe = tiny_pipeline("sd1")
     assert len(Protected.of(pipe, shelf).latents(["0", "1"], like(pipe))) == 2
+
+
+def test_items_are_described_in_their_order_and_a_library_that_cannot_be_read_is_no_obstacle():
+    def refuse(ids):
+        raise LibraryError("damaged")
+
+    pipe = tiny_pipeline()
+    said = {"owl": "an owl", "fox": "a fox"}
+    assert Protected(pipe, {}, describe=lambda ids: said).captions(["fox", "bear", "owl"]) == (
+        "a fox",
+        "an owl",
+    )
+    assert Protected(pipe, {}, describe=refuse).captions(["fox"]) == ()
+    assert Protected(pipe, {}).captions(["fox"]) == ()
 
 
 def test_pictures_are_read_once_for_a_preview_that_is_looked_at_many_times():

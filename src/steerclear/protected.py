@@ -60,7 +60,10 @@ class Protected:
 
     def captions(self, ids: Sequence[str]) -> tuple[str, ...]:
         """What the named items show, in words, of those that have a caption; in their order."""
-        known = self._describe(ids) if ids and self._describe is not None else {}
+        known: Mapping[str, str] = {}
+        if ids and self._describe is not None:
+            with suppress(LibraryError):  # words help, and nothing depends on them
+                known = self._describe(ids)
         return tuple(known[item] for item in ids if item in known)
 
     def latents(self, ids: Sequence[str], like: Tensor, size: Size = None) -> Tensor:

@@ -146,9 +146,7 @@ def meaning(condition: Condition) -> Tensor | None:
     masks = [condition[name][0] for name in (MASK, QWEN_MASK, K3_MASK) if name in condition]
     counted = torch.ones(tokens.shape[1]).to(tokens)
     for mask in masks:
-        if (
-            mask.shape == counted.shape
-        ):  # AuraFlow's is as long as all of its numbers, and what it leaves out is zero
+        if mask.shape == counted.shape:  # AuraFlow's is another, and what that leaves out is zero
             counted = mask.to(tokens)
     return (tokens[0] * counted[:, None]).sum(0).float() / counted.sum().clamp(min=1).float()
 

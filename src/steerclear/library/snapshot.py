@@ -58,7 +58,7 @@ def read(uri: str) -> Snapshot | None:
         about = json.loads(rows.schema.metadata[_KEY])
         fresh = about["state"] == _state(folder)
         return Snapshot(rows, dict(about["notes"])) if fresh else None
-    except (OSError, ValueError, KeyError, TypeError):  # pyarrow's errors are among these
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None  # LanceDB has the library itself
 
 

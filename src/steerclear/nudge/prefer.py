@@ -69,9 +69,8 @@ def alternative(task: SteerTask) -> str:
         return near[_turn(task) % len(near)]
     if kin := [text for text in kindred(task, task.alternatives) if text not in near]:
         return kin[(task.attempt - len(near)) % len(kin)]
-    if (
-        not task.generator.prompted and task.alternatives
-    ):  # a class has no words to drop: another one is better than none
+    if not task.generator.prompted and task.alternatives:
+        # a class has no words to drop, and another one is better than none
         return task.alternatives[_turn(task) % len(task.alternatives)]
     return despecify(task).prompt
 
