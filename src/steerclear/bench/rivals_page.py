@@ -115,9 +115,8 @@ def tables(found: Mapping[str, Any]) -> Iterable[tuple[str, list[str], list[list
             continue
         lines = []
         first = next(iter(rows.values()))
-        columns = tuple(
-            (title, key) for title, key in columns if key in first
-        )  # SSCD's file may not have been given
+        # SSCD's file may not have been given
+        columns = tuple((title, key) for title, key in columns if key in first)
         for name, row in rows.items():
             method = found["methods"][name]
             extra = (

@@ -250,11 +250,11 @@ def section(found: Mapping[str, Any]) -> list[str]:
     names = list(dict.fromkeys(f["method"] for f in figures))
     at = {(f["method"], f["combination"]): f for f in figures}
 
-    def worst(name: str) -> float:
+    def mean_failing(name: str) -> float:
         known = [x for c in titles if (x := failing(at[name, c])) is not None]
         return statistics.fmean(known) if known else math.inf
 
-    order = sorted(names, key=worst)
+    order = sorted(names, key=mean_failing)
 
     def both(f: Mapping[str, Any]) -> str:
         return "–" if f["refused"] else f"{percent(f['copies'])} / {percent(f['nothing'])}"
@@ -293,10 +293,8 @@ def section(found: Mapping[str, Any]) -> list[str]:
 
 def figure(found: Mapping[str, Any]) -> bytes:
     """A row a method, a column a combination: copies or nothing, and same picture by CLIP. Grey: cannot be asked."""
-    names, combinations = (
-        list(dict.fromkeys(f["method"] for f in found["figures"])),
-        list(found["combinations"]),
-    )
+    names = list(dict.fromkeys(f["method"] for f in found["figures"]))
+    combinations = list(found["combinations"])
     at = {(f["method"], f["combination"]): f for f in found["figures"]}
     parts: tuple[tuple[str, Callable[[Any], float | None]], ...] = (
         ("copies, or nothing handed out", failing),
