@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from steerclear.nudge.ladder import Budget, Ladder, strategies
 from steerclear.protected import Protected
 
 LIBRARY_FOLDER = ASSETS / "library"
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 
 
 def default_guard(**options: Any) -> Guard:
@@ -215,7 +217,7 @@ def load_pipeline(model: str | Path, device: str | None = None) -> Any:
         raise ModelError(
             f"{model} is no diffusers pipeline: it has no model_index.json; give the folder that has one"
         )
-    if not folder.exists() and str(model).count("/") != 1:
+    if not folder.exists() and not HUB_ID.fullmatch(str(model)):
         raise ModelError(f"there is no model folder {model}; give a folder or a hub id such as 'owner/name'")
     try:
         pipe = DiffusionPipeline.from_pretrained(model, **_absent(folder))

@@ -61,6 +61,8 @@ def messy(here, shelf):
         (["generate", "a fox", "--prefer", " "], "to prefer is empty"),
         (["generate", "a fox", "--out", "file"], "--out 'file' is a file"),
         (["generate", "a fox", "--out", "file/below"], "'file' is a file; choose a folder"),
+        (["generate", "a fox", "--model", "/nowhere"], "there is no model folder /nowhere"),
+        (["generate", "a fox", "--model", "./nowhere"], "there is no model folder ./nowhere"),
         (["generate", "a fox", "--model", "nowhere"], "no model folder nowhere"),
         (["generate", "a fox", "--model", "folder"], "no diffusers pipeline"),
         (["generate", "a fox", "--model", "file"], "no diffusers pipeline"),
