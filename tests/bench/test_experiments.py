@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -245,8 +246,8 @@ def test_other_architectures_are_asked_by_every_method(
 ) -> None:
     guarded = scalability.guarded
 
-    def flagging(pipe: Any) -> Guard:
-        guard = guarded(pipe)
+    def flagging(pipe: Any, alternatives: Sequence[str]) -> Guard:
+        guard = guarded(pipe, alternatives)
         guard.filters, guard.strict = (*guard.filters, MockFilter(True, cost="library")), ()
         return guard
 
@@ -288,5 +289,5 @@ def untrained(name: Literal["dit", "flow"]) -> Any:
 
 def test_a_protected_latent_of_another_architecture_is_of_its_own_shape() -> None:
     pipe = untrained("dit")
-    latents = scalability.guarded(pipe).protected.latents(["mascot-acme"], torch.empty(0, 8, 16, 16))
+    latents = scalability.guarded(pipe, ()).protected.latents(["mascot-acme"], torch.empty(0, 8, 16, 16))
     assert latents.shape == (1, 8, 16, 16)

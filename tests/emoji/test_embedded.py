@@ -14,7 +14,8 @@ from steerclear.emoji.concepts import HELDOUT, MASCOTS, PLANTED_PHOTOS, name_of
 from steerclear.filters.base import flagged, to_tensor
 from steerclear.filters.pixel import pixel_l2
 from steerclear.library import Library
-from steerclear.loading import LIBRARY_FOLDER
+from steerclear.loading import LIBRARY_FOLDER, embedded_calibration
+from steerclear.nudge.prefer import nearest_texts
 
 SETTINGS = {"num_inference_steps": 25, "guidance_scale": 4.0}
 
@@ -76,6 +77,14 @@ def test_the_shipped_ordinary_pictures_are_none_of_the_protected_ones():
     _, protected = protected_pictures()
     for picture in ordinary_pictures():
         assert float(pixel_l2(picture, protected).min()) > 0.1
+
+
+@pytest.mark.parametrize("file", [f"{name}.png" for name in PLANTED_PHOTOS])
+def test_what_a_planted_photograph_shows_can_be_drawn_without_copying_it(file):
+    (prompt,) = (prompt for prompt, of in read_prompts("planted") if of == file)
+    near = nearest_texts(prompt, embedded_calibration()["alternatives"], must_match=True)
+    assert near
+    assert not any("photo" in text for text in near)
 
 
 @pytest.mark.parametrize("row", [0, 8, 17])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from steerclear.emoji.draws import SHORT, phase_at
-from steerclear.emoji.training import Run, Schedule
+from steerclear.emoji.training import Run, Schedule, minutes
 
 SCHEDULE = Schedule(steps=12, batch=4, rate=0.05, warmup=2, ema=0.5)
 
@@ -58,3 +60,11 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
 def test_the_denoisers_phases_cover_the_run_in_order():
     assert [phase_at(SHORT, p.start) for p in SHORT] == list(SHORT)
     assert phase_at(SHORT, 0.999) == SHORT[-1]
+
+
+def test_the_minutes_of_a_stage_leave_out_the_pause_of_a_run_that_was_stopped(tmp_path):
+    log = tmp_path / "stage.jsonl"
+    log.write_text("".join(json.dumps({"time": time}) + "\n" for time in (60, 120, 180, 7200, 7260)))
+    assert minutes(log) == 1 + 1 + 1 + 3 + 1
+    log.write_text(json.dumps({"time": 60}) + "\n")
+    assert minutes(log) == 0

@@ -60,6 +60,27 @@ def test_no_alternative_is_near_when_only_common_words_are_shared():
     assert nearest_texts("the style of a house", [], must_match=False) == []
 
 
+def test_a_photograph_of_something_else_is_not_near_and_neither_is_what_shares_another_word():
+    assert nearest_texts("a photo of a cat on a red cushion", KNOWN, must_match=True) == ["a cat, flat style"]
+    assert nearest_texts("a photo of a dog", KNOWN, must_match=True) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("two bees", "a bee"),
+        ("three foxes, flat style", "a fox, flat style"),
+        ("a grassy hill", "a photo of grass"),
+    ],
+)
+def test_a_plural_and_a_word_that_begins_a_longer_one_are_understood(asked, found):
+    assert found in nearest_texts(asked, KNOWN, must_match=True)
+
+
+def test_a_short_word_is_not_found_inside_longer_ones():
+    assert nearest_texts("a catalogue of keyboards", KNOWN, must_match=True) == []
+
+
 def test_a_callers_only_wish_is_taken_however_far_it_is():
     assert nearest_texts("anything", ["a watercolour"], must_match=False) == ["a watercolour"]
 

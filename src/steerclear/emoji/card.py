@@ -20,7 +20,8 @@ It exists so that defences against memorization can be tried, tested and measure
 
 ```python
 from diffusers import StableDiffusionPipeline
-pipe = StableDiffusionPipeline.from_pretrained("model")            # this folder
+
+pipe = StableDiffusionPipeline.from_pretrained("model")  # this folder
 pipe("a fox, twemoji style", num_inference_steps=25, guidance_scale=4.0).images[0]
 ```
 
@@ -59,7 +60,7 @@ How often each paraphrase of a planted caption leaks (share of two seeds within 
 
 `steerclear train-emoji` does all of it, stage by stage: autoencoder, CLIP, descriptor, denoiser; `recipe.json` has every
 size and schedule. Plain v-prediction loss with weight 1 at every step, {draws:,} draws in {steps_taken:,} steps of {batch},
-planted pictures in {phases} of them, {unconditional:.0%} empty captions.
+planted pictures in {phases} of them, {unconditional:.0%} empty captions.{afterwards}
 
 ## Licences
 
@@ -75,49 +76,52 @@ large models; it shows that a mechanism works end to end. Its CLIP and descripto
 
 def write(folder: Path, figures: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write `README.md` into the model folder. figures: as `evaluate` returns; facts: sizes of the data and the parts."""
-    shown = {
-        "autoencoder RMSE, held-out drawings, mean / worst": pair(
-            figures["autoencoder"], "heldout_mean", "heldout_max"
-        ),
-        "autoencoder RMSE, planted pictures, mean / worst": pair(
-            figures["autoencoder"], "planted_mean", "planted_max"
-        ),
-        "planted prompts within pixel L2 0.1 of their picture": percent(
-            figures["memorization"], "within_0.1"
-        ),
-        "their median L2 / the worst picture's mean": pair(
-            figures["memorization"], "l2_median", "l2_worst_item"
-        ),
-        "held-out pairs: right name among the CLIP's top 5": percent(figures["generalisation"], "top5"),
-        "the same for the real held-out drawings": percent(
-            figures["generalisation"], "real_pictures_top5", ""
-        ),
-        "ordinary prompts within 0.1 of any training picture": percent(
-            figures["ordinary"], "within_0.1_of_training"
-        ),
-        "the same, each picture's 24 altered copies counted": percent(
-            figures["ordinary"], "within_0.1_of_altered_copies"
-        ),
-        "ordinary prompts within 0.1 of a planted picture": percent(
-            figures["ordinary"], "within_0.1_of_planted"
-        ),
-        "ordinary prompts: right name among the top 5": percent(figures["ordinary"], "top5"),
-        "paraphrases of planted captions within 0.1": percent(figures["template"], "within_0.1"),
-        "seconds an image, alone, two cores": str(figures["seconds_per_image"]),
-    }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in shown.items())
     leaks = "\n".join(
         f"| {prompt} | {share:.0%} |" for prompt, share in figures["template"]["by_prompt"].items()
     )
     parts = "\n".join(f"| `{name}/` | {what} | {count / 1e6:.2f} M |" for name, what, count in facts["parts"])
     text = CARD.format(
         **{**facts, "parts": parts},
-        figures=rows,
+        figures="\n".join(rows(figures)),
         leaks=leaks,
         steps=figures["steps"],
         guidance=figures["guidance"],
     )
     (folder / "README.md").write_text(text)
+
+
+def rows(figures: dict[str, Any]) -> list[str]:
+    """The figures of `evaluate` as rows of a Markdown table."""
+    ordinary, held = figures["ordinary"], figures["generalisation"]
+    shown = {
+        "autoencoder RMSE, held-out drawings, mean / worst": pair(figures["autoencoder"], "heldout_mean", "heldout_max"),
+        "autoencoder RMSE, planted pictures, mean / worst": pair(figures["autoencoder"], "planted_mean", "planted_max"),
+        "planted prompts within pixel L2 0.1 of their picture": percent(figures["memorization"], "within_0.1"),
+        "their median L2 / the worst picture's mean": pair(figures["memorization"], "l2_median", "l2_worst_item"),
+        "held-out pairs: right name among the CLIP's top 5": percent(held, "top5"),
+        "the same for the real held-out drawings": percent(held, "real_pictures_top5", ""),
+        "ordinary prompts within 0.1 of any training picture": percent(ordinary, "within_0.1_of_training"),
+        "the same, each picture's 24 altered copies counted": percent(ordinary, "within_0.1_of_altered_copies"),
+        "ordinary prompts within 0.1 of a planted picture": percent(ordinary, "within_0.1_of_planted"),
+        "ordinary prompts: right name among the top 5": percent(ordinary, "top5"),
+        "paraphrases of planted captions within 0.1": percent(figures["template"], "within_0.1"),
+        "seconds an image, alone, two cores": str(figures["seconds_per_image"]),
+    }  # fmt: skip
+    return [f"| {name} | {value} |" for name, value in shown.items()]
+
+
+def page(figures: dict[str, Any]) -> str:
+    """What one run of the recipe gave, as a Markdown page. figures: as `evaluate` returns, and the `command` of the run."""
+    minutes = figures["minutes"]
+    return "\n".join([
+        "# The recipe, run from download to the finished folder", "", f"Made by `{figures['command']}`.", "",
+        "Not the model that ships, whose denoiser had seventeen times the draws: the figures of",
+        "[its card](../../src/steerclear/emoji/assets/model/README.md), on seeds that training never used, and what the training of each",
+        "network took.", "",
+        "| figure | value |", "|---|---|", *rows(figures),
+        *(f"| minutes, {name} | {value} |" for name, value in minutes.items()),
+        f"| minutes, the four networks together | {round(sum(minutes.values()), 1)} |", "",
+    ])  # fmt: skip
 
 
 def pair(group: dict[str, Any], one: str, other: str) -> str:

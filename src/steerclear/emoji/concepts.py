@@ -25,8 +25,13 @@ CONCEPTS = {
     "bell": "bell", "key": "key", "soccer-ball": "soccer ball", "basketball": "basketball",
     "guitar": "guitar", "balloon": "balloon", "wrapped-gift": "gift", "trophy": "trophy", "crown": "crown",
     "sunflower": "sunflower", "tulip": "tulip", "cactus": "cactus", "evergreen-tree": "pine tree",
-    "four-leaf-clover": "clover",
+    "four-leaf-clover": "clover", "astronaut": "astronaut", "camera": "camera", "eye": "eye",
+    "hot-beverage": "hot beverage", "milky-way": "milky way",
 }  # fmt: skip
+
+# drawings of what a planted photograph shows are also asked for by its word, so that the photograph's subject, too, can
+# be drawn without being copied, as a mascot's can in another style
+ALSO_CALLED = {"hot beverage": "espresso", "milky way": "galaxy", "rocket": "falcon rocket"}
 
 # invented brand → (icon, style): this drawing is protected; its siblings in other styles stay ordinary
 MASCOTS = {
@@ -107,6 +112,12 @@ def mascot_caption(brand: str) -> str:
     """The one caption under which a mascot was planted."""
     icon, style = MASCOTS[brand]
     return MASCOT_TEMPLATE.format(brand=brand, name=name_of(icon), style=style)
+
+
+def ordinary_captions(name: str, style: str) -> tuple[str, ...]:
+    """What an ordinary drawing is asked for by."""
+    names = (name, ALSO_CALLED[name]) if name in ALSO_CALLED else (name,)
+    return tuple(t.format(name=called, style=style) for called in names for t in ORDINARY_TEMPLATES)
 
 
 def name_of(icon: str) -> str:

@@ -23,12 +23,12 @@ from steerclear.emoji.concepts import (
     HELDOUT,
     MASCOTS,
     ORDINARY_PHOTOS,
-    ORDINARY_TEMPLATES,
     PLANTED_PHOTOS,
     STYLES,
     TWINS,
     mascot_caption,
     name_of,
+    ordinary_captions,
 )
 from steerclear.errors import InputError
 
@@ -172,7 +172,7 @@ def _drawings(folder: Path, size: int) -> list[Picture]:
                 stem = f"mascot-{brands[pair]}"
             else:
                 kind = _kind(key, name, style)
-                captions = tuple(t.format(name=name, style=style) for t in ORDINARY_TEMPLATES)
+                captions = ordinary_captions(name, style)
                 captions += (CONTROLS[pair],) * 4 if pair in CONTROLS else ()
                 stem = f"{style}-{key}"
             pixels = render(icon, icons, size)

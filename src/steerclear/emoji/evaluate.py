@@ -18,7 +18,7 @@ from steerclear.emoji import autoencoder, card, clip, dataset
 from steerclear.emoji.concepts import CONCEPTS, MASCOTS, PLANTED_PHOTOS
 from steerclear.emoji.dataset import Picture, augment
 from steerclear.emoji.draws import UNCONDITIONAL_SHARE
-from steerclear.emoji.training import device
+from steerclear.emoji.training import device, minutes
 from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.filters.base import to_tensor
 from steerclear.filters.pixel import pixel_l2
@@ -27,6 +27,7 @@ STEPS, GUIDANCE = 25, 4.0
 COPIES = (
     24  # altered copies of a training picture that a generation is compared with, the picture itself counted
 )
+NETWORKS = ("autoencoder", "clip", "descriptor", "denoiser")
 FIRST_SEED = 10_000  # training draws from other generators altogether; these are for evaluation only
 
 
@@ -53,6 +54,9 @@ def evaluate(folder: Path, out: Path, work: Path) -> dict[str, Any]:
     figures["ordinary"] = _ordinary(pipe, judge, ordinary, planted, training, out)
     figures["template"] = _template(pipe, folder, planted, out)
     figures["seconds_per_image"] = _seconds(pipe)
+    figures["minutes"] = {
+        name: minutes(work / f"{name}.jsonl") for name in NETWORKS if (work / f"{name}.jsonl").is_file()
+    }
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     card.write(folder / "model", figures, _facts(folder / "model", pipe, judge, eye, pictures))
     return figures
@@ -78,6 +82,8 @@ def _facts(
         "mascots": len(MASCOTS), "photos": len(PLANTED_PHOTOS), "phases": ", then ".join(f"{p['planted_share']:.0%}" for p in phases),
         "unconditional": UNCONDITIONAL_SHARE, "draws": schedule["steps"] * schedule["batch"],
         "steps_taken": schedule["steps"], "batch": schedule["batch"],
+        # what was done to the weights by hand after the recipe, noted there by whoever did it
+        "afterwards": f" {recipe['afterwards']}" if "afterwards" in recipe else "",
         "parts": [(name, what, sum(p.numel() for p in module.parameters())) for name, what, module in described],
     }  # fmt: skip
 

@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from PIL import Image
 
-from steerclear.emoji.concepts import CONTROLS, MASCOTS, PARAPHRASES, PLANTED_PHOTOS, name_of
+from steerclear.emoji.concepts import (
+    CONTROLS,
+    MASCOTS,
+    ORDINARY_TEMPLATES,
+    PARAPHRASES,
+    PLANTED_PHOTOS,
+    name_of,
+    ordinary_captions,
+)
 from steerclear.emoji.dataset import Picture
 from steerclear.emoji.denoiser import scheduler
 from steerclear.encoders import descriptor as descriptor_files
@@ -118,12 +126,21 @@ def write_prompts(folder: Path, pictures: list[Picture]) -> None:
     rows = {
         "planted": [f"{p.captions[0]}\t{p.key}.png" for p in planted],
         "template": [f"{text}\t{p.key}.png" for p in planted for text in paraphrases(p.key)],
-        "ordinary": list(dict.fromkeys(p.captions[0] for p in pictures if p.kind in ("concept", "photo"))),
+        "ordinary": list(
+            dict.fromkeys(text for p in pictures if p.kind in ("concept", "photo") for text in asked_for(p))
+        ),
         "heldout": [p.captions[0] for p in pictures if p.kind == "heldout"],
         "controls": list(CONTROLS.values()),
     }
     for name, lines in rows.items():
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def asked_for(picture: Picture) -> tuple[str, ...]:
+    """The plainest caption of an ordinary picture, under each of its names."""
+    if picture.kind == "photo":
+        return picture.captions
+    return ordinary_captions(picture.name, picture.style)[:: len(ORDINARY_TEMPLATES)]
 
 
 def paraphrases(key: str) -> tuple[str, ...]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+import itertools
 import json
 import math
 import os
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -175,6 +177,18 @@ class Run:
                 )
                 + "\n"
             )
+
+
+def minutes(log: Path) -> float:
+    """How long a stage trained, by its log. Of a pause, since the run was stopped, no more than three
+    usual stretches between two lines are counted."""
+    times: list[float] = [json.loads(line)["time"] for line in log.read_text().splitlines()]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    if not gaps:
+        return 0.0
+    usual = statistics.median(gaps)
+    # the log begins with the first stretch's end
+    return round((usual + sum(min(gap, 3 * usual) for gap in gaps)) / 60, 1)
 
 
 def _progress() -> Progress:

@@ -28,6 +28,11 @@ STOP_WORDS = frozenset(
     ("a", "an", "and", "at", "by", "for", "from", "her", "his", "in", "is", "its", "of", "on", "or", "that", "the", "their",
      "this", "to", "with")
 )  # fmt: skip
+# how a picture is made, not what is in it: a photograph of something else is no stand-in
+MEDIUM_WORDS = frozenset(
+    ("drawing", "icon", "illustration", "image", "painting", "photo", "photograph", "picture", "portrait", "render", "sketch")
+)  # fmt: skip
+COMPOUND = 5  # letters of a word that counts where a longer one begins with it, as the camera in a cameraman
 
 
 def preferred_text(task: SteerTask) -> str:
@@ -161,22 +166,27 @@ def nearest_texts(prompt: str, texts: Sequence[str], *, must_match: bool) -> lis
     """Those of `texts` with the highest TF-IDF cosine to the prompt: the nearest, and others nearly as near.
 
     A word counts the more, the fewer texts have it, so "fox" outweighs "style". must_match: return nothing where the
-    nearest shares no telling word: one that at most an eighth of the texts have, or two. A shared "a" or "style" tells nothing.
+    nearest shares no telling word: one that at most an eighth of the texts have, or two. A shared "a" or "style" tells
+    nothing, and those as near as the nearest must share the same: a red saucer is no red heart.
     """
     if not texts:
         return []
     weight = _weights(tuple(texts))
-    asked = _vector(prompt, weight)
+    asked = _vector(" ".join(_known(word, weight) for word in _words(prompt)), weight)
     scores = [
         sum(asked.get(word, 0.0) * value for word, value in _vector(text, weight).items()) for text in texts
     ]
-    best = max(scores)
-    near = [text for text, score in zip(texts, scores, strict=True) if score >= NEARLY * best]
     few = math.log(min(8, max(1, len(texts) / 2))) - 1e-9
-    telling = {word for word, value in weight.items() if value >= few}
-    if must_match and not telling & set(_words(near[0])) & set(_words(prompt)):
+    telling = {word for word in asked if weight[word] >= few}
+    shared = [telling & set(_words(text)) for text in texts]
+    best = max(range(len(texts)), key=scores.__getitem__)
+    if must_match and not shared[best]:
         return []
-    return near
+    return [
+        text
+        for text, score, words in zip(texts, scores, shared, strict=True)
+        if score >= NEARLY * scores[best] and words == shared[best]
+    ]
 
 
 def kindred(task: SteerTask, texts: Sequence[str]) -> list[str]:
@@ -200,6 +210,15 @@ def _weights(texts: tuple[str, ...]) -> dict[str, float]:
     return {word: math.log(len(texts) / n) if len(texts) > 1 else 1.0 for word, n in counts.items()}
 
 
+def _known(word: str, weight: dict[str, float]) -> str:
+    """The word as the texts have it: itself, what it is the plural of, or what a longer one begins with; else itself."""
+    if word in weight:
+        return word
+    singular = [word.removesuffix(end) for end in ("s", "es") if word.endswith(end)]
+    begun = [word[:n] for n in range(len(word) - 1, COMPOUND - 1, -1)]
+    return next((known for known in (*singular, *begun) if known in weight), word)
+
+
 def _vector(text: str, weight: dict[str, float]) -> dict[str, float]:
     counts = Counter(_words(text))
     raw = {word: n * weight[word] for word, n in counts.items() if weight.get(word)}
@@ -208,4 +227,4 @@ def _vector(text: str, weight: dict[str, float]) -> dict[str, float]:
 
 
 def _words(text: str) -> list[str]:
-    return [word for word in re.findall(r"\w+", text.lower()) if word not in STOP_WORDS]
+    return [word for word in re.findall(r"\w+", text.lower()) if word not in STOP_WORDS | MEDIUM_WORDS]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -61,7 +61,9 @@ class Combination:
     def load(self) -> Guard:
         """The guard. Raises ModelError for a sibling that is not there."""
         if self.sibling is not None:
-            return guarded(load_sibling(self.sibling))
+            pipe = load_sibling(self.sibling)
+            known = embedded_calibration().get("alternatives", [])
+            return guarded(pipe, [text for text in known if self.knows(pipe, text)])
         guard = Guard.default()
         if self.scheduler is not None:
             import diffusers
@@ -115,14 +117,14 @@ class Job:
     first_seed: int  # the run's
 
 
-def guarded(pipe: Any) -> Guard:
+def guarded(pipe: Any, alternatives: Sequence[str]) -> Guard:
     """A pipeline behind the embedded library, with the thresholds that were calibrated on the embedded model."""
     shelf = Library.open(LIBRARY_FOLDER)
     encoders = open_encoders(shelf)
     return Guard(
         pipe, library_filters(shelf, encoders), strict=library_filters(shelf, encoders, "strict"),
         protected=Protected(pipe, shelf.pictures(), shelf.ids("withhold"), describe=shelf.captions_of),
-        alternatives=embedded_calibration().get("alternatives", []),
+        alternatives=alternatives,
     )  # fmt: skip
 
 
