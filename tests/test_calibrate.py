@@ -20,7 +20,7 @@ def test_separable_scores_give_thresholds_that_catch_every_copy_and_no_ordinary_
     chosen = choose(copies, clear)
     assert chosen["evidence"]["copies_flagged"] == 1.0
     assert chosen["evidence"]["clear_flagged"] == 0.0
-    assert 0.5 < chosen["thresholds"]["nearest"] < 0.85
+    assert 0.45 < chosen["thresholds"]["nearest"] < 0.6
     assert chosen["early"]["step"] == 0
 
 
@@ -28,6 +28,22 @@ def test_the_thresholds_hold_on_scores_that_they_were_not_chosen_on():
     chosen = choose(scores(0.9), scores(0.4, seed=1))
     assert flagged_share(scores(0.9, seed=2), chosen["thresholds"]) >= 0.99
     assert flagged_share(scores(0.4, seed=3), chosen["thresholds"]) <= 0.005
+
+
+def test_a_soft_copy_is_flagged_where_no_ordinary_picture_comes_near_it():
+    chosen = choose(scores(0.9), scores(0.4, seed=1))
+    assert flagged_share(scores(0.6, seed=4), chosen["thresholds"]) == 1.0
+
+
+def test_a_rare_ordinary_picture_that_nearly_looks_like_a_copy_makes_room_for_the_next_one():
+    copies, clear = scores(0.9), scores(0.4, seed=1)
+    usual = choose(copies, clear)["thresholds"]
+    clear.final["nearest"][0] = 0.84
+    chosen = choose(copies, clear)
+    assert chosen["thresholds"]["tiled"] == usual["tiled"]
+    assert chosen["thresholds"]["nearest"] > 0.86
+    assert float((copies.final["nearest"] >= chosen["thresholds"]["nearest"]).float().mean()) >= 0.945
+    assert chosen["evidence"]["copies_flagged"] == 1.0
 
 
 def test_overlapping_scores_keep_the_ordinary_pictures_clear_and_the_evidence_says_what_is_missed():

@@ -24,6 +24,9 @@ CLEAR_FLAGGED = 0.005  # share of ordinary generations that they may flag
 STRICT_FLAGGED = (
     0.03  # share of ordinary generations that the strict thresholds for steered pictures would flag
 )
+ALONE = (
+    0.95  # share of known copies that each filter must flag, however near to them an ordinary picture comes
+)
 EARLY_CAUGHT = 0.95  # share of known copies that an early verdict should catch to be worth its step
 
 
@@ -79,9 +82,10 @@ def collect(
 def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
     """Thresholds for every filter and for the early verdict, with the evidence that they rest on.
 
-    thresholds: where the copies' scores and the ordinary ones are apart, halfway between; where they overlap, a little
-    above the highest ordinary score, as long as the filters together still flag COPIES_CAUGHT of the copies, else where
-    CLEAR_FLAGGED of the ordinary ones are flagged. The pixel filter keeps the paper's distance of 0.1.
+    thresholds: where the copies' scores and the ordinary ones are apart, as low as the ordinary ones allow (see `_apart`); where
+    they overlap, a little above the highest ordinary score. All that as long as the filters together still flag COPIES_CAUGHT of
+    the copies, else halfway, or where CLEAR_FLAGGED of the ordinary ones are flagged. The pixel filter keeps the paper's
+    distance of 0.1.
     strict: what a steered picture must stay below, where STRICT_FLAGGED of the ordinary pictures would be flagged: it comes
     from a request for a copy, so that a likeness which is chance elsewhere is suspect here.
     Raises InputError when a score is not finite.
@@ -92,9 +96,10 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
                 raise InputError(
                     f"the {name} filter gave scores that are not finite; it cannot be calibrated"
                 )
-    thresholds = _thresholds(copies, clear, above_all=True)
-    if flagged_share(copies, thresholds) < COPIES_CAUGHT:
-        thresholds = _thresholds(copies, clear, above_all=False)
+    for roomy, above_all in ((True, True), (False, True), (False, False)):
+        thresholds = _thresholds(copies, clear, roomy=roomy, above_all=above_all)
+        if flagged_share(copies, thresholds) >= COPIES_CAUGHT:
+            break
     strict = {
         name: min(value, round(float(clear.final[name].quantile(1 - STRICT_FLAGGED)), 4))
         for name, value in thresholds.items()
@@ -201,14 +206,29 @@ def _curve(clean: Sequence[float], copies: Sequence[float], points: int = 21) ->
     ]  # fmt: skip
 
 
-def _thresholds(copies: Scores, clear: Scores, *, above_all: bool) -> dict[str, float]:
+def _thresholds(copies: Scores, clear: Scores, *, roomy: bool, above_all: bool) -> dict[str, float]:
     thresholds = {"pixel": 0.9}
     for name in ("nearest", "tiled"):
         low = float(copies.final[name].quantile(1 - COPIES_CAUGHT))
         high = float(clear.final[name].max())
-        limit = high + 0.005 if above_all else float(clear.final[name].quantile(1 - CLEAR_FLAGGED)) + 0.001
-        thresholds[name] = round((low + high) / 2 if low > high else limit, 4)
+        if low > high:
+            chosen = _apart(copies.final[name], clear.final[name]) if roomy else (low + high) / 2
+        elif above_all:
+            chosen = high + 0.005
+        else:
+            chosen = float(clear.final[name].quantile(1 - CLEAR_FLAGGED)) + 0.001
+        thresholds[name] = round(chosen, 4)
     return thresholds
+
+
+def _apart(copies: Tensor, clear: Tensor) -> float:
+    """Between two groups of scores that do not overlap: as low as ordinary pictures allow, since a copy may be a soft one.
+
+    That is as far above the highest ordinary score as this lies above 99 % of them, which is how far the next rare one may lie
+    above it; but never so high that fewer than ALONE of the copies reach it.
+    """
+    high = float(clear.max())
+    return min(high + (high - float(clear.quantile(0.99))), float(copies.quantile(1 - ALONE)))
 
 
 def flagged_share(scores: Scores, thresholds: dict[str, float]) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.bench.figures import histograms, roc
+from steerclear.calibrate import ALONE
 from steerclear.conformal import bounded_threshold
 from steerclear.emoji import ASSETS
 
@@ -26,7 +27,9 @@ def page(found: dict[str, Any]) -> str:
         "# How the thresholds were chosen", "",
         "Made by `python -m steerclear.bench.thresholds` from the scores that `steerclear train-emoji --stage library` kept.", "",
         f"Thresholds were chosen on {evidence['copies']} plain generations of planted prompts and {evidence['clear']} of ordinary and",
-        "held-out prompts, and looked at again on as many that they were not chosen on.", "",
+        "held-out prompts, and looked at again on as many that they were not chosen on. A threshold lies as low as",
+        "ordinary pictures allow: as far above their highest score as that lies above 99 % of them, but never so high that fewer than",
+        f"{ALONE:.0%} of the copies reach it. The pixel filter keeps the paper's distance of 0.1.", "",
         "| | chosen on | the other half |", "|---|---|---|",
         f"| planted generations flagged | {evidence['copies_flagged']:.2%} | {other['copies_flagged']:.2%} |",
         f"| ordinary generations flagged | {evidence['clear_flagged']:.2%} | {other['clear_flagged']:.2%} |", "",
