@@ -13,9 +13,11 @@ from steerclear.nudge.ladder import DEFAULT_LADDER, STRATEGIES
 COMMITTED = Path(__file__).parents[2] / "docs" / "benchmarks" / "rungs.json"
 
 
-def found(passed=1.0, served=0.5, concept=0.8, nfe=1.0):
+def found(passed=1.0, served=0.5, concept=0.8, nfe=1.0, upper=None):
     figures = {"passed": passed, "served": served, "concept": concept}
-    return {key: [value] * 3 for key, value in figures.items()} | {"rung_nfe": nfe}
+    bounds = {key: [value] * 3 for key, value in figures.items()} | {"rung_nfe": nfe}
+    bounds["served"][2] = served if upper is None else upper
+    return bounds
 
 
 def rows(label, pictures):
@@ -41,6 +43,15 @@ def test_the_cheapest_comes_first_and_of_those_that_cost_alike_the_one_that_serv
     }
     # b costs less than c, but not by a whole generation
     assert ladder(seen, []) == ("d", "c", "b", "a", "d", *LAST_RESORT)
+
+
+def test_of_those_that_serve_alike_as_far_as_the_sample_tells_the_one_nearer_to_the_concept_comes_first():
+    seen = {
+        "best": found(served=0.9, concept=0.8),
+        "alike": found(served=0.8, upper=0.95, concept=0.9),
+        "worse": found(served=0.7, upper=0.85, concept=0.95),
+    }
+    assert ladder(seen, []) == ("alike", "best", "worse", "alike", *LAST_RESORT)
 
 
 def test_what_settles_too_little_and_the_last_resort_are_no_rungs():

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
+from steerclear.bench.environment import environment, remark
 from steerclear.bench.main_job import GUIDANCE, STEPS
 from steerclear.bench.pool import spread
-from steerclear.bench.summary import environment
 from steerclear.bench.trials import (
     Row,
     Trial,
@@ -36,6 +36,7 @@ from steerclear.nudge.space import LATENT
 LEAST = 0.5  # of the flagged requests that a rung must settle alone
 RUNGS = 5  # different strategies before the best has its second turn
 ALIKE = 0.5  # of the requests that two settle with the very same picture: the second adds nothing
+UPPER = 2  # where a figure's upper bound stands beside it
 LAST_RESORT = ("resample",) * 3
 COLUMNS = {
     "flagged": "flagged", "passed": "passes", "served": "served", "same_picture": "same picture", "concept_top5": "concept top-5",
@@ -48,19 +49,22 @@ def ladder(found: Mapping[str, Row], rows: Sequence[Row]) -> tuple[str, ...]:
     """The default ladder, from `summary` and `rows` of rungs.json.
 
     Of the strategies that alone settle at least LEAST of the flagged requests, the cheapest first, by whole plain generations;
-    of those that cost alike, the one that serves more, to a tenth, and then the one nearer to the concept, to a hundredth, then the
-    cheaper. One that makes the very pictures of one before it is left out, and so is one that needs an encoder, which not every
-    guard has. After RUNGS of them the first has a second turn, with the next text that is preferred, and then comes fresh noise.
+    of those that cost alike, first the ones that serve alike: whose interval holds the best one's share, so that this sample does
+    not tell them apart. Among these, and among the others, the one nearer to the concept, to a hundredth, then the cheaper. One
+    that makes the very pictures of one before it is left out, and so is one that needs an encoder, which not every guard has.
+    After RUNGS of them the first has a second turn, with the next text that is preferred, and then comes fresh noise.
     """
     able = [
         n for n, f in found.items() if n not in LAST_RESORT and _value(f, "passed") >= LEAST and anywhere(n)
     ]
+    best: dict[int, float] = {}
+    for name in able:
+        cost = round(found[name]["rung_nfe"])
+        best[cost] = max(best.get(cost, 0.0), _value(found[name], "served"))
     able.sort(
         key=lambda n: (
             round(found[n]["rung_nfe"]),
-            -round(
-                _value(found[n], "served"), 1
-            ),  # a tenth is less than two of sixteen prompts: no difference
+            _value(found[n], "served", UPPER) < best[round(found[n]["rung_nfe"])],
             -round(_value(found[n], "concept"), 2),
             found[n]["rung_nfe"],
             list(found).index(n),  # the plainest of those that do the same: strategies are listed so
@@ -92,7 +96,7 @@ def page(document: Row) -> str:
     """The Markdown page."""
     plan, found = document["plan"], document["summary"]
     return "\n".join([
-        "# Each strategy alone", "", f"Made by `{document['command']}`.", "",
+        "# Each strategy alone", "", f"Made by `{document['command']}`.", "", *remark(document["environment"]),
         f"{plan['prompts']} planted prompts, {plan['seeds']} seed(s) each, {STEPS} steps, guidance {GUIDANCE}; each strategy is the only",
         "rung. *Passes*: the share of the flagged requests that it settles. *Served*: of the mascots' requests, those that ended with a",
         "picture of their concept (within the CLIP's top 5 of all names) which the CLIP does not take for a protected one. The other",
@@ -103,8 +107,9 @@ def page(document: Row) -> str:
         *table(found, COLUMNS, "strategy"), "",
         "## The default ladder", "",
         f"Of the strategies that alone settle at least {LEAST:.0%}, the cheapest first, by whole plain generations; of those that cost",
-        "alike, the one that serves more (to a tenth), and then the one nearer to the concept (to a hundredth), then the cheaper. One that",
-        "makes the very pictures of one before it (in half of the requests that both settle)",
+        "alike, first the ones whose interval of *served* holds the best one's share, so that this sample does not tell them apart. Among",
+        "these, and among the others, the one nearer to the concept (to a hundredth), then the cheaper. One that makes the very pictures",
+        "of one before it (in half of the requests that both settle)",
         "is left out, and so is one that needs an encoder, which not every guard has. After "
         f"{RUNGS} of them the first has a second turn, with",
         "the next text that is preferred, and then comes fresh noise:",
@@ -141,8 +146,9 @@ def main() -> None:
         print(f"This is not the default ladder; for nudge/ladder.py:\nDEFAULT_LADDER = {document['ladder']}")
 
 
-def _value(found: Row, key: str) -> float:
-    return float(found[key][0]) if found[key] else 0.0
+def _value(found: Row, key: str, which: int = 0) -> float:
+    """A figure, or a bound of its interval; 0 where there is none."""
+    return float(found[key][which]) if found[key] else 0.0
 
 
 if __name__ == "__main__":

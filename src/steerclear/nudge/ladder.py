@@ -50,7 +50,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 
 # as the rule of `steerclear.bench.rungs` makes it of docs/benchmarks/rungs.json
 DEFAULT_LADDER = (
-    "rewrite", "condition", "noise+condition", "final-latent+condition", "rewrite",
+    "rewrite", "trajectory+condition", "noise+condition", "final-latent+condition", "despecified", "rewrite",
     "resample", "resample", "resample",
 )  # fmt: skip
 
