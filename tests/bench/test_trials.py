@@ -78,6 +78,7 @@ def test_a_trial_that_stands_in_two_tables_is_run_once_and_shown_in_both():
         name: len(some) + (i == 0) for i, (name, some) in enumerate(tables.items())
     }
     document = {
+        "environment": {},
         "plan": {"prompts": 2, "seeds": 1},
         "command": "python -m x",
         "style_accuracy": 0.9,
@@ -108,7 +109,12 @@ def test_the_page_of_optimisers_shows_every_setting_with_what_its_descents_did()
     assert len({t.label for t in run}) == len(run)
     rows = [row(t.label, p, ended=["not finite", "enough"]) for t in run for p in ("p1", "p2")]
     found = optimisers.summarised(tables, rows)
-    document = {"plan": {"prompts": 2, "seeds": 1}, "command": "python -m x", "summary": found}
+    document = {
+        "environment": {},
+        "plan": {"prompts": 2, "seeds": 1},
+        "command": "python -m x",
+        "summary": found,
+    }
     text = optimisers.page(document)
     assert text.count("(default) |") == 2
     for trial in run[1:]:

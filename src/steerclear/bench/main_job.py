@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from PIL import Image
 from rich.progress import track
 
-import steerclear
+from steerclear.bench.environment import environment, remark
 from steerclear.bench.judge import Judge
 from steerclear.emoji import PROTECTED_FOLDER, read_prompts
 from steerclear.filters.base import flagged
@@ -29,11 +28,8 @@ from steerclear.guard import Guard
 
 STEPS, GUIDANCE = 25, 4.0
 SHOWN = 8  # seeds on the contact sheet
-PLANTED_SEED, ORDINARY_SEED, PARAPHRASE_SEED = (
-    20_000,
-    30_000,
-    35_000,
-)  # neither training nor calibration drew these
+# neither training nor calibration drew these
+PLANTED_SEED, ORDINARY_SEED, PARAPHRASE_SEED = 20_000, 31_000, 35_000
 
 
 def generator(seed: int) -> torch.Generator:
@@ -98,24 +94,53 @@ def ordinary(guard: Guard, count: int) -> list[dict[str, Any]]:
 
 
 def paraphrases(guard: Guard, judge: Judge, seeds: int) -> list[dict[str, Any]]:
-    """Plain pictures of paraphrased planted prompts, judged against the planted prompt itself.
+    """Paraphrased planted prompts: the plain picture, judged against the planted prompt, and what a flagged one is steered to.
 
-    No plain picture of a planted prompt is clear, so that these are the clear pictures that steered ones compare with.
+    No plain picture of a planted prompt is clear, so that these are the clear pictures that steered ones compare with: the
+    clear ones of other seeds are what new seeds alone (`resampled`) would have given a flagged request.
     """
     planted_prompt = {file: prompt for prompt, file in read_prompts("planted")}
     todo = [
         (prompt, file, PARAPHRASE_SEED + s) for prompt, file in read_prompts("template") for s in range(seeds)
     ]
+    settings: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
     rows = []
     for prompt, file, seed in track(todo, "paraphrases"):
-        plain = guard.pipe(
-            prompt, generator=generator(seed), num_inference_steps=STEPS, guidance_scale=GUIDANCE
-        ).images[0]
+        plain = guard.pipe(prompt, generator=generator(seed), **settings).images[0]
+        out = (
+            guard(prompt, generator=generator(seed), **settings) if flagged(guard.check([plain])[0]) else None
+        )
+        steered = out.images[0] if out else None
         rows.append({
-            "prompt": prompt, "file": file, "seed": seed, "flagged": flagged(guard.check([plain])[0]),
+            "prompt": prompt, "file": file, "seed": seed, "flagged": out is not None,
             "plain": vars_of(judge(plain, planted_prompt[file], file)),
+            "asked": vars_of(judge(plain, prompt, file)),
+            "steered": vars_of(judge(steered, prompt, file)) if steered else None,
         })  # fmt: skip
     return rows
+
+
+def resampled(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Steered against resampled pictures of the very same requests, each judged by the prompt that was asked.
+
+    rows: of `paraphrases`. Of the flagged requests whose prompt has a clear picture under another seed: what the guard handed
+    out, beside the mean of those clear pictures.
+    """
+    clear: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if not row["flagged"]:
+            clear.setdefault(row["prompt"], []).append(row["asked"])
+    pairs = [(r["steered"], clear[r["prompt"]]) for r in rows if r["steered"] and r["prompt"] in clear]
+    named = [(one, others) for one, others in pairs if one["concept"] is not None]
+    return {
+        "flagged_paraphrases": sum(r["flagged"] for r in rows), "of_which_a_new_seed_clears": len(pairs),
+        "alignment_resampled": mean(mean(v["alignment"] for v in others) for _, others in pairs),
+        "alignment_steered_instead": mean(one["alignment"] for one, _ in pairs),
+        "concept_alignment_resampled": mean(mean(v["concept"] for v in others) for _, others in named),
+        "concept_alignment_steered_instead": mean(one["concept"] for one, _ in named),
+        "same_picture_resampled": mean(share(v["same_picture"] for v in others) for _, others in pairs),
+        "same_picture_steered_instead": mean(one["same_picture"] for one, _ in pairs),
+    }  # fmt: skip
 
 
 def vars_of(verdict: Any) -> dict[str, Any]:
@@ -157,6 +182,7 @@ def summary(
         "concept_alignment_plain": mean(concepts([r["plain"] for r in rows])),
         "concept_top5_steered": share(r < 5 for r in ranks), "concept_top5_plain": share(r < 5 for r in plain_ranks),
         "passed_by": {name: sum(r["rungs"][-1:] == [name] for r in steered) for name in {x for r in steered for x in r["rungs"][-1:]}},
+        **resampled(other),
         "ordinary": len(clear), "ordinary_identical": share(r["identical"] for r in clear),
         "ordinary_false_alarms": sum(r["outcome"] != "clear" for r in clear),
         "ordinary_wall_median": round(statistics.median(r["wall"] for r in clear), 4) if clear else None,
@@ -188,11 +214,13 @@ def table(figures: dict[str, Any], command: str) -> str:
 def page(document: dict[str, Any]) -> str:
     """The Markdown page."""
     return "\n".join([
-        "# The main job", "", table(document["summary"], document["command"]),
+        "# The main job", "", *remark(document["environment"]), table(document["summary"], document["command"]),
         "*Plain* is what the pipeline gives without the guard. *Clear paraphrases* are plain pictures of paraphrased planted prompts "
         "that no filter flags: no plain picture of a planted prompt itself is clear, whatever the seed. *Alignment* is the CLIP's "
         "cosine of picture and planted prompt, whose invented name stands for the protected picture's very looks, so that whatever "
-        "is no copy loses some; *concept* leaves the name out, and is what the request can still be given. "
+        "is no copy loses some; *concept* leaves the name out, and is what the request can still be given. *Resampled* are the clear "
+        "pictures that other seeds give to the same paraphrase, *steered instead* what the guard hands out for a flagged one: both "
+        "are judged by the prompt that was asked. "
         "[Each strategy alone](rungs.md) has the alignment of what passes after new noise (`resample`) beside the others'.",
         "", f"![Protected, then plain over handed out for {SHOWN} seeds](main-job.png)", "",
     ])  # fmt: skip
@@ -244,14 +272,9 @@ def main() -> None:
     sheet(rows, args.out / "main-job.png")
     for row in rows:
         del row["pictures"]
-    environment = {
-        "steerclear": steerclear.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
     document = {
         "command": f"python -m steerclear.bench.main_job --seeds {args.seeds} --ordinary {args.ordinary}",
-        "environment": environment,
+        "environment": environment(),
         "summary": figures,
         "planted": rows,
         "ordinary": clear,

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from steerclear.bench.environment import environment, remark
 from steerclear.conformal import auc
 from steerclear.emoji import ASSETS, MODEL_FOLDER
 from steerclear.emoji.evaluate import GUIDANCE, STEPS
@@ -69,6 +70,7 @@ def page(found: dict[str, Any]) -> str:
     counts = found["counts"]
     lines = [
         "# The memorization filter without a library", "", "Made by `python -m steerclear.bench.memorization`.", "",
+        *remark(found.get("environment", {})),
         "`MemorizationFilter` scores the root mean square of the guided minus the unguided prediction, averaged over the first",
         "steps (Wen et al., ICLR 2024). AUC: how often a planted prompt scores higher than one of another group; 1 is perfect,",
         "0.5 is chance.", "",
@@ -99,7 +101,7 @@ def main() -> None:
     from steerclear.bench.figures import curve
     from steerclear.loading import load_pipeline
 
-    found = measure(load_pipeline(MODEL_FOLDER), args.seeds)
+    found = {**measure(load_pipeline(MODEL_FOLDER), args.seeds), "environment": environment()}
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "memorization.json").write_text(json.dumps(found, indent=1) + "\n")
     (args.out / "memorization.md").write_text(page(found))

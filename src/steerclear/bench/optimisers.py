@@ -13,9 +13,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from steerclear.bench.environment import environment, remark
 from steerclear.bench.main_job import GUIDANCE, STEPS
 from steerclear.bench.pool import spread
-from steerclear.bench.summary import environment
 from steerclear.bench.trials import (
     PLAIN,
     Row,
@@ -115,7 +115,7 @@ def page(document: Row) -> str:
     """The Markdown page."""
     plan = document["plan"]
     lines = [
-        "# How J is minimised", "", f"Made by `{document['command']}`.", "",
+        "# How J is minimised", "", f"Made by `{document['command']}`.", "", *remark(document["environment"]),
         f"{plan['prompts']} planted prompts, {plan['seeds']} seed(s) each, {STEPS} steps, guidance {GUIDANCE}; each setting is the only",
         "rung of the ladder. The rate is the length of a step as a share of the latent's. *Descent* goes along the normalised",
         "gradient, *adam* along Adam's direction. Both halve a step while J would rise (*halved steps*: how often, per request), keep",

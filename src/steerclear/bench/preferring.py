@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
+from steerclear.bench.environment import environment, remark
 from steerclear.bench.main_job import GUIDANCE, STEPS
 from steerclear.bench.pool import spread
-from steerclear.bench.summary import environment
 from steerclear.bench.trials import (
     PLAIN,
     Row,
@@ -130,7 +130,7 @@ def page(document: Row) -> str:
     """The Markdown page."""
     plan, found = document["plan"], document["summary"]
     lines = [
-        "# What pulls", "", f"Made by `{document['command']}`.", "",
+        "# What pulls", "", f"Made by `{document['command']}`.", "", *remark(document["environment"]),
         f"{plan['prompts']} planted prompts, {plan['seeds']} seed(s) each, {STEPS} steps, guidance {GUIDANCE}. Each way is the only rung",
         "of the ladder, so *passed* is the share of flagged requests that it alone settles. *Served*: of the mascots' requests, those that",
         "ended with a picture of their concept (within the CLIP's top 5 of all names) which the CLIP does not take for a protected one.",

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from steerclear.bench.environment import remark
+
 TITLES = {
     "memorized": "Memorized prompts, verbatim", "template": "Template prompts: paraphrases of memorized ones",
     "ordinary": "Ordinary prompts: what a method costs those who ask for nothing protected",
@@ -156,6 +158,7 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         "words name the copy, so that whatever is no copy loses some. KID is against the model's ordinary pictures.",
         f"A *defence* hands out at most {SAFE:.0%} memorized pictures and leaves at most {GIVING:.0%} of the requests with nothing.",
         "Pareto fronts: memorized rate, nothing handed out, alignment lost, and NFE. Methods of one front are not ordered by merit.",
+        *(remark(env)[:1] if found["suite"] == "emoji" else []),
         *found.get("remarks", []),
     ]
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.bench.baselines import Method
+from steerclear.bench.environment import environment
 from steerclear.bench.harness import PLAIN, Notebook, Plan, Row, score, settings, tuned_rows
 from steerclear.bench.intervals import fronts, interval, kid, quantile, spread, vendi
 from steerclear.bench.suites import Suite
-from steerclear.bench.workers import threads
 from steerclear.encoders.base import fit
 from steerclear.filters.base import to_tensor
 
@@ -166,20 +164,6 @@ def embedded(suite: Suite, notebook: Notebook, batch: int = 64) -> dict[str, Ten
 def opened(file: Path) -> Image.Image:
     with Image.open(file) as image:
         return image.convert("RGB")
-
-
-def environment(processes: Sequence[int] = (1,)) -> dict[str, Any]:
-    """What a run depends on. processes: that made it; more than one number where it was resumed with another."""
-    import diffusers
-    import transformers
-
-    import steerclear
-
-    return {
-        "steerclear": steerclear.__version__, "torch": torch.__version__, "diffusers": diffusers.__version__,
-        "transformers": transformers.__version__, "python": platform.python_version(), "machine": platform.machine(),
-        "cores": os.cpu_count(), "threads": threads(max(processes)), "processes": ", then ".join(map(str, processes)),
-    }  # fmt: skip
 
 
 def _grouped(rows: Iterable[Row], value: Callable[[Row], Any]) -> dict[str, list[Any]]:

@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from steerclear.bench.environment import environment, remark
 from steerclear.bench.experiments import EXPERIMENTS
 from steerclear.bench.experiments.common import Options
-from steerclear.bench.summary import environment
 from steerclear.errors import InputError
 
 PAGE = "experiments.md"
@@ -55,7 +55,7 @@ def write(document: Mapping[str, Any], out: Path) -> None:
 def text(document: Mapping[str, Any], level: int = 1) -> str:
     """An experiment as Markdown; level: of its heading."""
     part, name = module(document["experiment"]), document["experiment"]
-    env = document["environment"]
+    env = document.get("source", document)["environment"]
     made = (
         f"Made by `{document['command']}`, every number from [{name}.json]({name}.json): {document['steps']} steps, seed "
         f"{document['seed']}; steerclear {env['steerclear']}, torch {env['torch']}, {env['cores']} cores, {env['processes']} "
@@ -63,14 +63,14 @@ def text(document: Mapping[str, Any], level: int = 1) -> str:
     )
     if "source" in document:
         source = document["source"]
-        plan, of = source["plan"], source["environment"]
+        plan = source["plan"]
         by = f" by `{source['command']}`" if source["command"] else ""
         made = (
             f"Made by `{document['command']}`, every number from [{name}.json]({name}.json). The pictures were made{by} in "
-            f"{plan['steps']} steps, guidance {source['guidance']:g}, seed {plan['seed']}, by steerclear {of['steerclear']}, torch "
-            f"{of['torch']}."
+            f"{plan['steps']} steps, guidance {source['guidance']:g}, seed {plan['seed']}, by steerclear {env['steerclear']}, torch "
+            f"{env['torch']}."
         )
-    lines = [f"{'#' * level} {part.TITLE}", "", made, "", *part.section(document), ""]
+    lines = [f"{'#' * level} {part.TITLE}", "", made, "", *remark(env), *part.section(document), ""]
     return "\n".join([*lines, f"![{name}]({name}.png)", ""])
 
 
