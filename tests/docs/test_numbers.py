@@ -27,7 +27,7 @@ from steerclear.bench import (
 )
 from steerclear.bench.beyond.__main__ import page as beyond_page
 from steerclear.bench.experiments import EXPERIMENTS, report
-from steerclear.emoji import ASSETS
+from steerclear.emoji import ASSETS, card
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "docs" / "benchmarks"
@@ -49,6 +49,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "optimisers": lambda: optimisers.page(document("optimisers")),
     "preferring": lambda: preferring.page(document("preferring")),
     "realsize": lambda: realsize_page.page(document("realsize")["rows"]),
+    "recipe": lambda: card.page(document("recipe")),
     "rivals": lambda: rivals_page.text(document("rivals"), document("rivals")["figures"]),
     "rungs": lambda: rungs.page(document("rungs")),
     "scale": lambda: scale.page(document("scale")),
