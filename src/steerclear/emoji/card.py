@@ -111,7 +111,8 @@ def rows(figures: dict[str, Any]) -> list[str]:
 
 
 def page(figures: dict[str, Any]) -> str:
-    """What one run of the recipe gave, as a Markdown page. figures: as `evaluate` returns, and the `command` of the run."""
+    """What one run of the recipe gave, as a Markdown page. figures: as `evaluate` returns, with the `command` of the
+    run, and `remarks` of what was particular to it."""
     minutes = figures["minutes"]
     return "\n".join([
         "# The recipe, run from download to the finished folder", "", f"Made by `{figures['command']}`.", "",
@@ -121,6 +122,7 @@ def page(figures: dict[str, Any]) -> str:
         "| figure | value |", "|---|---|", *rows(figures),
         *(f"| minutes, {name} | {value} |" for name, value in minutes.items()),
         f"| minutes, the four networks together | {round(sum(minutes.values()), 1)} |", "",
+        *figures.get("remarks", []),
     ])  # fmt: skip
 
 
