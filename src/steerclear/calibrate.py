@@ -24,9 +24,8 @@ CLEAR_FLAGGED = 0.005  # share of ordinary generations that they may flag
 STRICT_FLAGGED = (
     0.03  # share of ordinary generations that the strict thresholds for steered pictures would flag
 )
-ALONE = (
-    0.95  # share of known copies that each filter must flag, however near to them an ordinary picture comes
-)
+# share of known copies that each filter must flag by itself, however near to them an ordinary picture comes
+ALONE = 0.95
 EARLY_CAUGHT = 0.95  # share of known copies that an early verdict should catch to be worth its step
 
 
@@ -96,8 +95,8 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
                 raise InputError(
                     f"the {name} filter gave scores that are not finite; it cannot be calibrated"
                 )
-    for roomy, above_all in ((True, True), (False, True), (False, False)):
-        thresholds = _thresholds(copies, clear, roomy=roomy, above_all=above_all)
+    for close, above_all in ((True, True), (False, True), (False, False)):
+        thresholds = _thresholds(copies, clear, close=close, above_all=above_all)
         if flagged_share(copies, thresholds) >= COPIES_CAUGHT:
             break
     strict = {
@@ -206,13 +205,13 @@ def _curve(clean: Sequence[float], copies: Sequence[float], points: int = 21) ->
     ]  # fmt: skip
 
 
-def _thresholds(copies: Scores, clear: Scores, *, roomy: bool, above_all: bool) -> dict[str, float]:
+def _thresholds(copies: Scores, clear: Scores, *, close: bool, above_all: bool) -> dict[str, float]:
     thresholds = {"pixel": 0.9}
     for name in ("nearest", "tiled"):
         low = float(copies.final[name].quantile(1 - COPIES_CAUGHT))
         high = float(clear.final[name].max())
         if low > high:
-            chosen = _apart(copies.final[name], clear.final[name]) if roomy else (low + high) / 2
+            chosen = _apart(copies.final[name], clear.final[name]) if close else (low + high) / 2
         elif above_all:
             chosen = high + 0.005
         else:
