@@ -101,22 +101,27 @@ def is_embedded(model: str | Path) -> bool:
 
 def _own_encoders(pipe: Any, model: str | Path, shelf: Library) -> dict[str, Callable[[], Encoder]]:
     """What the model brings itself, by the name that a library knows it by: its autoencoder, which need not be loaded again, and
-    the copy descriptor in a folder that `train-emoji` made, where the library was built with that very one."""
+    the copy descriptor that `own_descriptor` finds."""
     from steerclear.encoders.pretrained import LatentEncoder
 
     name = encoder_name(f"vae:{model}")
-    found: dict[str, Callable[[], Encoder]] = {name: lambda: LatentEncoder.of(pipe, name)}
+    return {
+        name: lambda: LatentEncoder.of(pipe, name),
+        **own_descriptor(model, shelf, pipe._execution_device),
+    }
+
+
+def own_descriptor(
+    model: str | Path, shelf: Library, device: torch.device | str = "cpu"
+) -> dict[str, Callable[[], Encoder]]:
+    """The copy descriptor in a folder that `train-emoji` made, where the library was built with that very one; else nothing."""
     weights = Path(model) / "descriptor" / "model.safetensors"
-    if (
-        not is_embedded(model)
-        and weights.is_file()
-        and any(
-            spec.name == CopyDescriptor.name and spec.fingerprint == fingerprint(weights)
-            for spec in shelf.encoders
-        )
-    ):
-        found[CopyDescriptor.name] = lambda: CopyDescriptor.load(weights.parent, pipe._execution_device)
-    return found
+    if is_embedded(model) or not weights.is_file():
+        return {}
+    known = [spec.fingerprint for spec in shelf.encoders if spec.name == CopyDescriptor.name]
+    if fingerprint(weights) not in known:
+        return {}
+    return {CopyDescriptor.name: lambda: CopyDescriptor.load(weights.parent, device)}
 
 
 def open_encoders(

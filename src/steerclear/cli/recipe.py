@@ -172,13 +172,14 @@ def is_at_hand(library: str) -> bool:
     return library == EMBEDDED or ("://" not in library and Path(library).exists())
 
 
-def open_library(name: str) -> Library:
-    """The library that a recipe names. Raises LibraryError when it is missing, foreign or of another encoder."""
+def open_library(name: str, model: Path | None = None) -> Library:
+    """The library that a recipe names. Raises LibraryError when it is missing, foreign, or of another encoder than the package
+    or the model's folder has."""
     from steerclear import loading
     from steerclear.library import Library
 
     library = Library.open(loading.LIBRARY_FOLDER if name == EMBEDDED else name)
-    loading.open_encoders(library)
+    loading.open_encoders(library, at_hand=loading.own_descriptor(model, library) if model else None)
     return library
 
 
@@ -189,8 +190,8 @@ def load(recipe: Recipe) -> tuple[Guard, Recipe]:
     """
     preferred = [_wish(one) for one in recipe.prefer]
     _check_device(recipe.device)
-    library = open_library(recipe.library)
     known = model_folder(recipe.model)
+    library = open_library(recipe.library, known)
     from steerclear.guard import Guard
     from steerclear.nudge.ladder import Budget
 
