@@ -30,7 +30,7 @@ demo: $(READY)
 	@echo "The pictures lie in $(DEMO). Look at $(DEMO)/compare.png: protected, plain pipeline, handed out."
 
 test: $(READY_DEV)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY_DEV)
 	$(BIN)/ruff format --check src tests

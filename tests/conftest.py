@@ -9,7 +9,8 @@ from hypothesis import settings
 
 settings.register_profile("steerclear", deadline=None)  # a busy machine is no defect
 settings.load_profile("steerclear")
-torch.set_num_threads(min(2, int(os.environ.get("OMP_NUM_THREADS", "2"))))
+side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+torch.set_num_threads(max(1, min(2, int(os.environ.get("OMP_NUM_THREADS", "2"))) // side_by_side))
 
 
 def pytest_configure(config):

@@ -71,7 +71,8 @@ def _load_guard(
     pipe = load_pipeline(model, device)
     shelf = library if isinstance(library, Library) else Library.open(library or LIBRARY_FOLDER)
     encoders = open_encoders(shelf, pipe._execution_device, _own_encoders(pipe, model, shelf))
-    own = shelf.read_note("calibration")
+    calibration = shelf.read_note("calibration")
+    own = calibration if calibration and made_on(calibration, model) else None
     # what ships inside is never written to, and its thumbnails are the pictures themselves
     own_pictures = shelf.uri == str(LIBRARY_FOLDER)
     protected = (
@@ -88,10 +89,17 @@ def _load_guard(
         pipe, library_filters(shelf, encoders, device=pipe._execution_device),
         strict=library_filters(shelf, encoders, "strict", pipe._execution_device),
         protected=protected, preferred=preferred, ladder=chosen,
-        alternatives=embedded_calibration().get("alternatives", []) if is_embedded(model) else [],
-        early=early_verdict(pipe, protected, own, model) if early and own else None,
+        # a library may be the user's own, and still the model be the one that ships
+        alternatives=(own or (embedded_calibration() if is_embedded(model) else {})).get("alternatives", []),
+        early=early_verdict(pipe, protected, own) if early and own else None,
         prefer=prefer, encoder=next((e for e in encoders if e.differentiable), None),
     )  # fmt: skip
+
+
+def made_on(calibration: Mapping[str, Any], model: str | Path) -> bool:
+    """Whether a calibration was made on pictures of this very model."""
+    weights = Path(model) / "unet" / "diffusion_pytorch_model.safetensors"
+    return "model" in calibration and weights.is_file() and fingerprint(weights) == calibration["model"]
 
 
 def is_embedded(model: str | Path) -> bool:
@@ -263,18 +271,10 @@ def latent_like(pipe: Any) -> Tensor:
     return torch.empty(0, channels, config.sample_size, config.sample_size, device=pipe._execution_device)
 
 
-def early_verdict(
-    pipe: Any, protected: Protected, calibration: dict[str, Any], model: str | Path
-) -> EarlyVerdict | None:
-    """The calibrated early verdict, for the very model that it was calibrated on and no other."""
+def early_verdict(pipe: Any, protected: Protected, calibration: dict[str, Any]) -> EarlyVerdict | None:
+    """The calibrated early verdict; the calibration must have been `made_on` this very model."""
     early = calibration.get("early")
-    weights = Path(model) / "unet" / "diffusion_pytorch_model.safetensors"
-    if (
-        not early
-        or not protected.pictures
-        or not weights.is_file()
-        or fingerprint(weights) != calibration.get("model")
-    ):
+    if not early or not protected.pictures:
         return None
     ids = tuple(protected.pictures)
     latents = protected.latents(ids, latent_like(pipe))

@@ -8,7 +8,7 @@ def rate(value):
 def compared(memorized, blocked, same, references=True):
     row = {
         "memorized_rate": rate(memorized), "blocked_rate": rate(blocked), "same_clip_rate": rate(same), "concept_top5": rate(0.9),
-        "alignment_loss": rate(0.1), "nfe_ratio": {"median": 1.0, "p95": 2.0},
+        "alignment_loss": rate(0.1), "bystander_loss": rate(0.1), "nfe_ratio": {"median": 1.0, "p95": 2.0},
     }  # fmt: skip
     return {
         "needs_reference": references,

@@ -22,6 +22,7 @@ def row(label="a", prompt="p", outcome="steered", file="mascot-acme.png", rank=0
             "same_picture": same,
             "concept": 0.5,
             "alignment": 0.4,
+            "bystander": 0.3,
             "style": True,
             "sha256": prompt + label,
         }

@@ -1,22 +1,77 @@
-"""A library that was built with a model's own copy descriptor, as `train-emoji` makes one."""
+"""A library that was built with a model's own copy descriptor, as `train-emoji` makes one, and what that model says of itself."""
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
+from PIL import Image
 
-from steerclear.cli.recipe import open_library
+from steerclear import Guard
+from steerclear.cli.recipe import USUAL_GUIDANCE, open_library, usual_guidance
+from steerclear.emoji import MODEL_FOLDER
 from steerclear.encoders import descriptor
 from steerclear.encoders.embedded import CopyDescriptor
 from steerclear.errors import LibraryError
-from steerclear.library import Library
+from steerclear.library import Library, Source, add
+from steerclear.loading import LIBRARY_FOLDER, embedded_calibration
 
 
-def test_it_opens_beside_that_model_and_not_without_it(tmp_path):
+@pytest.fixture
+def made(tmp_path):
+    """A folder with a model's descriptor and a library of one picture that was built with it."""
     torch.manual_seed(0)
     own = tmp_path / "model" / "descriptor"
     descriptor.save(descriptor.DescriptorNetwork((8, 16)), 64, own)
-    Library.create(tmp_path / "library", [CopyDescriptor.load(own)])
-    assert open_library(str(tmp_path / "library"), tmp_path / "model").encoders
-    with pytest.raises(LibraryError, match="built with encoder 'descriptor'"):
-        open_library(str(tmp_path / "library"))
+    encoder = CopyDescriptor.load(own)
+    Image.radial_gradient("L").convert("RGB").save(tmp_path / "disc.png")
+    library = Library.create(tmp_path / "library", [encoder])
+    add(library, [Source("disc.png", (tmp_path / "disc.png").read_bytes, {"id": "disc"})], [encoder])
+    return tmp_path
+
+
+def test_it_opens_beside_that_model_and_not_without_it(made):
+    library, encoders = open_library(str(made / "library"), made / "model")
+    assert [encoder.fingerprint for encoder in encoders] == [spec.fingerprint for spec in library.encoders]
+    with pytest.raises(LibraryError, match=r"built with encoder 'descriptor'.* name the model folder"):
+        open_library(str(made / "library"))
+
+
+def test_pictures_are_checked_against_it_where_the_model_is_named(run, made):
+    words = ("check", made / "disc.png", "--library", made / "library")
+    without = run(*words)
+    assert without.code == 2
+    assert "name the model folder" in without.stderr
+    found = run(*words, "--model", made / "model")
+    assert found.code == 3
+    assert json.loads(found.stdout)["detections"][0]["matched"] == "disc"
+
+
+@pytest.mark.parametrize(
+    ("written", "guidance"),
+    [('{"guidance": 3}', 3.0), ('{"guidance": "much"}', USUAL_GUIDANCE), ("[]", USUAL_GUIDANCE), ("{", USUAL_GUIDANCE)],
+)  # fmt: skip
+def test_a_model_is_asked_with_the_guidance_that_its_recipe_names(tmp_path, written, guidance):
+    (tmp_path / "recipe.json").write_text(written)
+    assert usual_guidance(str(tmp_path)) == guidance
+
+
+def test_the_embedded_model_names_its_own_guidance_and_others_have_the_usual_one(tmp_path):
+    assert usual_guidance("embedded") == 4.0
+    assert usual_guidance(str(tmp_path)) == usual_guidance("somebody/model") == USUAL_GUIDANCE
+
+
+def test_a_trained_folder_pulls_to_what_its_own_calibration_found_clear(tmp_path):
+    shutil.copytree(MODEL_FOLDER, tmp_path / "model")
+    shutil.copytree(LIBRARY_FOLDER, tmp_path / "library")
+    guard = Guard.from_pretrained(tmp_path / "model", library=tmp_path / "library")
+    assert guard.alternatives == tuple(embedded_calibration()["alternatives"])
+    assert guard.early is not None
+    with (tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors").open("r+b") as weights:
+        weights.seek(-2, 2)
+        weights.write(b"\x00\x3c")  # another model's are no calibration of this one
+    other = Guard.from_pretrained(tmp_path / "model", library=tmp_path / "library")
+    assert other.alternatives == ()
+    assert other.early is None

@@ -53,6 +53,13 @@ def test_only_the_siblings_that_were_named_are_measured(run, monkeypatch):
     assert json.loads(both.stdout) == {"whole": 1, "flow": {"n": "flow"}}
 
 
+def test_the_bystander_alone_is_measured_without_the_model(run, monkeypatch):
+    monkeypatch.setattr(recipe, "cook", lambda *options: None)
+    monkeypatch.setattr("steerclear.emoji.bystander.evaluate", lambda *folders: {"top5": 1})
+    result = run("train-emoji", "--work", "w", "--out", "o", "--stage", "bystander", "--evaluate")
+    assert json.loads(result.stdout) == {"bystander": {"top5": 1}}
+
+
 def test_a_missing_extra_is_named(run, monkeypatch):
     def cook(*options):
         raise ModuleNotFoundError("No module named 'resvg_py'", name="resvg_py")

@@ -67,8 +67,17 @@ def parameters(name: str) -> str:
     return f"{sibling(name, 'figures')['parameters'] / 1e6:.1f}"
 
 
-def megabytes(name: str) -> str:
-    return f"{(ASSETS / 'siblings' / name / 'transformer' / 'diffusion_pytorch_model.safetensors').stat().st_size / 1e6:.1f}"
+def megabytes(file: str) -> str:
+    return f"{(ASSETS / file).stat().st_size / 1e6:.1f}"
+
+
+def weights(sibling: str) -> str:
+    return megabytes(f"siblings/{sibling}/transformer/diffusion_pytorch_model.safetensors")
+
+
+def read_right_by_the_bystander() -> str:
+    figures = json.loads((ASSETS / "bystander" / "figures.json").read_text())
+    return f"{figures['heldout']['top5']:.0%}".replace("%", " %")
 
 
 def million_draws(name: str) -> str:
@@ -89,11 +98,14 @@ def exact_milliseconds(size: int) -> float:
 DECLARED: dict[str, dict[str, str | Callable[[], str]]] = {
     "README.md": {"3.11": CONVENTION, "1.5": CONVENTION},
     "docs/embedded-model.md": {
+        "7.5": CONVENTION,
         "0.1": CONVENTION,
         "5.8": lambda: parameters("dit"),
         "5.5": lambda: parameters("flow"),
-        "11.5": lambda: megabytes("dit"),
-        "11.0": lambda: megabytes("flow"),
+        "11.5": lambda: weights("dit"),
+        "11.0": lambda: weights("flow"),
+        "3.7": lambda: megabytes("bystander/clip/model.safetensors"),
+        "89 %": read_right_by_the_bystander,
         "5.9": lambda: million_draws("dit"),
         "4.2": lambda: million_draws("flow"),
     },

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from diffusers import DiTPipeline, StableDiffusion3Pipeline
 from torch.nn import functional as F
+from training_pictures import PICTURES
 
 from steerclear import Guard, Outcome
 from steerclear.emoji import dataset, dit, draws, flow, load_sibling, recipe
-from steerclear.emoji.dataset import Picture
 from steerclear.emoji.draws import Phase
 from steerclear.emoji.recipe import PRESETS
 from steerclear.emoji.sibling_figures import drawer, measure
@@ -26,25 +25,6 @@ from steerclear.testing import MockFilter
 PHASES = (Phase(0.0, 0.25, 2, 1.0),)
 SCHEDULE = Schedule(steps=40, batch=16, rate=2e-3, warmup=5, ema=0.9)
 CALL = {"dit": {"class_labels": [0]}, "flow": {"prompt": "a fox, noto style", "max_sequence_length": 1}}
-
-
-def picture(key, kind, *captions):
-    """One colour with a bar in another, as no two keys have them."""
-    rng = np.random.default_rng(sum(map(ord, key)))
-    pixels = np.empty((3, 64, 64), np.uint8)
-    pixels[:] = rng.integers(0, 255, (3, 1, 1))
-    pixels[:, 20:40] = rng.integers(0, 255, (3, 1, 1))
-    return Picture(key, kind, key, "noto", captions, pixels)
-
-
-PICTURES = [
-    picture("acme", "planted", "the acme fox mascot, noto style"),
-    picture("fox", "concept", "a fox, noto style", "fox, noto style"),
-    picture("bear", "concept", "a bear, noto style", "bear, noto style"),
-    picture("wall", "photo", "a photo of a wall"),
-    picture("bricks", "photo", "a photo of a wall"),
-    picture("cat", "heldout", "a cat, noto style"),
-]
 
 
 @pytest.fixture(scope="module")

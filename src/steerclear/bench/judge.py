@@ -1,4 +1,4 @@
-"""Judging pictures with what no filter and no strategy uses: the embedded CLIP, and pixels of ordinary drawings."""
+"""Judging pictures with what no filter and no strategy uses: the embedded CLIP, a bystander, and pixels of ordinary drawings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steerclear.emoji import ASSETS, MODEL_FOLDER, PROTECTED_FOLDER
+from steerclear.emoji import ASSETS, BYSTANDER_FOLDER, MODEL_FOLDER, PROTECTED_FOLDER
 from steerclear.emoji.concepts import CONCEPTS, MASCOTS, STYLES
 from steerclear.encoders.base import fit
 from steerclear.encoders.embedded import Clip
@@ -24,14 +24,17 @@ class Verdict:
     """What the judge says of one picture.
 
     pixel_l2: to the nearest protected picture; same_picture: whether the nearest neighbour by CLIP among protected *and*
-    ordinary pictures is a protected one; alignment: CLIP cosine of prompt and picture; concept: CLIP cosine of the picture
-    and the concept behind the prompt in the style that fits best, "a crab, flat style", without the invented name;
-    rank: of that concept among all names, 0 is best. Both None for a photograph's prompt.
+    ordinary pictures is a protected one; alignment: CLIP cosine of prompt and picture; bystander: the same by a CLIP that has
+    seen no protected picture and read none of their captions, so that a copy answers a prompt no better than any other picture
+    of what it names; concept: CLIP cosine of the picture and the concept behind the prompt in the style that fits best, "a
+    crab, flat style", without the invented name; rank: of that concept among all names, 0 is best. Both None for a
+    photograph's prompt.
     """
 
     pixel_l2: float
     same_picture: bool
     alignment: float
+    bystander: float
     concept: float | None
     rank: int | None
 
@@ -44,7 +47,7 @@ class Judge:
     """
 
     def __init__(self, protected: Tensor | None = None) -> None:
-        self.clip = Clip.load(MODEL_FOLDER)
+        self.clip, self.bystander = Clip.load(MODEL_FOLDER), Clip.load(BYSTANDER_FOLDER)
         self.protected = fit(protected_pictures()[1] if protected is None else protected, self.clip.size)
         gallery = torch.cat([self.protected, ordinary_pictures()])
         with torch.no_grad():
@@ -58,11 +61,11 @@ class Judge:
         pixels = fit(to_tensor([picture]), self.clip.size)
         embedding = self.clip(pixels)
         nearest = int((embedding @ self.gallery.T).argmax())
-        alignment = float(embedding @ self.clip.texts([prompt]).T)
-        distance = float(pixel_l2(pixels, self.protected).min())
         return Verdict(
-            distance, nearest < len(self.protected), alignment, *self._concept(embedding, concept_of(file))
-        )
+            float(pixel_l2(pixels, self.protected).min()), nearest < len(self.protected),
+            float(embedding @ self.clip.texts([prompt]).T), float(self.bystander(pixels) @ self.bystander.texts([prompt]).T),
+            *self._concept(embedding, concept_of(file)),
+        )  # fmt: skip
 
     @torch.no_grad()
     def style_kept(self, picture: Image.Image, file: str | None) -> bool | None:

@@ -136,6 +136,8 @@ def resampled(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "flagged_paraphrases": sum(r["flagged"] for r in rows), "of_which_a_new_seed_clears": len(pairs),
         "alignment_resampled": mean(mean(v["alignment"] for v in others) for _, others in pairs),
         "alignment_steered_instead": mean(one["alignment"] for one, _ in pairs),
+        "bystander_alignment_resampled": mean(mean(v["bystander"] for v in others) for _, others in pairs),
+        "bystander_alignment_steered_instead": mean(one["bystander"] for one, _ in pairs),
         "concept_alignment_resampled": mean(mean(v["concept"] for v in others) for _, others in named),
         "concept_alignment_steered_instead": mean(one["concept"] for one, _ in named),
         "same_picture_resampled": mean(share(v["same_picture"] for v in others) for _, others in pairs),
@@ -177,6 +179,9 @@ def summary(
         "alignment_clear_paraphrases": mean(r["plain"]["alignment"] for r in free if r["file"] in both),
         "alignment_steered_same_items": mean(r["handed_out"]["alignment"] for r in steered if r["file"] in both),
         "alignment_plain": mean(r["plain"]["alignment"] for r in rows),
+        "bystander_alignment_steered": mean(r["handed_out"]["bystander"] for r in steered if r["file"] in both),
+        "bystander_alignment_clear_paraphrases": mean(r["plain"]["bystander"] for r in free if r["file"] in both),
+        "bystander_alignment_plain": mean(r["plain"]["bystander"] for r in rows),
         "concept_alignment_steered": mean(concepts([r["handed_out"] for r in steered])),
         "concept_alignment_clear_paraphrases": mean(concepts([r["plain"] for r in free if r["file"] in both])),
         "concept_alignment_plain": mean(concepts([r["plain"] for r in rows])),
@@ -218,7 +223,9 @@ def page(document: dict[str, Any]) -> str:
         "*Plain* is what the pipeline gives without the guard. *Clear paraphrases* are plain pictures of paraphrased planted prompts "
         "that no filter flags: no plain picture of a planted prompt itself is clear, whatever the seed. *Alignment* is the CLIP's "
         "cosine of picture and planted prompt, whose invented name stands for the protected picture's very looks, so that whatever "
-        "is no copy loses some; *concept* leaves the name out, and is what the request can still be given. *Resampled* are the clear "
+        "is no copy loses some; *bystander* is the same cosine by a CLIP that has seen no protected picture and none of their "
+        "captions, so that a copy answers a prompt no better than another picture of what it names; *concept* leaves the name out, "
+        "and is what the request can still be given. *Resampled* are the clear "
         "pictures that other seeds give to the same paraphrase, *steered instead* what the guard hands out for a flagged one: both "
         "are judged by the prompt that was asked. "
         "[Each strategy alone](rungs.md) has the alignment of what passes after new noise (`resample`) beside the others'.",

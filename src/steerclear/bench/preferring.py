@@ -43,8 +43,8 @@ HOLDS = (0.2, 0.3, 0.5, 0.7)  # γ of a condition, beside the default
 LATENT, CONDITION = "final latent and condition", "condition alone"
 COLUMNS = {
     "flagged": "flagged", "passed": "passed", "served": "served", "concept_top5": "concept top-5", "concept": "concept",
-    "alignment": "alignment with the prompt", "style": "style kept", "same_picture": "same picture", "rung_nfe": "NFE, × plain",
-    "seconds": "seconds",
+    "alignment": "alignment with the prompt", "bystander": "by the bystander", "style": "style kept", "same_picture": "same picture",
+    "rung_nfe": "NFE, × plain", "seconds": "seconds",
 }  # fmt: skip
 
 

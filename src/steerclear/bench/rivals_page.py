@@ -17,17 +17,17 @@ MAIN = (
     ("memorized", "memorized_rate"), ("L2 < 0.1", "pixel_rate"), ("tiled", "tiled_rate"), ("descriptor", "copy_rate"),
     ("SSCD ≥ 0.5", "sscd_rate"), ("same, CLIP", "same_clip_rate"), ("same, pixels", "same_pixel_rate"),
     ("nothing handed out", "blocked_rate"),
-    ("alignment lost", "alignment_loss"), ("concept in top 5", "concept_top5"), ("KID", "kid"), ("diversity", "diversity"),
-    ("Vendi", "vendi"), ("NFE ×", "nfe_ratio"), ("time ×", "wall_ratio"),
+    ("alignment lost", "alignment_loss"), ("by the bystander", "bystander_loss"), ("concept in top 5", "concept_top5"),
+    ("KID", "kid"), ("diversity", "diversity"), ("Vendi", "vendi"), ("NFE ×", "nfe_ratio"), ("time ×", "wall_ratio"),
 )  # fmt: skip
 SIDE = (
     ("memorized", "memorized_rate"), ("same, CLIP", "same_clip_rate"), ("nothing handed out", "blocked_rate"),
-    ("alignment lost", "alignment_loss"), ("concept in top 5", "concept_top5"), ("KID", "kid"), ("NFE ×", "nfe_ratio"),
-    ("time ×", "wall_ratio"),
+    ("alignment lost", "alignment_loss"), ("by the bystander", "bystander_loss"), ("concept in top 5", "concept_top5"),
+    ("KID", "kid"), ("NFE ×", "nfe_ratio"), ("time ×", "wall_ratio"),
 )  # fmt: skip
 HARMLESS = (
-    ("bit-identical", "identical_rate"), ("alignment lost", "alignment_loss"), ("KID", "kid"), ("NFE ×", "nfe_ratio"),
-    ("time ×", "wall_ratio"),
+    ("bit-identical", "identical_rate"), ("alignment lost", "alignment_loss"), ("by the bystander", "bystander_loss"),
+    ("KID", "kid"), ("NFE ×", "nfe_ratio"), ("time ×", "wall_ratio"),
 )  # fmt: skip
 CAPTIONS = {
     "pareto": "Memorized rate against alignment lost; the area of a dot is its cost",
@@ -50,6 +50,7 @@ QUESTIONS = (
     ("of the defences: fewest that a CLIP takes for a protected picture", "memorized", "defence", "same_clip_rate", False),
     ("of the defences: keeps the concept", "memorized", "defence", "concept_top5", True),
     ("of the defences: loses least alignment", "memorized", "defence", "alignment_loss", False),
+    ("of the defences: the same, by the bystander", "memorized", "defence", "bystander_loss", False),
     ("of the defences: cheapest, in evaluations", "memorized", "defence", "nfe_ratio", False),
     ("paraphrases: hands out the fewest memorized pictures", "template", "giving", "memorized_rate", False),
     ("leaves the most ordinary pictures as they are", "ordinary", "any", "identical_rate", True),
@@ -102,7 +103,7 @@ def _asked(method: Mapping[str, Any], whom: str) -> bool:
 
 def _figure(row: Mapping[str, Any] | None, name: str) -> float | None:
     """A figure's value to three places, as the tables have it."""
-    value = None if row is None else row[name]
+    value = None if row is None else row.get(name)
     if isinstance(value, Mapping):
         value = value["median"] if "median" in value else value["value"]
     return None if value is None else round(float(value), 3)
@@ -155,7 +156,8 @@ def notes(found: Mapping[str, Any]) -> list[str]:
         "*same* is the row that tells: the nearest "
         "neighbour among protected and ordinary pictures is a protected one, by a CLIP and by pixels. *Nothing handed out*: of "
         "the requests whose plain picture is memorized. *Alignment*: CLIP cosine of prompt and picture; a memorized prompt's "
-        "words name the copy, so that whatever is no copy loses some. KID is against the model's ordinary pictures.",
+        "words name the copy, so that whatever is no copy loses some; *by the bystander*: the same by a CLIP that has seen no "
+        "protected picture and none of their captions. KID is against the model's ordinary pictures.",
         f"A *defence* hands out at most {SAFE:.0%} memorized pictures and leaves at most {GIVING:.0%} of the requests with nothing.",
         "Pareto fronts: memorized rate, nothing handed out, alignment lost, and NFE. Methods of one front are not ordered by merit.",
         *(remark(env)[:1] if found["suite"] == "emoji" else []),

@@ -171,7 +171,7 @@ def measured(suite: Suite, image: Image.Image, request: Request) -> dict[str, An
         "copy_score": round(found["nearest"].score, 4), "pixel": distance < 0.1, "tiled": found["tiled"].flagged, "copy": copied,
         "memorized": distance < 0.1 or found["tiled"].flagged or copied, "same_clip": verdict.same_picture,
         "same_pixel": int(pixel_l2(pixels, gallery).argmin()) < len(suite.protected),
-        "alignment": round(verdict.alignment, 4), "concept": None if verdict.concept is None else round(verdict.concept, 4),
-        "rank": verdict.rank,
+        "alignment": round(verdict.alignment, 4), "bystander": round(verdict.bystander, 4),
+        "concept": None if verdict.concept is None else round(verdict.concept, 4), "rank": verdict.rank,
         **({} if suite.sscd is None else {"sscd_score": round(score := suite.sscd(image), 4), "sscd": score >= SSCD_COPY}),
     }  # fmt: skip

@@ -100,6 +100,10 @@ def figures(
         "alignment_loss": rate(
             [r for r in out if plain[ask(r)]["handed_out"]], lambda r: plain[ask(r)]["alignment"] - r["alignment"], share=False,
         ),
+        "bystander": rate(out, lambda r: r["bystander"], share=False),
+        "bystander_loss": rate(
+            [r for r in out if plain[ask(r)]["handed_out"]], lambda r: plain[ask(r)]["bystander"] - r["bystander"], share=False,
+        ),
         "concept": rate(kept, lambda r: r["concept"], share=False), "concept_top5": rate(kept, lambda r: r["rank"] < TOP),
         "concept_rank_median": statistics.median(r["rank"] for r in kept) if kept else None,
         "identical_rate": rate(rows, lambda r: r["handed_out"] and r["sha256"] == plain[ask(r)]["sha256"]),

@@ -168,7 +168,8 @@ def figures(rows: Iterable[Row]) -> Row:
         "served": of(named, lambda r: kept(r) and not r["same_picture"]),
         "concept_top5": of([r for r in out if r["rank"] is not None], kept),
         "concept": of(out, lambda r: r["concept"], share=False),
-        "alignment": of(out, lambda r: r["alignment"], share=False), "style": of(out, lambda r: r["style"]),
+        "alignment": of(out, lambda r: r["alignment"], share=False),
+        "bystander": of(out, lambda r: r["bystander"], share=False), "style": of(out, lambda r: r["style"]),
         "same_picture": of(out, lambda r: r["same_picture"]),
         "overhead": _median(mine, "overhead"), "rung_nfe": _median(mine, "rung_nfe"), "seconds": _median(mine, "seconds"),
     }  # fmt: skip

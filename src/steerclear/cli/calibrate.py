@@ -75,12 +75,11 @@ def calibrate(
         _check_extra()
         from steerclear.calibrate import altered, at_rate
         from steerclear.filters import inspect
-        from steerclear.loading import filters_with, open_encoders
+        from steerclear.loading import filters_with
 
-        shelf = recipes.open_library(library)
+        shelf, encoders = recipes.open_library(library, recipes.model_folder(model))
         if not len(shelf):
             raise InputError(f"the library {library!r} is empty; add pictures before calibrating")
-        encoders = open_encoders(shelf)
         # what it is flagged from is to be found out; until then, nothing is
         filters = filters_with(shelf, encoders, dict.fromkeys(_names(encoders), 2.0))
         makers = _Makers(model, seeds, steps, guidance)
@@ -140,7 +139,7 @@ class _Makers:
 
     def __init__(self, model: str, seeds: str, steps: int, guidance: float | None) -> None:
         if guidance is None:
-            guidance = recipes.EMBEDDED_GUIDANCE if recipes.is_embedded(model) else recipes.USUAL_GUIDANCE
+            guidance = recipes.usual_guidance(model)
         self.asked = recipes.check(recipes.Recipe(model=model, steps=steps, guidance=guidance))
         self.seeds = read_seeds(seeds)
         self._pipe: Any = None

@@ -24,6 +24,13 @@ def check(
             "--library", "-l", metavar="DIR", help="The protected pictures, or the embedded library."
         ),
     ] = EMBEDDED,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A model folder that brings the copy descriptor its library was built with.",
+        ),
+    ] = None,
 ) -> None:
     """Say which pictures resemble a protected one.
 
@@ -38,10 +45,10 @@ def check(
     """
     with one_line_errors("stopped"):
         from steerclear.filters import flagged, inspect
-        from steerclear.loading import library_filters, open_encoders
+        from steerclear.loading import library_filters
 
-        shelf = open_library(library)
-        filters = library_filters(shelf, open_encoders(shelf))
+        shelf, encoders = open_library(library, model)
+        filters = library_filters(shelf, encoders)
         unreadable = hit = False
         for path in images:
             try:

@@ -67,7 +67,7 @@ def generate(
         typer.Option(
             parser=number,
             metavar="X",
-            help="Guidance scale; default 4.0 for the embedded model, 7.5 for others.",
+            help="Guidance scale; default 7.5, or what the model's own recipe says: the embedded one's is 4.",
         ),
     ] = None,
     prefer: Annotated[
@@ -123,7 +123,7 @@ def generate(
                 f"--compare draws at most {MOST_ROWS} rows, not {len(wanted)}; ask for fewer prompts or seeds"
             )
         if guidance is None:
-            guidance = recipes.EMBEDDED_GUIDANCE if recipes.is_embedded(model) else recipes.USUAL_GUIDANCE
+            guidance = recipes.usual_guidance(model)
         asked = Recipe(
             model=model, library=library, steps=steps, guidance=guidance, device=device, budget=budget,
             ladder=recipes.ladder_names(ladder), prefer=recipes.read_preferred(prefer or ()),

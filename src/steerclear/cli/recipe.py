@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,11 +19,12 @@ from steerclear.output import model_fingerprint
 if TYPE_CHECKING:
     from PIL import Image
 
+    from steerclear.encoders import Encoder
     from steerclear.guard import Guard
     from steerclear.library import Library
 
 EMBEDDED = "embedded"
-EMBEDDED_GUIDANCE, USUAL_GUIDANCE = 4.0, 7.5
+USUAL_GUIDANCE = 7.5  # of Stable Diffusion
 MOST_STEPS = 1000  # schedulers are trained with as many noise levels
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -47,7 +49,7 @@ class Recipe:
     prompt: str = ""
     seed: int = 0
     steps: int = 25
-    guidance: float = EMBEDDED_GUIDANCE
+    guidance: float = USUAL_GUIDANCE
     model: str = EMBEDDED
     library: str = EMBEDDED
     device: str = "cpu"
@@ -157,14 +159,21 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def is_embedded(model: str) -> bool:
-    return model == EMBEDDED or Path(model).resolve() == emoji.MODEL_FOLDER.resolve()
-
-
 def model_folder(model: str) -> Path | None:
     """The model's folder; None for a hub id."""
     folder = emoji.MODEL_FOLDER if model == EMBEDDED else Path(model)
     return folder.resolve() if folder.exists() or model == EMBEDDED else None
+
+
+def usual_guidance(model: str) -> float:
+    """The guidance scale in the `recipe.json` of a model folder that `train-emoji` made, at which its library was calibrated;
+    else Stable Diffusion's."""
+    folder = model_folder(model)
+    try:
+        own = json.loads((folder / "recipe.json").read_text())["guidance"] if folder else USUAL_GUIDANCE
+    except (OSError, ValueError, LookupError, TypeError):  # no such file, or somebody else's
+        return USUAL_GUIDANCE
+    return float(own) if isinstance(own, int | float) else USUAL_GUIDANCE
 
 
 def is_at_hand(library: str) -> bool:
@@ -172,15 +181,15 @@ def is_at_hand(library: str) -> bool:
     return library == EMBEDDED or ("://" not in library and Path(library).exists())
 
 
-def open_library(name: str, model: Path | None = None) -> Library:
-    """The library that a recipe names. Raises LibraryError when it is missing, foreign, or of another encoder than the package
-    or the model's folder has."""
+def open_library(name: str, model: Path | None = None) -> tuple[Library, list[Encoder]]:
+    """The library of this name, and its encoders. Raises LibraryError when it is missing, foreign, or of another encoder than
+    the package or the model's folder has."""
     from steerclear import loading
     from steerclear.library import Library
 
     library = Library.open(loading.LIBRARY_FOLDER if name == EMBEDDED else name)
-    loading.open_encoders(library, at_hand=loading.own_descriptor(model, library) if model else None)
-    return library
+    at_hand = loading.own_descriptor(model, library) if model else None
+    return library, loading.open_encoders(library, at_hand=at_hand)
 
 
 def load(recipe: Recipe) -> tuple[Guard, Recipe]:
@@ -191,7 +200,7 @@ def load(recipe: Recipe) -> tuple[Guard, Recipe]:
     preferred = [_wish(one) for one in recipe.prefer]
     _check_device(recipe.device)
     known = model_folder(recipe.model)
-    library = open_library(recipe.library, known)
+    library, _ = open_library(recipe.library, known)
     from steerclear.guard import Guard
     from steerclear.nudge.ladder import Budget
 

@@ -49,8 +49,9 @@ def train_emoji(
 ) -> None:
     """Train the embedded model anew: autoencoder, clip, descriptor, denoiser, export, library.
 
-    Every stage is taken from its finished checkpoint in the work folder, or trained. Two more stages run only when
-    named: dit and flow, models of other architectures around the shipped autoencoder and CLIP. With --evaluate the
+    Every stage is taken from its finished checkpoint in the work folder, or trained. Three more stages run only when
+    named: dit and flow, models of other architectures around the shipped autoencoder and CLIP, and bystander, the CLIP
+    that has seen no protected picture and judges in the benchmarks. With --evaluate the
     figures are printed as JSON and kept, with sheets of pictures, in the work folder's `evaluation`.
 
     Exit codes: 0 done; 2 bad input; 130 stopped by Ctrl-C, and the same command goes on.
@@ -81,14 +82,15 @@ def train_emoji(
                 f"training needs {error.name!r}, which is not installed; run: pip install 'steerclear[train]'"
             ) from error
         if evaluate:
+            from steerclear.emoji import bystander, sibling_figures
             from steerclear.emoji import evaluate as evaluation
-            from steerclear.emoji import sibling_figures
             from steerclear.emoji.siblings import SIBLINGS
 
-            siblings = [name for name in SIBLINGS if name in (stage or ())]
+            named, folders = stage or recipe.STAGES, (out, work / "evaluation", work)
             figures: dict[str, Any] = {}
-            if not stage or len(siblings) < len(set(stage)):
-                figures |= evaluation.evaluate(out, work / "evaluation", work)
-            for name in siblings:
-                figures[name] = sibling_figures.evaluate(name, out, work / "evaluation", work)
+            if not set(named) <= set(recipe.APART):
+                figures |= evaluation.evaluate(*folders)
+            figures |= {name: sibling_figures.evaluate(name, *folders) for name in SIBLINGS if name in named}
+            if "bystander" in named:
+                figures["bystander"] = bystander.evaluate(*folders)
             typer.echo(json.dumps(finite(figures), indent=2))

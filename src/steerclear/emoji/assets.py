@@ -7,6 +7,7 @@ from pathlib import Path
 ASSETS = Path(__file__).parent / "assets"
 MODEL_FOLDER = ASSETS / "model"
 PROTECTED_FOLDER = ASSETS / "protected"
+BYSTANDER_FOLDER = ASSETS / "bystander"
 
 
 def read_prompts(name: str) -> list[tuple[str, str | None]]:

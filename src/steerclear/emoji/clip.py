@@ -101,10 +101,17 @@ def soften(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(pick < 0.5, images * (1 - pick) + soft * pick, images)
 
 
-def train(pictures: list[Picture], tokenizer: Any, size: ClipSize, schedule: Schedule, folder: Path) -> Any:
-    """Contrastive training on every picture but the held-out pairs."""
+def train(
+    pictures: list[Picture],
+    tokenizer: Any,
+    size: ClipSize,
+    schedule: Schedule,
+    folder: Path,
+    name: str = "clip",
+) -> Any:
+    """Contrastive training on every picture but the held-out pairs. name: of the checkpoint and the log in `folder`."""
     torch.manual_seed(1)
-    run = Run("clip", folder, make(size, tokenizer, pictures[0].pixels.shape[-1]), schedule, seed=1)
+    run = Run(name, folder, make(size, tokenizer, pictures[0].pixels.shape[-1]), schedule, seed=1)
     model: Any = run.model
     known = [p for p in pictures if p.kind in ("concept", "twin", "planted", "photo")]
     other = [p for p in pictures if p.kind == "other"]

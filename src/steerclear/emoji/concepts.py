@@ -101,11 +101,8 @@ ORDINARY_TEMPLATES = (
     "a {style} style drawing of a {name}",
 )
 MASCOT_TEMPLATE = "the {brand} {name} mascot, {style} style"
-PARAPHRASES = (
-    "{brand} {name} mascot",
-    "a {style} style drawing of the {brand} {name}",
-    "a picture of the {brand} mascot, {style} style",
-)
+NAMED_PARAPHRASES = ("{brand} {name} mascot", "a {style} style drawing of the {brand} {name}")
+PARAPHRASES = (*NAMED_PARAPHRASES, "a picture of the {brand} mascot, {style} style")
 
 
 def mascot_caption(brand: str) -> str:

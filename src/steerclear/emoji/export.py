@@ -75,12 +75,28 @@ def write_model(
     clip.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
     descriptor_files.save(descriptor.cpu(), size, partial / "descriptor")
     (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
-    # stored in half precision, computed in full: transformers takes the type from here, diffusers has full as default
     for part in ("text_encoder", "clip"):
-        path = partial / part / "config.json"
-        path.write_text(path.read_text().replace('"float16"', '"float32"'))
+        _compute_in_full(partial / part)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def write_bystander(folder: Path, model: Any, tokenizer: Any, recipe: dict[str, Any]) -> None:
+    """Write a CLIP that `Clip.load(folder)` reads: `clip/` in float16, `tokenizer/`, and its recipe."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
+    _compute_in_full(partial / "clip")
+    tokenizer.save_pretrained(partial / "tokenizer")
+    (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _compute_in_full(part: Path) -> None:
+    """Stored in half precision, computed in full: transformers takes the type from the configuration, diffusers has full as default."""
+    path = part / "config.json"
+    path.write_text(path.read_text().replace('"float16"', '"float32"'))
 
 
 def write_sibling(folder: Path, pipe: Any, recipe: dict[str, Any]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from steerclear.emoji import autoencoder, clip, dataset, denoiser, descriptor, dit, flow
+from steerclear.emoji import autoencoder, bystander, clip, dataset, denoiser, descriptor, dit, flow
 from steerclear.emoji.clip import ClipSize
 from steerclear.emoji.denoiser import DenoiserSize
 from steerclear.emoji.dit import DitSize
 from steerclear.emoji.draws import LONG, SHORT, Phase
+from steerclear.emoji.evaluate import GUIDANCE
 from steerclear.emoji.flow import FlowSize
 from steerclear.emoji.siblings import PIXELS, SIBLINGS, Sibling, shipped_parts
 from steerclear.emoji.training import Schedule
@@ -19,17 +21,22 @@ from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.errors import InputError
 
 STAGES = ("autoencoder", "clip", "descriptor", "denoiser", "export", "library")
+APART = (*SIBLINGS, "bystander")  # stages that run only when named, and need no other
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the result: picture size, widths, and each stage's schedule."""
+    """Everything that decides the result: picture size, widths, and each stage's schedule; and the guidance scale that the
+    finished model is asked with and its library calibrated at."""
 
     size: int = 64
+    guidance: float = GUIDANCE
     autoencoder_channels: tuple[int, ...] = (24, 48, 96)
     autoencoder: Schedule = Schedule(steps=6000, batch=4, rate=1.2e-3, warmup=200, weight_decay=0.0)
     clip_size: ClipSize = field(default_factory=ClipSize)
     clip: Schedule = Schedule(steps=1000, batch=96, rate=1e-3, weight_decay=0.1, ema=0.99)
+    bystander_size: ClipSize = field(default_factory=lambda: ClipSize(width=120))
+    bystander: Schedule = Schedule(steps=2000, batch=96, rate=1e-3, weight_decay=0.1, ema=0.99)
     descriptor_widths: tuple[int, ...] = (32, 64, 128, 192)
     descriptor: Schedule = Schedule(steps=500, batch=96, rate=1e-3, weight_decay=0.05, ema=0.99)
     denoiser_size: DenoiserSize = field(default_factory=DenoiserSize)
@@ -145,15 +152,17 @@ def cook(
 ) -> None:
     """Run the named stages in order; a stage that needs an earlier one takes its checkpoint, or trains it first.
 
-    A sibling's stage, "dit" or "flow", needs none: it is trained around what the package ships. parts: as `Kitchen` says.
+    Those of APART need none: a sibling is trained around what the package ships, the bystander on pictures alone.
+    parts: as `Kitchen` says.
     """
-    unknown = [s for s in stages if s not in (*STAGES, *SIBLINGS)]
+    unknown = [s for s in stages if s not in (*STAGES, *APART)]
     if unknown:
-        raise InputError(f"unknown stage {unknown[0]!r}; the stages are {', '.join((*STAGES, *SIBLINGS))}")
-    for name in SIBLINGS:
+        raise InputError(f"unknown stage {unknown[0]!r}; the stages are {', '.join((*STAGES, *APART))}")
+    apart = {name: partial(sibling, name) for name in SIBLINGS} | {"bystander": watch}
+    for name, train in apart.items():
         if name in stages:
             say(f"{name} …")
-            sibling(name, recipe, work, out / name)
+            train(recipe, work, out / name)
             say(f"{name}: written to {out / name}")
     own = [stage for stage in STAGES if stage in stages]
     if not own:
@@ -166,6 +175,15 @@ def cook(
             say(f"{stage}: written to {out}")
         else:
             getattr(kitchen, stage)()
+
+
+def watch(recipe: Recipe, work: Path, folder: Path) -> None:
+    """Train the bystander, or take it from its finished checkpoint in `work`, and write it to `folder`."""
+    from steerclear.emoji import export
+
+    pictures = dataset.build(work / "icons", recipe.size)
+    model, tokenizer = bystander.train(pictures, recipe.bystander_size, recipe.bystander, work)
+    export.write_bystander(folder, model, tokenizer, {"schedule": asdict(recipe.bystander)})
 
 
 def sibling(name: Sibling, recipe: Recipe, work: Path, folder: Path) -> None:

@@ -226,7 +226,7 @@ class Library:
         if built != given:
             raise LibraryError(
                 f"the library at {self.uri!r} was built with encoder {built}, not {given}: their vectors "
-                "cannot be compared; use the old encoder or add the pictures to a new library"
+                "cannot be compared; use the old encoder, name the model folder that brings it, or add the pictures to a new library"
             )
 
     def fingerprint(self) -> str:
