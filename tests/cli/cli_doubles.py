@@ -27,6 +27,7 @@ def prepare(folder: Path) -> None:
     from steerclear.loading import load_pipeline
 
     tiny_pipeline().save_pretrained(folder / "model")
+    (folder / "model" / "recipe.json").write_text('{"guidance": 4.0}')
     picture = plain(load_pipeline(folder / "model"), COPIED, 0)
     (folder / "art").mkdir()
     picture.save(folder / "art" / "copied.png")

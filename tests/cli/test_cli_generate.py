@@ -92,7 +92,7 @@ def test_prompts_come_from_arguments_and_file_and_json_prints_the_report(run, he
     assert (here / "a" / "b" / "0002-5.png").exists()
 
 
-def test_a_model_and_library_of_ones_own_are_used_with_the_usual_guidance(run, here, shelf):
+def test_a_model_and_library_of_ones_own_are_used_with_the_guidance_that_the_model_names(run, here, shelf):
     (here / "model").symlink_to(shelf / "model")
     words = (
         "--model",
@@ -107,7 +107,6 @@ def test_a_model_and_library_of_ones_own_are_used_with_the_usual_guidance(run, h
     assert run("generate", ORDINARY, *words).code == 0
     assert run("generate", ORDINARY, "--steps", "2", "--out", "embedded").code == 0
     recipe = read_png(here / "out" / "0000-0.png")[1]
-    # the same folder under another name is still the embedded model
     assert (recipe["model"], recipe["guidance"], recipe["ladder"]) == ("model", 4.0, ["rewrite", "resample"])
     assert read_png(here / "embedded" / "0000-0.png")[1]["model"] == "embedded"
 

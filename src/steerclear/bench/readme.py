@@ -37,8 +37,11 @@ def table(summary: Mapping[str, Any]) -> list[str]:
          f"{s['concept_top5_steered']:.1%} / {s['concept_top5_plain']:.1%}"),
         (f"cosine of picture and concept without the invented name, {paraphrased}",
          f"{s['concept_alignment_steered']:.2f} / {s['concept_alignment_clear_paraphrases']:.2f}"),
-        (f"cosine of picture and the whole prompt by that CLIP, {paraphrased}",
-         f"{s['alignment_steered']:.2f} / {s['alignment_clear_paraphrases']:.2f}"),
+        (f"cosine of picture and the whole prompt by a CLIP that has seen no protected picture, {paraphrased} / plain copies",
+         f"{s['bystander_alignment_steered']:.2f} / {s['bystander_alignment_clear_paraphrases']:.2f} / "
+         f"{s['bystander_alignment_plain']:.2f}"),
+        (f"the same by the model's own CLIP, to which the invented name means the copy, {paraphrased} / plain copies",
+         f"{s['alignment_steered']:.2f} / {s['alignment_clear_paraphrases']:.2f} / {s['alignment_plain']:.2f}"),
         ("ordinary prompts bit-identical to the plain pipeline's", f"{s['ordinary_identical']:.1%} of {s['ordinary']}"),
         ("their wall time, median, × plain", f"{s['ordinary_wall_median']:.4f}"),
     )  # fmt: skip

@@ -100,6 +100,10 @@ def rows(figures: dict[str, Any]) -> list[str]:
         "their median L2 / the worst picture's mean": pair(figures["memorization"], "l2_median", "l2_worst_item"),
         "held-out pairs: right name among the CLIP's top 5": percent(held, "top5"),
         "the same for the real held-out drawings": percent(held, "real_pictures_top5", ""),
+        **({} if "bystander_top5" not in held else {
+            "the same by a CLIP that neither drew nor saw a protected picture, drawn / real":
+                f"{percent(held, 'bystander_top5', '')} / {percent(held, 'real_pictures_bystander_top5', '')}",
+        }),
         "ordinary prompts within 0.1 of any training picture": percent(ordinary, "within_0.1_of_training"),
         "the same, each picture's 24 altered copies counted": percent(ordinary, "within_0.1_of_altered_copies"),
         "ordinary prompts within 0.1 of a planted picture": percent(ordinary, "within_0.1_of_planted"),

@@ -15,10 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.emoji import autoencoder, card, clip, dataset
+from steerclear.emoji.assets import BYSTANDER_FOLDER
 from steerclear.emoji.concepts import CONCEPTS, MASCOTS, PLANTED_PHOTOS
 from steerclear.emoji.dataset import Picture, augment
 from steerclear.emoji.draws import UNCONDITIONAL_SHARE
 from steerclear.emoji.training import device, minutes
+from steerclear.encoders.base import fit
 from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.filters.base import to_tensor
 from steerclear.filters.pixel import pixel_l2
@@ -154,21 +156,26 @@ def _generalisation(pipe: Any, judge: Clip, heldout: list[Picture], out: Path) -
     rows = [(p, FIRST_SEED + i) for p in heldout for i in range(4)]
     images = generate(pipe, [p.captions[0] for p, _ in rows], [s for _, s in rows])
     names = list(dict.fromkeys(CONCEPTS.values()))
-    ranks = clip.rank_of_name(
-        judge.model, judge.tokenizer, images, [p.name for p, _ in rows], [p.style for p, _ in rows], names
-    )
     real = torch.stack([p.tensor() for p in heldout])
-    real_ranks = clip.rank_of_name(
-        judge.model, judge.tokenizer, real, [p.name for p in heldout], [p.style for p in heldout], names
-    )
+
+    def ranks(by: Clip, pixels: Tensor, shown: list[Picture]) -> Tensor:
+        fitted = fit(pixels, by.size)
+        return clip.rank_of_name(
+            by.model, by.tokenizer, fitted, [p.name for p in shown], [p.style for p in shown], names
+        )
+
+    drawn, bystander = [p for p, _ in rows], Clip.load(BYSTANDER_FOLDER)
+    own = ranks(judge, images, drawn)
     sheet(
         torch.cat([torch.cat([real[i : i + 1], images[i * 4 : i * 4 + 4]]) for i in range(len(heldout))]),
         20,
         out / "heldout.png",
     )
     return {
-        "n": len(rows), "names": len(names), "top5": _share(ranks < 5), "top1": _share(ranks < 1),
-        "real_pictures_top5": _share(real_ranks < 5),
+        "n": len(rows), "names": len(names), "top5": _share(own < 5), "top1": _share(own < 1),
+        "real_pictures_top5": _share(ranks(judge, real, heldout) < 5),
+        "bystander_top5": _share(ranks(bystander, images, drawn) < 5),
+        "real_pictures_bystander_top5": _share(ranks(bystander, real, heldout) < 5),
     }  # fmt: skip
 
 
