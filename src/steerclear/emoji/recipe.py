@@ -13,14 +13,14 @@ from steerclear.emoji.clip import ClipSize
 from steerclear.emoji.denoiser import DenoiserSize
 from steerclear.emoji.dit import DitSize
 from steerclear.emoji.draws import LONG, SHORT, Phase
-from steerclear.emoji.evaluate import GUIDANCE
+from steerclear.emoji.evaluate import GUIDANCE, NETWORKS
 from steerclear.emoji.flow import FlowSize
 from steerclear.emoji.siblings import PIXELS, SIBLINGS, Sibling, shipped_parts
 from steerclear.emoji.training import Schedule
 from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.errors import InputError
 
-STAGES = ("autoencoder", "clip", "descriptor", "denoiser", "export", "library")
+STAGES = (*NETWORKS, "export", "library")
 APART = (*SIBLINGS, "bystander")  # stages that run only when named, and need no other
 
 
