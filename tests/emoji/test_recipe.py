@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from steerclear.cli import main
+from steerclear.cli.recipe import usual_guidance
 from steerclear.emoji import recipe, shelf
 from steerclear.loading import load_guard
 
@@ -19,9 +20,10 @@ FEW = 4
 
 
 def cut(full: recipe.Recipe) -> recipe.Recipe:
-    """The recipe with a handful of steps in each stage."""
+    """The recipe with a handful of steps in each stage, and of altered copies."""
     return replace(
         full,
+        phases=tuple(replace(phase, copies=min(6, phase.copies)) for phase in full.phases),
         **{
             name: replace(getattr(full, name), steps=FEW, batch=min(8, getattr(full, name).batch), warmup=1)
             for name in TRAINED
@@ -38,14 +40,19 @@ def work(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("preset", ["cpu", "gpu"])
 def test_one_command_goes_from_download_to_a_guarded_model_and_a_second_trains_nothing(
-    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    preset: str,
+    work: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(recipe.PRESETS, "cpu", cut(recipe.PRESETS["cpu"]))
+    monkeypatch.setitem(recipe.PRESETS, preset, cut(recipe.PRESETS[preset]))
     monkeypatch.setattr(shelf, "COPY_SEEDS", 2)
     monkeypatch.setattr(shelf, "STEPS", FEW)
     out = tmp_path / "finished"
-    words = ["train-emoji", "--work", str(work), "--out", str(out)]
+    words = ["train-emoji", "--preset", preset, "--work", str(work), "--out", str(out)]
     assert main(words) == 0
     said = capsys.readouterr().err
     assert all(f"{stage} …" in said for stage in recipe.STAGES)
@@ -54,7 +61,11 @@ def test_one_command_goes_from_download_to_a_guarded_model_and_a_second_trains_n
     assert json.loads((out / "calibration.json").read_text())["thresholds"]
     guard = load_guard(out / "model", library=out / "library")
     assert len(guard.protected.pictures) >= 24  # sixteen mascots and eight photographs
+    assert (
+        guard.pipe("a fox, noto style", num_inference_steps=2).images[0].width == recipe.PRESETS[preset].size
+    )
     assert guard("a fox, noto style", num_inference_steps=2).reports
+    assert usual_guidance(str(out / "model")) == recipe.PRESETS[preset].guidance
     before = {file: file.stat().st_mtime_ns for file in work.glob("*.pt")}
     assert before
     assert main([*words, *(word for stage in TRAINED for word in ("--stage", stage))]) == 0
