@@ -51,6 +51,8 @@ def test_one_command_goes_from_download_to_a_guarded_model_and_a_second_trains_n
     monkeypatch.setitem(recipe.PRESETS, preset, cut(recipe.PRESETS[preset]))
     monkeypatch.setattr(shelf, "COPY_SEEDS", 2)
     monkeypatch.setattr(shelf, "STEPS", FEW)
+    prompts = shelf._prompts
+    monkeypatch.setattr(shelf, "_prompts", lambda folder, name: prompts(folder, name)[::6])
     out = tmp_path / "finished"
     words = ["train-emoji", "--preset", preset, "--work", str(work), "--out", str(out)]
     assert main(words) == 0
