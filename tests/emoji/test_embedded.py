@@ -9,7 +9,7 @@ import torch
 
 from steerclear import Guard, Outcome
 from steerclear.bench.judge import ordinary_pictures, protected_pictures
-from steerclear.emoji import ASSETS, MODEL_FOLDER, PROTECTED_FOLDER, read_prompts
+from steerclear.emoji import ASSETS, BYSTANDER_FOLDER, MODEL_FOLDER, PROTECTED_FOLDER, read_prompts
 from steerclear.emoji.concepts import HELDOUT, MASCOTS, PLANTED_PHOTOS, name_of
 from steerclear.filters.base import flagged, to_tensor
 from steerclear.filters.pixel import pixel_l2
@@ -40,9 +40,11 @@ def test_stable_diffusions_own_loader_takes_the_folder_as_it_is():
     )
 
 
-def test_everything_but_its_siblings_stays_under_45_megabytes():
+def test_it_stays_under_45_megabytes_and_so_do_its_weights_with_the_bystanders():
     files = [f for f in ASSETS.rglob("*") if f.is_file() and "siblings" not in f.relative_to(ASSETS).parts]
-    assert sum(f.stat().st_size for f in files) < 45e6
+    own = [f for f in files if BYSTANDER_FOLDER not in f.parents]
+    assert sum(f.stat().st_size for f in own) < 45e6
+    assert sum(f.stat().st_size for f in files if f.suffix == ".safetensors") < 45e6
 
 
 def test_the_prompt_lists_name_the_planted_pictures_that_lie_beside_them():
