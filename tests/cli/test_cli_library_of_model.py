@@ -49,6 +49,13 @@ def test_pictures_are_checked_against_it_where_the_model_is_named(run, made):
     assert json.loads(found.stdout)["detections"][0]["matched"] == "disc"
 
 
+def test_a_model_folder_that_is_not_there_is_named(run, made):
+    result = run("check", made / "disc.png", "--model", made / "nowhere")
+    assert result.code == 2
+    assert "there is no model folder" in result.stderr
+    assert "nowhere" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("written", "guidance"),
     [('{"guidance": 3}', 3.0), ('{"guidance": "much"}', USUAL_GUIDANCE), ("[]", USUAL_GUIDANCE), ("{", USUAL_GUIDANCE)],

@@ -11,7 +11,7 @@ import typer
 
 from steerclear.cli.inputs import BAD_INPUT, FLAGGED, OK, complain, one_line_errors
 from steerclear.cli.recipe import EMBEDDED, open_library
-from steerclear.errors import ImageError
+from steerclear.errors import ImageError, InputError
 from steerclear.library.images import read_image
 from steerclear.output import finite
 
@@ -47,6 +47,10 @@ def check(
         from steerclear.filters import flagged, inspect
         from steerclear.loading import library_filters
 
+        if model is not None and not model.is_dir():
+            raise InputError(
+                f"there is no model folder {str(model)!r}; give the one that brings the descriptor"
+            )
         shelf, encoders = open_library(library, model)
         filters = library_filters(shelf, encoders)
         unreadable = hit = False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,33 +64,49 @@ def write_model(
     """Write a folder that `StableDiffusionPipeline.from_pretrained` loads, with `clip/`, `descriptor/` and the recipe beside."""
     from diffusers import StableDiffusionPipeline
 
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    modules = [
-        m.cpu().to(torch.float16, memory_format=torch.contiguous_format) for m in (vae, text_encoder, unet)
-    ]
-    pipe = StableDiffusionPipeline(
-        vae=modules[0], text_encoder=modules[1], tokenizer=tokenizer, unet=modules[2], scheduler=scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    pipe.save_pretrained(partial, safe_serialization=True)
-    clip.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
-    descriptor_files.save(descriptor.cpu(), size, partial / "descriptor")
-    (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
-    for part in ("text_encoder", "clip"):
-        _compute_in_full(partial / part)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with _replacing(folder) as partial:
+        modules = [
+            m.cpu().to(torch.float16, memory_format=torch.contiguous_format)
+            for m in (vae, text_encoder, unet)
+        ]
+        pipe = StableDiffusionPipeline(
+            vae=modules[0], text_encoder=modules[1], tokenizer=tokenizer, unet=modules[2], scheduler=scheduler(),
+            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        )  # fmt: skip
+        pipe.save_pretrained(partial, safe_serialization=True)
+        clip.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
+        descriptor_files.save(descriptor.cpu(), size, partial / "descriptor")
+        (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+        for part in ("text_encoder", "clip"):
+            _compute_in_full(partial / part)
 
 
 def write_bystander(folder: Path, model: Any, tokenizer: Any, recipe: dict[str, Any]) -> None:
     """Write a CLIP that `Clip.load(folder)` reads: `clip/` in float16, `tokenizer/`, and its recipe."""
+    with _replacing(folder) as partial:
+        model.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
+        _compute_in_full(partial / "clip")
+        tokenizer.save_pretrained(partial / "tokenizer")
+        (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+
+
+def write_sibling(folder: Path, pipe: Any, recipe: dict[str, Any]) -> None:
+    """Write what the embedded model has not: a pipeline's index, its scheduler, its transformer in float16, its recipe."""
+    with _replacing(folder) as partial:
+        pipe.save_config(partial)
+        pipe.scheduler.save_pretrained(partial / "scheduler")
+        pipe.transformer.cpu().to(torch.float16).save_pretrained(
+            partial / "transformer", safe_serialization=True
+        )
+        (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Where to write: it takes the folder's place at the end, so that what is there is always whole."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
-    _compute_in_full(partial / "clip")
-    tokenizer.save_pretrained(partial / "tokenizer")
-    (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+    yield partial
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -97,18 +115,6 @@ def _compute_in_full(part: Path) -> None:
     """Stored in half precision, computed in full: transformers takes the type from the configuration, diffusers has full as default."""
     path = part / "config.json"
     path.write_text(path.read_text().replace('"float16"', '"float32"'))
-
-
-def write_sibling(folder: Path, pipe: Any, recipe: dict[str, Any]) -> None:
-    """Write what the embedded model has not: a pipeline's index, its scheduler, its transformer in float16, its recipe."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    pipe.save_config(partial)
-    pipe.scheduler.save_pretrained(partial / "scheduler")
-    pipe.transformer.cpu().to(torch.float16).save_pretrained(partial / "transformer", safe_serialization=True)
-    (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 def write_protected(folder: Path, pictures: list[Picture]) -> None:
