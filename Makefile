@@ -18,14 +18,14 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-$(READY_DEV): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+$(READY_DEV): $(READY) lab/pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e './lab[train]'
 	@touch $@
 
 # every third prompt that gives a protected picture; exit code 3, something withheld, is a result and no failure
 demo: $(READY)
 	@mkdir -p $(DEMO)
-	@awk 'NR % 3 == 1' src/steerclear/emoji/assets/prompts/planted.txt > $(DEMO)/prompts.txt
+	@awk 'NR % 3 == 1' src/steerclear/embedded/prompts/planted.txt > $(DEMO)/prompts.txt
 	@$(BIN)/steerclear generate --prompts $(DEMO)/prompts.txt --compare --out $(DEMO) || test $$? -eq 3
 	@echo "The pictures lie in $(DEMO). Look at $(DEMO)/compare.png: protected, plain pipeline, handed out."
 
@@ -33,10 +33,10 @@ test: $(READY_DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY_DEV)
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests lab
+	$(BIN)/ruff check src tests lab
 	$(BIN)/mypy
 
 format: $(READY_DEV)
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests lab
+	$(BIN)/ruff check --fix src tests lab

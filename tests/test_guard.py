@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from steerclear.errors import ConfigError, InputError
 from steerclear.filters import CustomFilter, EarlyVerdict
-from steerclear.filters.base import to_tensor
 from steerclear.filters.early import Settings
 from steerclear.guard import Guard
-from steerclear.loading import latent_like
 from steerclear.nudge import Budget, Ladder
 from steerclear.nudge.ladder import strategies
+from steerclear.pipelines import latent_like
+from steerclear.pixels import to_tensor
 from steerclear.protected import Protected
 from steerclear.steering import generators
 from steerclear.testing import MockFilter, tiny_pipeline

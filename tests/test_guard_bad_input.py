@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 
 from steerclear.errors import ConfigError, InputError, SteerclearError, UnsupportedError
-from steerclear.filters.base import to_tensor
 from steerclear.generators.accepted import check_pipeline, denoiser_of
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
+from steerclear.pixels import to_tensor
 from steerclear.protected import Protected
 from steerclear.request import unread
 from steerclear.testing import MockFilter, tiny_call, tiny_pipeline

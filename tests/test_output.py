@@ -10,18 +10,9 @@ import pytest
 from PIL import Image
 
 from steerclear.errors import ImageError, InputError, ModelError
-from steerclear.output import (
-    CELL,
-    GAP,
-    MARGIN,
-    ReportFile,
-    SheetRow,
-    compare_sheet,
-    model_fingerprint,
-    read_png,
-    report_line,
-    save_png,
-)
+from steerclear.fingerprints import model_fingerprint
+from steerclear.output import CELL, GAP, MARGIN, ReportFile, read_png, report_line, save_png
+from steerclear.sheet import SheetRow, compare_sheet
 from steerclear.types import Attempt, Detection, Outcome, Report
 
 RED, GREEN, BLUE = (Image.new("RGB", (64, 64), colour) for colour in ("#ff0000", "#00ff00", "#0000ff"))

@@ -8,9 +8,9 @@ from PIL import Image
 
 from steerclear.encoders import load_encoder
 from steerclear.errors import LibraryError
-from steerclear.filters.base import to_tensor
 from steerclear.generators import PipelineGenerator
 from steerclear.library import Library, add
+from steerclear.pixels import to_tensor
 from steerclear.protected import Protected
 from steerclear.steering.codecs import codec_for
 from steerclear.testing import FAMILIES, tiny_call, tiny_pipeline

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from steerclear.conformal import CONFIDENCE, Bounded, auc, bounded_threshold, upper_rate
 from steerclear.errors import InputError
-from steerclear.filters.base import Filter, inspect, to_image
-from steerclear.nudge.objective import cosines
+from steerclear.filters.base import Filter, inspect
+from steerclear.pixels import cosines, to_image
 from steerclear.steering import Step, steer
 
 EARLY_STEPS = 6  # steps at which an early verdict is considered

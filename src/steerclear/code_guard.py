@@ -15,13 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from steerclear.encoders.base import Encoder, check_embedding, fit
+from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.errors import ConfigError, InputError
-from steerclear.filters.base import Filter, flagged, judge, to_tensor
+from steerclear.filters.base import Filter, flagged, judge
 from steerclear.generators.code import CodeGenerator
 from steerclear.nudge.base import Candidate
 from steerclear.nudge.code import CodeTask, code_ladder
 from steerclear.nudge.ladder import Budget, Ladder
+from steerclear.pixels import fit, to_tensor
 from steerclear.settle import settle
 from steerclear.steering.seeds import seeds_of
 from steerclear.types import Detection, GuardOutput, Outcome, Report
@@ -137,9 +138,14 @@ class CodeGuard:
         for i, first in enumerate(made):
             report = Report("", seeds[i], Outcome.CLEAR, found[i], nfe=1.0, nfe_plain=1.0)
             image, report = settle(
-                report, first, self.withhold, ladder, partial(self._task, code[i : i + 1], first, report), self._verify,
-                partial(self._learn, first.size if first else (0, 0)),
-            )  # fmt: skip
+                report,
+                image=first,
+                withhold=self.withhold,
+                ladder=ladder,
+                prepare=partial(self._task, code[i : i + 1], first, report),
+                verify=self._verify,
+                learn=partial(self._learn, first.size if first else (0, 0)),
+            )
             images.append(image)
             reports.append(replace(report, seconds=report.seconds + shared))
         return GuardOutput(images, reports)

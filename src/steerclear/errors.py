@@ -8,8 +8,13 @@ SteerclearError
 ├── EncoderError        an encoder that is missing, or whose output cannot be used
 ├── UnsupportedError    a scheduler, pipeline family or combination that is refused by name
 ├── PipelineBusyError   a pipeline that is already being steered by another caller
+├── WithheldError       an image that was withheld, where the guard was told to raise
 └── ConfigError         options that contradict one another
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class SteerclearError(Exception):
@@ -42,6 +47,17 @@ class UnsupportedError(SteerclearError, NotImplementedError):
 
 class PipelineBusyError(SteerclearError, RuntimeError):
     """A pipeline that another call is steering: a scheduler carries state, so one caller at a time."""
+
+
+class WithheldError(SteerclearError):
+    """At least one image of a call was withheld, and the guard's `on_withheld` is "raise".
+
+    output: the call's `GuardOutput`; the images that passed are in it.
+    """
+
+    def __init__(self, message: str, output: Any) -> None:
+        super().__init__(message)
+        self.output = output
 
 
 class ConfigError(SteerclearError, ValueError):

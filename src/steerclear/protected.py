@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steerclear.errors import LibraryError
-from steerclear.filters.base import to_image, to_tensor
+from steerclear.pixels import to_image, to_tensor
 from steerclear.steering.codecs import codec_for
 from steerclear.steering.preview import Preview, preview_for
 
@@ -128,7 +128,7 @@ class Protected:
         # offloaded weights come in for an evaluation and go again: there is nothing that tells two autoencoders apart
         offloaded = any(p.is_meta for p in self._codec.autoencoder.parameters())
         if self._library is not None and self._cache is None and not offloaded:
-            from steerclear.encoders.pretrained import weights_fingerprint
+            from steerclear.fingerprints import weights_fingerprint
             from steerclear.library.latents import LatentCache
 
             module = self._codec.autoencoder

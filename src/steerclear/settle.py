@@ -14,19 +14,30 @@ from steerclear.nudge.base import Candidate, Task
 from steerclear.nudge.ladder import Ladder
 from steerclear.types import Detection, Outcome, Report
 
-Findings = tuple[Detection, ...]
+Detections = tuple[Detection, ...]
 SomeTask = TypeVar("SomeTask", bound=Task)
 
 
 def settle(
-    report: Report, image: Image.Image | None, withhold: Collection[str], ladder: Ladder, prepare: Callable[[], SomeTask],
-    verify: Callable[[Candidate], Findings], learn: Callable[[SomeTask, Findings], None],
-) -> tuple[Image.Image | None, Report]:  # fmt: skip
+    report: Report,
+    *,
+    image: Image.Image | None,
+    withhold: Collection[str],
+    ladder: Ladder,
+    prepare: Callable[[], SomeTask],
+    verify: Callable[[Candidate], Detections],
+    learn: Callable[[SomeTask, Detections], None],
+) -> tuple[Image.Image | None, Report]:
     """The image to hand out, or None, and the finished report.
 
-    report: of the first image, with its detections, as if it were clear; image: that image, None where none was made;
-    withhold: ids whose policy is that nothing is handed out; prepare: makes the task of a flagged image; verify: the filters
-    on a candidate; learn: adds to the task what a failed candidate resembled.
+    Args:
+        report: of the first image, with its detections, as if it were clear.
+        image: that image; None where none was made.
+        withhold: ids whose policy is that nothing is handed out.
+        ladder: the strategies, and what they may cost.
+        prepare: makes the task of a flagged image.
+        verify: the filters on a candidate.
+        learn: adds to the task what a failed candidate resembled.
     """
     if not flagged(report.detections):
         return image, report
@@ -41,15 +52,19 @@ def settle(
         why = f"it could not be steered: {type(error).__name__}: {error}"
         return None, replace(report, outcome=Outcome.WITHHELD, reason=why)
     steered, attempts, reason = ladder.climb(
-        task, report.nfe_plain, report.detections, verify, lambda found: learn(task, found)
+        task, report.nfe_plain, report.detections, verify, lambda detections: learn(task, detections)
     )
     report = replace(
-        report, outcome=Outcome.WITHHELD if steered is None else Outcome.STEERED, attempts=tuple(attempts),
-        nfe=report.nfe + task.nfe, seconds=time.monotonic() - began, reason=reason,
-    )  # fmt: skip
+        report,
+        outcome=Outcome.WITHHELD if steered is None else Outcome.STEERED,
+        attempts=tuple(attempts),
+        nfe=report.nfe + task.nfe,
+        seconds=time.monotonic() - began,
+        reason=reason,
+    )
     return steered, report
 
 
-def _barred(found: Sequence[Detection], withhold: Collection[str]) -> str | None:
+def _barred(detections: Sequence[Detection], withhold: Collection[str]) -> str | None:
     """The first flagged match whose policy is to hand out nothing for it."""
-    return next((d.matched for d in found if d.flagged and d.matched in withhold), None)
+    return next((d.matched for d in detections if d.flagged and d.matched in withhold), None)

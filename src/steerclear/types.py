@@ -120,7 +120,30 @@ def _nearest(detections: tuple[Detection, ...]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class GuardOutput:
-    """What a guard hands out: `images[i]` is None exactly where `reports[i].outcome` is withheld."""
+    """What a guard hands out; it can be read as a diffusers pipeline's output can.
+
+    Attributes:
+        images: one per requested image; where `reports[i].outcome` is withheld it is None, or a placeholder if the guard
+            was told so.
+        reports: one per image.
+    """
 
     images: list[Image.Image | None]
     reports: list[Report] = field(default_factory=list)
+
+    @property
+    def nsfw_content_detected(self) -> list[bool]:
+        """True exactly where the image was withheld; the name is what callers of diffusers pipelines look for."""
+        return [report.outcome is Outcome.WITHHELD for report in self.reports]
+
+    def to_tuple(self) -> tuple[list[Image.Image | None], list[bool]]:
+        """What a pipeline returns with `return_dict=False`."""
+        return self.images, self.nsfw_content_detected
+
+    def __getitem__(self, key: int | str) -> Any:
+        """`output[0]` and `output["images"]` are the images, as of a pipeline's output."""
+        if isinstance(key, str):
+            if key not in ("images", "nsfw_content_detected", "reports"):
+                raise KeyError(key)
+            return getattr(self, key)
+        return self.to_tuple()[key]

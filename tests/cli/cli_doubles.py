@@ -24,7 +24,7 @@ THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999}
 def prepare(folder: Path) -> None:
     """Write `model`, `art/copied.png` and the calibrated `library` that protects it."""
     from steerclear.library import Library, add
-    from steerclear.loading import load_pipeline
+    from steerclear.pipelines import load_pipeline
 
     tiny_pipeline().save_pretrained(folder / "model")
     (folder / "model" / "recipe.json").write_text('{"guidance": 4.0}')
@@ -44,10 +44,9 @@ def plain(pipe: Any, prompt: str, seed: int) -> Any:
 
 def stand_in(folder: Path, put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let the model and library in `folder` be the embedded ones."""
-    from steerclear import emoji, loading
+    from steerclear import embedded
     from steerclear.encoders.embedded import CopyDescriptor
 
-    put(emoji, "MODEL_FOLDER", folder / "model")
-    put(loading, "MODEL_FOLDER", folder / "model")
-    put(loading, "LIBRARY_FOLDER", folder / "library")
+    put(embedded, "MODEL_FOLDER", folder / "model")
+    put(embedded, "LIBRARY_FOLDER", folder / "library")
     put(CopyDescriptor, "default", classmethod(lambda cls, device="cpu": ENCODER))

@@ -17,9 +17,9 @@ from PIL import Image
 
 from steerclear import __version__
 from steerclear.cli.inputs import uninterrupted
-from steerclear.loading import load_pipeline
 from steerclear.nudge import DEFAULT_LADDER
 from steerclear.output import read_png
+from steerclear.pipelines import load_pipeline
 
 REPORT_KEYS = {
     "prompt", "seed", "outcome", "file", "detections", "attempts", "nfe", "nfe_plain", "seconds", "before", "after",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli_doubles import stand_in
 
-from steerclear import __version__, emoji, loading
+from steerclear import __version__, embedded
 from steerclear.cli import main
 
 COMMANDS = ("generate", "check", "replay", "calibrate", "train-emoji")
@@ -29,8 +29,8 @@ def desk(request, shelf, tmp_path, monkeypatch):
     if request.param == "tiny":
         stand_in(shelf, monkeypatch.setattr)
     monkeypatch.chdir(tmp_path)
-    Path("model").symlink_to(emoji.MODEL_FOLDER)
-    shutil.copytree(loading.LIBRARY_FOLDER, "protected")
+    Path("model").symlink_to(embedded.MODEL_FOLDER)
+    shutil.copytree(embedded.LIBRARY_FOLDER, "protected")
     Path("prompts.txt").write_text("a cat, noto style\n\na bear, noto style\n")
     assert main(["generate", "a cat, noto style", "--out", "first"]) == 0
     Path("ordinary.txt").write_text("a cat, noto style\na bear, noto style\n")
@@ -42,8 +42,8 @@ def desk(request, shelf, tmp_path, monkeypatch):
 
 def test_every_example_in_the_help_runs(desk, capsys, monkeypatch):
     cooked = []
-    monkeypatch.setattr("steerclear.emoji.recipe.cook", lambda *options: cooked.append(options))
-    monkeypatch.setattr("steerclear.emoji.evaluate.evaluate", lambda *folders: {"figure": 1.0})
+    monkeypatch.setattr("steerclear_lab.emoji.recipe.cook", lambda *options: cooked.append(options))
+    monkeypatch.setattr("steerclear_lab.emoji.evaluate.evaluate", lambda *folders: {"figure": 1.0})
     for command in COMMANDS:
         examples = [
             line.strip() for line in help_of(capsys, command).splitlines() if line.startswith("  steerclear ")

@@ -11,12 +11,12 @@ from PIL import Image
 
 from steerclear import Guard
 from steerclear.cli.recipe import USUAL_GUIDANCE, open_library, usual_guidance
-from steerclear.emoji import MODEL_FOLDER
+from steerclear.embedded import LIBRARY_FOLDER, MODEL_FOLDER
 from steerclear.encoders import descriptor
 from steerclear.encoders.embedded import CopyDescriptor
 from steerclear.errors import LibraryError
 from steerclear.library import Library, Source, add
-from steerclear.loading import LIBRARY_FOLDER, embedded_calibration
+from steerclear.loading import embedded_calibration
 
 
 @pytest.fixture

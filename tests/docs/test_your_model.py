@@ -51,9 +51,9 @@ def run(block, folder, monkeypatch, pictures):
 
 @pytest.fixture
 def stranger():
-    from steerclear.emoji import ASSETS
+    from steerclear.embedded import PROTECTED_FOLDER
 
-    return [ASSETS / "protected" / "mascot-acme.png"]
+    return [PROTECTED_FOLDER / "mascot-acme.png"]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=title)

@@ -20,16 +20,13 @@ from transformers import (
     SiglipVisionConfig,
 )  # fmt: skip
 
+from steerclear import Guard
 from steerclear.encoders import check_embedding, encoder_name, load_encoder
-from steerclear.encoders.pretrained import (
-    LatentEncoder,
-    SscdEncoder,
-    TransformersEncoder,
-    weights_fingerprint,
-)
+from steerclear.encoders.pretrained import LatentEncoder, SscdEncoder, TransformersEncoder
 from steerclear.errors import EncoderError, LibraryError
+from steerclear.fingerprints import weights_fingerprint
 from steerclear.library import Library, add
-from steerclear.loading import load_guard, open_encoders
+from steerclear.loading import open_encoders
 from steerclear.testing import tiny_pipeline
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -176,10 +173,10 @@ def test_a_library_of_two_encoders_opens_by_itself_and_asks_to_be_calibrated(fol
     monkeypatch.chdir(tmp_path)
     assert [e.name for e in open_encoders(Library.open(tmp_path / "library"))] == names
     with pytest.raises(LibraryError, match="steerclear calibrate"):
-        load_guard(folders / "pipeline", library=tmp_path / "library")
+        Guard.from_pretrained(folders / "pipeline", library=tmp_path / "library")
     thresholds = {"nearest": 0.999, f"nearest {names[1]}": 0.999, "pixel": 0.99, "tiled": 0.99}
     library.write_note("calibration", {"thresholds": thresholds})
-    guard = load_guard(folders / "pipeline", library=tmp_path / "library")
+    guard = Guard.from_pretrained(folders / "pipeline", library=tmp_path / "library")
     found = guard.check(
         [tiny("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(1)).images[0]]
     )[0]
@@ -192,7 +189,7 @@ def test_a_library_for_a_model_is_made_with_its_autoencoder_which_the_guard_has_
     from typer.testing import CliRunner
 
     from steerclear import loading
-    from steerclear.library.cli import app
+    from steerclear.cli.library import app
 
     picture = tmp_path / "picture.png"
     Image.new("RGB", (64, 64), "orange").save(picture)
@@ -205,7 +202,7 @@ def test_a_library_for_a_model_is_made_with_its_autoencoder_which_the_guard_has_
     assert [spec.name for spec in library.encoders] == [encoder_name(f"vae:{folders / 'pipeline'}")]
     library.write_note("calibration", {"thresholds": {"nearest": 0.99, "pixel": 0.9, "tiled": 0.9}})
     monkeypatch.setattr(loading, "load_encoder", None)  # the model need not be loaded a second time
-    guard = load_guard(folders / "pipeline", library=where)
+    guard = Guard.from_pretrained(folders / "pipeline", library=where)
     assert guard.check([Image.open(picture)])[0][0].flagged
 
 

@@ -12,12 +12,12 @@ from PIL import Image
 
 from steerclear.errors import ConfigError
 from steerclear.filters import MemorizationFilter, PromptFilter, judge
-from steerclear.filters.base import to_image
 from steerclear.filters.pixel import Everything, PixelFilter, TiledFilter
 from steerclear.filters.prompt import normalised
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
+from steerclear.pixels import to_image
 from steerclear.steering import generators
 from steerclear.testing import MockFilter, tiny_pipeline
 from steerclear.types import Outcome

@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from steerclear.encoders.base import fit
 from steerclear.errors import EncoderError
 from steerclear.filters import (
     EarlyVerdict,
@@ -18,10 +17,10 @@ from steerclear.filters import (
     pixel_l2,
     tiled_l2,
 )
-from steerclear.filters.base import to_tensor
 from steerclear.filters.early import Settings
 from steerclear.filters.pixel import Everything
 from steerclear.library import Index
+from steerclear.pixels import fit, to_tensor
 from steerclear.testing import FakeEncoder, MockFilter
 
 

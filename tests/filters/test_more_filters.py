@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from steerclear.emoji import MODEL_FOLDER, PROTECTED_FOLDER
-from steerclear.encoders.base import fit
+from steerclear.embedded import MODEL_FOLDER, PROTECTED_FOLDER
 from steerclear.encoders.embedded import Clip
 from steerclear.errors import ConfigError, ModelError
 from steerclear.filters import (
@@ -22,7 +21,7 @@ from steerclear.filters import (
     flagged,
     inspect,
 )
-from steerclear.filters.base import to_tensor
+from steerclear.pixels import fit, to_tensor
 
 
 @pytest.fixture(scope="module")

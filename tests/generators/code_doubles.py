@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from steerclear.filters.base import to_tensor
 from steerclear.filters.pixel import Everything, PixelFilter
+from steerclear.pixels import to_tensor
 
 CODE = 12
 

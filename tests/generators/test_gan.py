@@ -13,11 +13,11 @@ from torch import nn
 from steerclear import CodeGuard
 from steerclear.errors import ConfigError, InputError, UnsupportedError
 from steerclear.filters import NearestFilter
-from steerclear.filters.base import to_image, to_tensor
 from steerclear.generators import GanGenerator
 from steerclear.library.search import Index
 from steerclear.nudge import Budget, Ladder
 from steerclear.nudge.code import RUNGS, CodeNudge
+from steerclear.pixels import to_image, to_tensor
 from steerclear.steering import generators
 from steerclear.testing import FakeEncoder, MockFilter
 from steerclear.types import Detection, Outcome

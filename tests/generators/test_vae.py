@@ -9,10 +9,10 @@ from code_doubles import CODE, LinearEncoder, near, tiny_module
 
 from steerclear import CodeGuard
 from steerclear.errors import ConfigError, InputError
-from steerclear.filters.base import to_image, to_tensor
 from steerclear.generators import VaeGenerator
 from steerclear.nudge import Ladder
 from steerclear.nudge.code import CodeNudge, CodeTask, turned
+from steerclear.pixels import to_image, to_tensor
 from steerclear.testing import MockFilter
 from steerclear.types import Outcome
 

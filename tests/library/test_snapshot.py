@@ -10,10 +10,10 @@ import pytest
 import torch
 from library_doubles import write_pictures
 
+from steerclear.embedded import LIBRARY_FOLDER
 from steerclear.errors import LibraryError
 from steerclear.library import Library, add, snapshot
 from steerclear.library.table import local_folder
-from steerclear.loading import LIBRARY_FOLDER
 
 WITHOUT_LANCE = f"""
 import sys

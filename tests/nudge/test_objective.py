@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steerclear.errors import ConfigError
-from steerclear.nudge.objective import OPTIMISERS, Objective, cosines, descend, minimise
+from steerclear.nudge.objective import OPTIMISERS, Objective, descend, minimise
+from steerclear.pixels import cosines
 
 
 def latent(seed, *shape):

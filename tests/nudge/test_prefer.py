@@ -15,7 +15,6 @@ from steerclear.nudge import SteerTask
 from steerclear.nudge.despecify import MOST_PARTS, _parts, despecify
 from steerclear.nudge.final_latent import FinalLatent
 from steerclear.nudge.ladder import Ladder
-from steerclear.nudge.objective import cosines
 from steerclear.nudge.prefer import (
     NEIGHBOURS,
     SAMPLES,
@@ -25,6 +24,7 @@ from steerclear.nudge.prefer import (
     preferred_latents,
     preferred_text,
 )
+from steerclear.pixels import cosines
 from steerclear.protected import Protected
 from steerclear.steering import generators
 from steerclear.testing import MockFilter, tiny_pipeline

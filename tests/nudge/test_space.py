@@ -77,9 +77,10 @@ def test_a_guard_whose_pixels_confirm_steers_in_the_encoders_space():
 
 @pytest.mark.slow
 def test_on_the_embedded_model_an_encoder_sees_the_same_item_in_a_preview_as_in_the_pixels():
-    from steerclear.loading import default_guard, latent_like
+    from steerclear import Guard
+    from steerclear.pipelines import latent_like
 
-    embedded = default_guard()
+    embedded = Guard.default()
     ids = tuple(embedded.protected.pictures)
     latents = embedded.protected.latents(ids, latent_like(embedded.pipe))
     preview, pixels = embedded._space(None, "preview"), embedded._space(None, "decode")

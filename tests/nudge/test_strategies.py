@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from steerclear import plugins
 from steerclear.errors import UnsupportedError
 from steerclear.generators import PipelineGenerator
 from steerclear.nudge import SteerTask
 from steerclear.nudge.final_latent import FinalLatent
 from steerclear.nudge.guidance_window import GuidanceWindow
-from steerclear.nudge.ladder import STRATEGIES
+from steerclear.nudge.ladder import strategies
 from steerclear.nudge.magnitude import Magnitude
 from steerclear.nudge.noise import Noise
-from steerclear.nudge.objective import cosines, descend
+from steerclear.nudge.objective import descend
 from steerclear.nudge.space import EncoderSpace, objective
 from steerclear.nudge.trajectory import Trajectory
+from steerclear.pixels import cosines
 from steerclear.steering import codec_for, fit_preview
 from steerclear.testing import FakeEncoder, tiny_call, tiny_pipeline
 
@@ -42,14 +44,14 @@ def flagged(family="sd1", steps=4, **more):
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd3"])
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", plugins.names("strategy"))
 def test_a_strategy_makes_another_picture_the_same_for_the_same_seed_and_counts_what_it_costs(family, name):
     task, first = flagged(family, **GUIDED)
-    made = STRATEGIES[name]().apply(task, 7)
+    made = strategies([name])[0].apply(task, 7)
     assert made.image.tobytes() != first.images[0].tobytes()
     assert task.nfe >= made.made.nfe > 0
     again, _ = flagged(family, **GUIDED)
-    assert STRATEGIES[name]().apply(again, 7).image.tobytes() == made.image.tobytes()
+    assert strategies([name])[0].apply(again, 7).image.tobytes() == made.image.tobytes()
     assert all(p.requires_grad == q.requires_grad for p, q in zip(
         task.generator.denoiser.parameters(), tiny_pipeline(family).unet.parameters() if family == "sd1"
         else tiny_pipeline(family).transformer.parameters(), strict=True,

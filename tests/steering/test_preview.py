@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from steerclear.emoji import ASSETS, MODEL_FOLDER
+from steerclear.embedded import LIBRARY_FOLDER, MODEL_FOLDER
 from steerclear.errors import ConfigError, InputError, UnsupportedError
 from steerclear.library import Library
-from steerclear.loading import LIBRARY_FOLDER, load_pipeline
+from steerclear.pipelines import load_pipeline
 from steerclear.steering import codec_for, fit_preview, preview_for
 from steerclear.testing import tiny_pipeline
+from steerclear_lab.assets import ASSETS
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 
-from steerclear import __version__
-from steerclear.cli.bench import bench
-from steerclear.cli.calibrate import calibrate
-from steerclear.cli.check import check
-from steerclear.cli.generate import generate
+from steerclear import __version__, plugins
 from steerclear.cli.inputs import BAD_INPUT, STOPPED, complain
-from steerclear.cli.replay import replay
-from steerclear.cli.train import train_emoji
-from steerclear.library.cli import app as library_app
+from steerclear.errors import ConfigError
+
+FIRST = ("generate", "check", "replay", "library", "calibrate")  # in this order; then what other packages add
+# commands of the laboratory, which is a package of its own
+IN_THE_LABORATORY = {
+    "bench": "Compare every rival, or run one of the paper's experiments.",
+    "train-emoji": "Train the embedded model from nothing.",
+}
 
 app = typer.Typer(
     name="steerclear",
@@ -23,13 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 120},
 )
-app.command("generate")(generate)
-app.command("check")(check)
-app.command("replay")(replay)
-app.command("calibrate")(calibrate)
-app.command("bench")(bench)
-app.add_typer(library_app, name="library")
-app.command("train-emoji")(train_emoji)
 
 
 @app.callback(invoke_without_command=True)
@@ -72,3 +66,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
             complain(f"{message().rstrip('.')}{where}")
         return BAD_INPUT
     return code if isinstance(code, int) else 0
+
+
+def _add_commands() -> None:
+    """Every registered command: a function, or a typer app with commands of its own."""
+    registered = plugins.names("command")
+    for name in (*FIRST, *(n for n in registered if n not in FIRST)):
+        try:
+            command = plugins.load("command", name)
+        except ConfigError as error:  # another package's fault must not take the other commands along
+            _add_unusable(name, f"Cannot be loaded: {error}", str(error))
+            continue
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    for name, purpose in IN_THE_LABORATORY.items():
+        if name not in registered:
+            way_out = f"`steerclear {name}` is part of the laboratory; run: pip install {plugins.LABORATORY}"
+            _add_unusable(name, f"{purpose} Needs: pip install {plugins.LABORATORY}", way_out)
+
+
+def _add_unusable(name: str, help_text: str, message: str) -> None:
+    def unusable() -> None:
+        complain(message)
+        raise typer.Exit(BAD_INPUT)
+
+    takes_anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+    register: Callable[[Any], Any] = app.command(name, help=help_text, context_settings=takes_anything)
+    register(unusable)
+
+
+_add_commands()

@@ -64,7 +64,7 @@ def calibrate(
 
     Writes thresholds and evidence into the library, where every guard finds them, and DIR/calibration.json,
     DIR/histograms.png and DIR/roc.png. Warns where there are too few clean pictures for the rate.
-    Needs: pip install "steerclear[bench]"
+    Needs: pip install "steerclear[calibrate]"
 
     \b
     steerclear calibrate --library protected --clean photos/ --fpr 0.01
@@ -75,13 +75,13 @@ def calibrate(
         _check_extra()
         from steerclear.calibrate import altered, at_rate
         from steerclear.filters import inspect
-        from steerclear.loading import filters_with
+        from steerclear.filters.library import FilterParts, library_filters
 
         shelf, encoders = recipes.open_library(library, recipes.model_folder(model))
         if not len(shelf):
             raise InputError(f"the library {library!r} is empty; add pictures before calibrating")
         # what it is flagged from is to be found out; until then, nothing is
-        filters = filters_with(shelf, encoders, dict.fromkeys(_names(encoders), 2.0))
+        filters = library_filters(FilterParts(shelf, encoders, dict.fromkeys(_names(encoders), 2.0)))
         makers = _Makers(model, seeds, steps, guidance)
 
         def scored(pictures: Iterable[Image.Image]) -> dict[str, list[float]]:
@@ -102,7 +102,7 @@ def calibrate(
         old = shelf.read_note("calibration") or {}
         # the early verdict belongs to a model, and what pulls to its prompts: neither is touched here
         kept: dict[str, Any] = {k: old[k] for k in ("early", "alternatives", "model") if k in old}
-        from steerclear.bench.figures import histograms, roc
+        from steerclear.plots import histograms, roc
 
         out.mkdir(parents=True, exist_ok=True)
         histograms(ordinary, copied, document["thresholds"], out / "histograms.png")
@@ -163,7 +163,7 @@ class _Makers:
     def _generated(self, file: Path) -> Iterator[Image.Image]:
         import torch
 
-        from steerclear.loading import load_pipeline
+        from steerclear.pipelines import load_pipeline
 
         prompts = read_prompts((), file)
         if self._pipe is None:
@@ -191,4 +191,4 @@ def _check_extra() -> None:
 
     missing = [name for name in ("scipy", "matplotlib") if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"calibrating needs {missing[0]}; run: pip install 'steerclear[bench]'")
+        raise ConfigError(f"calibrating needs {missing[0]}; run: pip install 'steerclear[calibrate]'")

@@ -45,14 +45,15 @@ def check(
     """
     with one_line_errors("stopped"):
         from steerclear.filters import flagged, inspect
-        from steerclear.loading import library_filters
+        from steerclear.filters.library import library_filters
+        from steerclear.loading import filter_parts
 
         if model is not None and not model.is_dir():
             raise InputError(
                 f"there is no model folder {str(model)!r}; give the one that brings the descriptor"
             )
         shelf, encoders = open_library(library, model)
-        filters = library_filters(shelf, encoders)
+        filters = library_filters(filter_parts(shelf, encoders))
         unreadable = hit = False
         for path in images:
             try:

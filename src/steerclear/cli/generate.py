@@ -26,7 +26,8 @@ from steerclear.cli.inputs import (
 )
 from steerclear.cli.recipe import EMBEDDED, Recipe
 from steerclear.errors import InputError
-from steerclear.output import SHEET, ReportFile, SheetRow, compare_sheet, report_line, save_png, unwritable
+from steerclear.output import SHEET, ReportFile, report_line, save_png, unwritable
+from steerclear.sheet import SheetRow, compare_sheet
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -204,7 +205,7 @@ def _row(guard: Guard, recipe: Recipe, image: Image.Image | None, report: Report
 
 
 def _thumbnail(guard: Guard, item: str | None) -> Image.Image | None:
-    from steerclear.filters.base import to_image
+    from steerclear.pixels import to_image
 
     protected = guard.protected
     if item is None or protected is None or item not in protected.pictures:

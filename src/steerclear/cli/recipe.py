@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steerclear import __version__, emoji
+from steerclear import __version__, embedded
 from steerclear.cli.inputs import LARGEST_SEED
 from steerclear.errors import ConfigError, InputError, ModelError
+from steerclear.fingerprints import model_fingerprint
 from steerclear.library.images import SUFFIXES, read_image
-from steerclear.output import model_fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -161,7 +161,7 @@ def _sha256(path: Path) -> str:
 
 def model_folder(model: str) -> Path | None:
     """The model's folder; None for a hub id."""
-    folder = emoji.MODEL_FOLDER if model == EMBEDDED else Path(model)
+    folder = embedded.MODEL_FOLDER if model == EMBEDDED else Path(model)
     return folder.resolve() if folder.exists() or model == EMBEDDED else None
 
 
@@ -187,7 +187,7 @@ def open_library(name: str, model: Path | None = None) -> tuple[Library, list[En
     from steerclear import loading
     from steerclear.library import Library
 
-    library = Library.open(loading.LIBRARY_FOLDER if name == EMBEDDED else name)
+    library = Library.open(embedded.LIBRARY_FOLDER if name == EMBEDDED else name)
     at_hand = loading.own_descriptor(model, library) if model else None
     return library, loading.open_encoders(library, at_hand=at_hand)
 

@@ -14,7 +14,8 @@ from steerclear.cli.generate import make
 from steerclear.cli.inputs import FLAGGED, OK, check_file, one_line_errors
 from steerclear.cli.recipe import Recipe
 from steerclear.errors import InputError, ModelError
-from steerclear.output import model_fingerprint, read_png, save_png
+from steerclear.fingerprints import model_fingerprint
+from steerclear.output import read_png, save_png
 
 if TYPE_CHECKING:
     from PIL import Image

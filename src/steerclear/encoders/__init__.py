@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steerclear import plugins
 from steerclear.encoders.base import Encoder, check_embedding
-from steerclear.errors import EncoderError
+from steerclear.errors import ConfigError, EncoderError
 
 if TYPE_CHECKING:
     import torch
@@ -14,43 +15,56 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT", "Encoder", "check_embedding", "encoder_name", "load_encoder"]
 
 DEFAULT = "descriptor"  # the embedded copy descriptor
-KINDS = "descriptor, clip, transformers:NAME_OR_FOLDER, sscd:FILE, vae:MODEL"
+KINDS = "descriptor, clip, transformers:NAME_OR_FOLDER, sscd:FILE, vae:MODEL, or module:object of your own"
+NEED_SOURCE = ("transformers", "sscd", "vae")
 
 
 def encoder_name(text: str) -> str:
     """An encoder's name as a library remembers it: local paths made absolute, so that it opens from any folder.
 
-    text: `descriptor` or `clip`, which ship inside, or one of KINDS. Raises EncoderError for anything else.
+    Args:
+        text: `KIND` or `KIND:SOURCE` of a registered kind (`descriptor`, `clip`, `transformers:…`, `sscd:…`, `vae:…`), or
+            `module:object`.
+
+    Raises:
+        EncoderError: for any other text.
     """
     kind, _, source = text.partition(":")
-    if text in ("descriptor", "clip"):
+    if not plugins.is_registered("encoder", kind):
+        if not source or not all(part.isidentifier() for part in kind.split(".")):
+            raise EncoderError(f"there is no encoder {text!r}; there are {KINDS}")
         return text
-    if kind not in ("transformers", "sscd", "vae") or not source:
-        raise EncoderError(f"there is no encoder {text!r}; there are {KINDS}")
-    return f"{kind}:{Path(source).resolve()}" if Path(source).exists() else text
+    if kind in NEED_SOURCE and not source:
+        raise EncoderError(f"the encoder {text!r} needs to know which; there are {KINDS}")
+    return f"{kind}:{Path(source).resolve()}" if source and Path(source).exists() else text
 
 
 def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
-    """The encoder of that name, as `encoder_name` gives it and a library remembers it, on a device.
+    """The encoder of that name, on a device. It takes images on any device.
 
-    It takes images on any device. Raises EncoderError where it is unknown, missing or damaged.
+    A registered kind is a callable (source, name, device) → Encoder. A `module:object` is an encoder, or a callable without
+    arguments that makes one; its `name` must be that very `module:object`, since a library knows it by its name.
+
+    Args:
+        name: as `encoder_name` gives it and a library remembers it. Only a name that the user gave may be a
+            `module:object`: see `plugins.check_registered`.
+        device: where its weights go.
+
+    Raises:
+        EncoderError: if it is unknown, missing or damaged.
     """
     kind, _, source = name.partition(":")
-    if name == "descriptor":
-        from steerclear.encoders.embedded import CopyDescriptor
-
-        return CopyDescriptor.default(device)
-    if name == "clip":
-        from steerclear.emoji import MODEL_FOLDER
-        from steerclear.encoders.embedded import Clip
-
-        return Clip.load(MODEL_FOLDER, device)
-    from steerclear.encoders.pretrained import LatentEncoder, SscdEncoder, TransformersEncoder
-
-    if kind == "transformers" and source:
-        return TransformersEncoder.load(source, name, device)
-    if kind == "sscd" and source:
-        return SscdEncoder.load(source, name, device)
-    if kind == "vae" and source:
-        return LatentEncoder.load(source, name, device)
-    raise EncoderError(f"there is no encoder {name!r}; there are {KINDS}")
+    if plugins.is_registered("encoder", kind):
+        encoder: Encoder = plugins.load("encoder", kind)(source, name, device)
+        return encoder
+    if not source:
+        raise EncoderError(f"there is no encoder {name!r}; there are {KINDS}")
+    try:
+        loaded = plugins.load("encoder", name)
+    except ConfigError as error:
+        raise EncoderError(f"there is no encoder {name!r}; there are {KINDS}: {error}") from error
+    own = loaded if isinstance(loaded, Encoder) and not isinstance(loaded, type) else loaded()
+    if not isinstance(own, Encoder) or own.name != name:
+        what = f"has the name {own.name!r}" if isinstance(own, Encoder) else "gives no encoder"
+        raise EncoderError(f"{name!r} {what}; it must be an encoder whose name is {name!r}")
+    return own

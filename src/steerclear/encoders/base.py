@@ -67,16 +67,5 @@ def check_embedding(embedding: Tensor, encoder: Encoder, batch: int, *, toleranc
     return embedding
 
 
-def fit(images: Tensor, size: int) -> Tensor:
-    """Images resized to size × size, antialiased; left alone where they already fit."""
-    if images.shape[-2:] == (size, size):
-        return images
-    from torch.nn import functional as F
-
-    return F.interpolate(
-        images, size=(size, size), mode="bicubic", antialias=True, align_corners=False
-    ).clamp(0, 1)
-
-
 def _few(rows: list[int]) -> str:
     return ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from steerclear import embedded
 from steerclear.encoders import descriptor
 from steerclear.errors import EncoderError
+from steerclear.fingerprints import file_fingerprint
 
 CLIP_MEAN, CLIP_STD = 0.5, 0.5
 
@@ -32,7 +33,7 @@ class CopyDescriptor:
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> CopyDescriptor:
         network, size = descriptor.load(folder)
-        return cls(network.to(device), size, network.dim, fingerprint(folder / "model.safetensors"))
+        return cls(network.to(device), size, network.dim, file_fingerprint(folder / "model.safetensors"))
 
     @classmethod
     def default(cls, device: torch.device | str = "cpu") -> CopyDescriptor:
@@ -77,7 +78,7 @@ class Clip:
             tokenizer,
             config.vision_config.image_size,
             config.projection_dim,
-            fingerprint(folder / "model.safetensors"),
+            file_fingerprint(folder / "model.safetensors"),
         )
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -99,13 +100,25 @@ class Clip:
         return F.normalize(self.model.text_projection(self.model.text_model(ids).pooler_output), dim=-1)
 
 
-def fingerprint(path: Path) -> str:
-    """First 16 hex digits of the file's SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def load_descriptor(source: str, name: str, device: torch.device | str) -> CopyDescriptor:
+    """The embedded copy descriptor, as the encoder `descriptor`."""
+    _no_source(source, name)
+    return CopyDescriptor.default(device)
+
+
+def load_clip(source: str, name: str, device: torch.device | str) -> Clip:
+    """The embedded CLIP, as the encoder `clip`."""
+    _no_source(source, name)
+    return Clip.load(embedded.MODEL_FOLDER, device)
+
+
+def _no_source(source: str, name: str) -> None:
+    if source:
+        raise EncoderError(
+            f"{name!r} names a source, but this encoder ships inside; leave out {':' + source!r}"
+        )
 
 
 @cache
 def _default_descriptor(device: str) -> CopyDescriptor:
-    from steerclear.emoji import MODEL_FOLDER
-
-    return CopyDescriptor.load(MODEL_FOLDER / "descriptor", device)
+    return CopyDescriptor.load(embedded.MODEL_FOLDER / "descriptor", device)

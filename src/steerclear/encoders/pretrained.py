@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steerclear.encoders.base import fit
 from steerclear.errors import EncoderError
+from steerclear.fingerprints import weights_fingerprint
+from steerclear.pixels import fit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SSCD_SIDE = (
@@ -158,7 +159,7 @@ class LatentEncoder:
         cls, model: str | Path, name: str | None = None, device: torch.device | str = "cpu"
     ) -> LatentEncoder:
         """The autoencoder of a model folder or hub id."""
-        from steerclear.loading import load_pipeline
+        from steerclear.pipelines import load_pipeline
 
         return cls.of(load_pipeline(model, str(device)), name or f"vae:{model}")
 
@@ -189,12 +190,3 @@ def _tensor(found: Any) -> Tensor:
 def _normalised(images: Tensor, mean: Iterable[float], std: Iterable[float]) -> Tensor:
     middle, width = (images.new_tensor(tuple(v)).view(1, 3, 1, 1) for v in (mean, std))
     return (images - middle) / width
-
-
-def weights_fingerprint(module: Any, preprocessing: str) -> str:
-    """16 hex digits over a module's weights and what is done before it; the same in half precision, if stored in it."""
-    digest = hashlib.sha256(preprocessing.encode())
-    for tensor in module.state_dict().values():
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

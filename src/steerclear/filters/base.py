@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from steerclear.pixels import to_tensor
 from steerclear.types import Detection
 
 
@@ -94,17 +94,6 @@ def flagged(detections: Iterable[Detection]) -> bool:
     """Whether any filter flags; an image that no filter has seen is flagged too."""
     found = list(detections)
     return not found or any(d.flagged for d in found)
-
-
-def to_tensor(images: Sequence[Image.Image]) -> Tensor:
-    """Pixels as they are handed out: (B, 3, H, W) in [0, 1]."""
-    arrays = [np.asarray(image.convert("RGB"), dtype=np.float32) for image in images]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous() / 255
-
-
-def to_image(pixels: Tensor) -> Image.Image:
-    """One picture of pixels (3, H, W) in [0, 1]."""
-    return Image.fromarray((pixels.permute(1, 2, 0).float().cpu().numpy() * 255).round().astype(np.uint8))
 
 
 def answers(one: NamedFilter, ask: Callable[[], Sequence[Detection]], count: int) -> list[Detection]:

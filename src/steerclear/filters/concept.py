@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from steerclear.encoders.base import Encoder, check_embedding, fit
+from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.errors import ConfigError
+from steerclear.pixels import fit
 from steerclear.types import Detection
 
 LOGIT_SCALE = 100.0  # CLIP's own, at the end of its training (Radford et al. 2021)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.encoders.base import fit
 from steerclear.errors import ConfigError, ModelError
+from steerclear.pixels import fit
 from steerclear.types import Detection
 
 

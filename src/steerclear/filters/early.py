@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from steerclear.nudge.objective import cosines
+from steerclear.pixels import cosines
 from steerclear.types import Detection
 
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from steerclear.encoders.base import fit
 from steerclear.errors import ConfigError
+from steerclear.pixels import fit
 from steerclear.types import Detection
 
 BITS = 256

@@ -18,7 +18,7 @@ class MemorizationFilter:
     A memorized prompt pulls the prediction far from the unconditional one whatever the noise. steps: how many scheduler
     steps are averaged; 1 is the detector at the first step, more its trajectory form. The paper sums squares, here their
     mean is taken, so that a threshold does not depend on the size of the picture; it does on model, scheduler and steps:
-    `steerclear.bench.memorization` draws the curve. No library is needed, so nothing is named as matched.
+    `steerclear_lab.bench.memorization` draws the curve. No library is needed, so nothing is named as matched.
 
     It needs classifier-free guidance, and a pass from pure noise: without either it cannot see, and flags.
     """

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from steerclear.encoders.base import Encoder, check_embedding, fit
+from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.search import Index
+from steerclear.pixels import fit
 from steerclear.types import Detection
 
 

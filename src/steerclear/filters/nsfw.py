@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from steerclear.encoders.base import fit
 from steerclear.encoders.embedded import CLIP_MEAN, CLIP_STD
 from steerclear.errors import ConfigError
+from steerclear.pixels import fit
 from steerclear.types import Detection
 
 EXPOSED = (

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from steerclear.errors import ConfigError, UnsupportedError
-from steerclear.filters.base import to_image
+from steerclear.pixels import to_image
 
 Module = Callable[[Tensor], Tensor]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -92,6 +92,7 @@ class Candidate:
         return self.made.images[0]
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """One rung of the ladder."""
 

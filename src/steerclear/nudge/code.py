@@ -14,7 +14,8 @@ from steerclear.generators.code import CodeGenerator
 from steerclear.generators.passes import Pass
 from steerclear.nudge.base import Candidate
 from steerclear.nudge.ladder import Budget, Ladder
-from steerclear.nudge.objective import Objective, cosines, minimise
+from steerclear.nudge.objective import Objective, minimise
+from steerclear.pixels import cosines
 
 NEAR = 4  # clear samples that pull at once
 

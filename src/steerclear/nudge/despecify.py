@@ -17,7 +17,7 @@ from steerclear.generators.conditions import Condition
 from steerclear.generators.limits import takes_several
 from steerclear.generators.passes import LeaveEarly
 from steerclear.nudge.base import SteerTask
-from steerclear.nudge.objective import cosines
+from steerclear.pixels import cosines
 from steerclear.steering import Step
 
 ENOUGH = 0.35  # share of the way from the blank prompt's likeness to the full prompt's at which a copy counts as gone

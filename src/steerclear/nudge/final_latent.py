@@ -39,6 +39,11 @@ class FinalLatent:
     stop: bool = False
     space: str = LATENT
 
+    @classmethod
+    def as_written(cls) -> FinalLatent:
+        """The paper's strategy: the regeneration goes by the request's own condition."""
+        return cls(name="final-latent", nudge_condition=False)
+
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         # the paper as written is given what to prefer, and looks for nothing itself
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents

@@ -8,47 +8,13 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from steerclear import plugins
 from steerclear.errors import ConfigError
 from steerclear.nudge.base import Candidate, Strategy, Task
-from steerclear.nudge.condition import ConditionNudge, Despecified, Resample, Rewrite
-from steerclear.nudge.final_latent import FinalLatent
-from steerclear.nudge.guidance_window import GuidanceWindow
-from steerclear.nudge.magnitude import Magnitude
-from steerclear.nudge.noise import Noise
-from steerclear.nudge.shield import Shield
-from steerclear.nudge.space import DECODE, PREVIEW
-from steerclear.nudge.trajectory import Trajectory
 from steerclear.steering import derive
 from steerclear.types import Attempt, Detection
 
-STRATEGIES: dict[str, Callable[[], Strategy]] = {
-    "condition": ConditionNudge,
-    "rewrite": Rewrite,
-    "despecified": Despecified,
-    "magnitude": Magnitude,
-    "guidance-window": GuidanceWindow,
-    "final-latent": lambda: FinalLatent(name="final-latent", nudge_condition=False),
-    "final-latent+condition": FinalLatent,
-    "trajectory": lambda: Trajectory(name="trajectory", nudge_condition=False),
-    "trajectory+condition": Trajectory,
-    "final-latent-encoder": lambda: FinalLatent(
-        name="final-latent-encoder", nudge_condition=False, space=DECODE
-    ),
-    "final-latent-encoder+condition": lambda: FinalLatent(
-        name="final-latent-encoder+condition", space=DECODE
-    ),
-    "trajectory-encoder": lambda: Trajectory(name="trajectory-encoder", nudge_condition=False, space=PREVIEW),
-    "trajectory-encoder+condition": lambda: Trajectory(name="trajectory-encoder+condition", space=PREVIEW),
-    "trajectory-through": lambda: Trajectory(name="trajectory-through", nudge_condition=False, through=True),
-    "trajectory-through+condition": lambda: Trajectory(name="trajectory-through+condition", through=True),
-    "shield": lambda: Shield(name="shield", nudge_condition=False),
-    "shield+condition": Shield,
-    "noise": lambda: Noise(name="noise", nudge_condition=False),
-    "noise+condition": Noise,
-    "resample": Resample,
-}
-
-# as the rule of `steerclear.bench.rungs` makes it of docs/benchmarks/rungs.json
+# as the rule of `steerclear_lab.bench.rungs` makes it of docs/benchmarks/rungs.json
 DEFAULT_LADDER = (
     "rewrite", "trajectory+condition", "noise+condition", "final-latent+condition", "despecified", "rewrite",
     "resample", "resample", "resample",
@@ -123,8 +89,19 @@ class Ladder:
 
 
 def strategies(names: Sequence[str]) -> tuple[Strategy, ...]:
-    """Strategies by name, as the command line and settings write them. Raises ConfigError for an unknown one."""
-    unknown = [name for name in names if name not in STRATEGIES]
-    if unknown:
-        raise ConfigError(f"unknown strategy {unknown[0]!r}; there are {', '.join(STRATEGIES)}")
-    return tuple(STRATEGIES[name]() for name in names)
+    """Strategies by name, as the command line and settings write them.
+
+    A registered strategy is a callable without arguments; a `module:object` is that, or a strategy itself.
+
+    Raises:
+        ConfigError: for an unknown name, or an object that is no strategy.
+    """
+    return tuple(_strategy(name) for name in names)
+
+
+def _strategy(name: str) -> Strategy:
+    entry = plugins.load("strategy", name)
+    strategy = entry if isinstance(entry, Strategy) and not isinstance(entry, type) else entry()
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(f"{name!r} is no strategy: it needs a name, and apply(task, seed)")
+    return strategy

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.condition import nudged_condition
-from steerclear.nudge.objective import Objective, cosines, minimise
+from steerclear.nudge.objective import Objective, minimise
 from steerclear.nudge.prefer import preferred_latents
+from steerclear.pixels import cosines
 
 
 @dataclass(frozen=True)

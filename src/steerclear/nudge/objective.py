@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from steerclear.errors import ConfigError
+from steerclear.pixels import cosines
 
 OPTIMISERS = ("descent", "adam")
 LEAST_STEP = 1e-4  # of the latent's length: below that a halved step is given up
@@ -45,11 +45,6 @@ class Objective:
         if self.unwanted is not None and len(self.unwanted):
             value = value + self.beta * cosines(point, self.unwanted).mean()
         return value
-
-
-def cosines(latent: Tensor, others: Tensor) -> Tensor:
-    """Cosine of one latent (1, …) with each of (N, …), all flattened. Returns (N,)."""
-    return F.cosine_similarity(latent.flatten(1), others.to(latent).flatten(1), dim=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from steerclear.generators.conditions import meaning
 from steerclear.nudge.base import SteerTask
 from steerclear.nudge.despecify import BATCH, despecify, predictions
-from steerclear.nudge.objective import cosines
 from steerclear.nudge.space import PREVIEW
+from steerclear.pixels import cosines
 from steerclear.steering import derive
 
 NEIGHBOURS = 4  # preferred pictures that pull at once, of a larger set

@@ -28,6 +28,11 @@ class Shield:
     radius: float = 0.8
     nudge_condition: bool = True
 
+    @classmethod
+    def alone(cls) -> Shield:
+        """The push on the latent alone, under the request's own condition."""
+        return cls(name="shield", nudge_condition=False)
+
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         pushed, steps = 0, 0
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.condition import nudged_condition
-from steerclear.nudge.objective import Objective, cosines, minimise
+from steerclear.nudge.objective import Objective, minimise
 from steerclear.nudge.prefer import preferred_latents
 from steerclear.nudge.space import LATENT, objective
+from steerclear.pixels import cosines
 from steerclear.steering import Step
 
 
@@ -38,6 +39,11 @@ class Trajectory:
     gamma: float = 1.0
     iterations: int = 10
     space: str = LATENT
+
+    @classmethod
+    def alone(cls) -> Trajectory:
+        """The push on the latent alone, under the request's own condition."""
+        return cls(name="trajectory", nudge_condition=False)
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         steps = int(task.kwargs.get("num_inference_steps", 50))

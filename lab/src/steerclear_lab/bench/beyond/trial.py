@@ -1,0 +1,163 @@
+"""The guards of the two generators, and one trial of each: random codes, plain and guarded."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steerclear.code_guard import CodeGuard
+from steerclear.embedded import MODEL_FOLDER
+from steerclear.encoders.embedded import Clip, CopyDescriptor
+from steerclear.filters import Filter, NearestFilter, PixelFilter, TiledFilter, flagged, pixel_l2
+from steerclear.filters.pixel import Everything
+from steerclear.generators import GanGenerator, VaeGenerator
+from steerclear.library.search import Index
+from steerclear.loading import embedded_calibration
+from steerclear.pixels import to_tensor
+from steerclear.types import GuardOutput
+from steerclear_lab.bench.beyond.networks import CODE, SIZE, Decoder, Vae
+from steerclear_lab.bench.beyond.recipe import planted_pictures, training_pictures
+
+SEED = 40_000  # the first of the benchmark's codes
+
+
+@dataclass(frozen=True)
+class VaeEncoder:
+    """The VAE's own encoder as a space for the other generator's objective; no filter and no judge uses it."""
+
+    network: nn.Module
+    name: str = "vae-code"
+    dim: int = CODE
+    size: int = SIZE
+    fingerprint: str = "beyond-vae"
+    differentiable: bool = True
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """images: (B, 3, 64, 64) in [0, 1]. Returns (B, CODE), unit length."""
+        return F.normalize(self.network(images * 2 - 1)[0], dim=1)
+
+
+def filters(which: str) -> list[Filter]:
+    """The embedded library's filters over the planted set, at its own thresholds: "thresholds" or "strict"."""
+    ids, pictures = planted_pictures()
+    descriptor, limits = CopyDescriptor.default(), embedded_calibration()[which]
+    with torch.no_grad():
+        index = Index(tuple(ids), descriptor(pictures))
+    gallery = Everything(tuple(ids), pictures)
+    return [
+        NearestFilter(descriptor, index, limits["nearest"]),
+        PixelFilter(gallery, limits["pixel"]), TiledFilter(gallery, limits["tiled"]),
+    ]  # fmt: skip
+
+
+def guards(vae: Vae, generator: Decoder) -> dict[str, CodeGuard]:
+    """By name, in the order of the table. The VAE is pushed in code space, the generator in the VAE encoder's space."""
+    ids, pictures = planted_pictures()
+    shared: dict[str, Any] = {
+        "filters": filters("thresholds"), "strict": filters("strict"), "protected": dict(zip(ids, pictures, strict=True)),
+    }  # fmt: skip
+    encoder = vae.encoder
+    return {
+        "vae": CodeGuard(VaeGenerator(vae.decoder, (CODE,), encoder=lambda x: encoder(x)[0]), **shared),
+        "generator": CodeGuard(GanGenerator(generator, (CODE,)), encoder=VaeEncoder(encoder), **shared),
+    }
+
+
+class Looks:
+    """What is measured on a picture: distances to planted and training pictures, and the CLIP's nearest neighbour."""
+
+    def __init__(self) -> None:
+        self.planted = planted_pictures()[1]
+        self.ordinary = training_pictures()
+        self.clip = Clip.load(MODEL_FOLDER)
+        self.gallery = self.clip(torch.cat([self.planted, self.ordinary]))
+
+    @torch.no_grad()
+    def __call__(self, picture: Image.Image) -> dict[str, Any]:
+        pixels = to_tensor([picture])
+        nearest = int((self.clip(pixels) @ self.gallery.T).argmax())
+        return {
+            "pixel_l2": round(float(pixel_l2(pixels, self.planted).min()), 4),
+            "training_l2": round(float(pixel_l2(pixels, self.ordinary).min()), 4),
+            "same_picture": nearest < len(self.planted),
+        }
+
+
+@torch.no_grad()
+def random_codes(guard: CodeGuard, looks: Looks, count: int) -> Iterator[dict[str, Any]]:
+    """One row a code: the module's own picture, and what the guard hands out."""
+    for seed in range(SEED, SEED + count):
+        noise = torch.randn((1, CODE), generator=torch.Generator().manual_seed(seed))
+        (plain,) = guard.generator.pictures(noise)
+        yield _row(guard, looks, plain, guard(generator=torch.Generator().manual_seed(seed)), seed)
+
+
+@torch.no_grad()
+def reconstructions(guard: CodeGuard, looks: Looks) -> Iterator[dict[str, Any]]:
+    """One row a planted picture: it is encoded and decoded, plainly and guarded."""
+    for seed, pixels in enumerate(planted_pictures()[1]):
+        asked = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
+        (plain,) = guard.generator.pictures(guard.generator.encode(to_tensor([asked])))
+        yield _row(guard, looks, plain, guard.reconstruct([asked], seed=seed), seed)
+
+
+def _row(
+    guard: CodeGuard, looks: Looks, plain: Image.Image | None, out: GuardOutput, seed: int
+) -> dict[str, Any]:
+    assert plain is not None  # these modules make finite pixels
+    (image,), (report,) = out.images, out.reports
+    return {
+        "seed": seed, "outcome": str(report.outcome), "matched": report.matched, "overhead": report.overhead,
+        "rungs": [a.strategy for a in report.attempts], "plain_flagged": flagged(guard.check([plain])[0]), "plain": looks(plain),
+        "handed_out": looks(image) if image else None, "flagged": flagged(guard.check([image])[0]) if image else None,
+        "identical": image is not None and image.tobytes() == plain.tobytes(), "pictures": (plain, image),
+    }  # fmt: skip
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of one generator."""
+    hit = [r for r in rows if r["outcome"] != "clear"]
+    clear = [r for r in rows if r["outcome"] == "clear"]
+    out = [r for r in rows if r["handed_out"]]
+    steered = [r for r in out if r["outcome"] == "steered"]
+    costs = sorted(r["overhead"] for r in hit)
+    last = [r["rungs"][-1] for r in steered]
+    return {
+        "samples": len(rows),
+        "plain_within_0.1": sum(r["plain"]["pixel_l2"] < 0.1 for r in rows) / len(rows),
+        "plain_flagged": sum(r["plain_flagged"] for r in rows) / len(rows),
+        "handed_out": len(out),
+        "handed_out_flagged": sum(r["flagged"] for r in out),
+        "handed_out_within_0.1": sum(r["handed_out"]["pixel_l2"] < 0.1 for r in out),
+        "writers_block_rate": sum(r["outcome"] == "withheld" for r in hit) / len(hit) if hit else None,
+        "overhead_median": statistics.median(costs) if costs else None,
+        "overhead_p95": costs[-(-95 * len(costs) // 100) - 1] if costs else None,
+        "nearest_of_flagged_median": _median(r["plain"]["pixel_l2"] for r in hit),
+        "nearest_of_steered_median": _median(r["handed_out"]["pixel_l2"] for r in steered),
+        "nearest_of_steered_least": min((r["handed_out"]["pixel_l2"] for r in steered), default=None),
+        "flagged_same_picture_by_clip": _share(r["plain"]["same_picture"] for r in hit),
+        "steered_same_picture_by_clip": _share(r["handed_out"]["same_picture"] for r in steered),
+        "clear_same_picture_by_clip": _share(r["plain"]["same_picture"] for r in clear),
+        "to_ordinary_training_clear_median": _median(r["plain"]["training_l2"] for r in clear),
+        "to_ordinary_training_steered_median": _median(r["handed_out"]["training_l2"] for r in steered),
+        "clear": len(clear),
+        "clear_identical": _share(r["identical"] for r in clear),
+        "passed_by": {name: last.count(name) for name in sorted(set(last))},
+    }
+
+
+def _median(values: Iterator[float]) -> float | None:
+    found = list(values)
+    return round(statistics.median(found), 4) if found else None
+
+
+def _share(hits: Iterator[bool]) -> float | None:
+    found = list(hits)
+    return round(sum(found) / len(found), 4) if found else None

@@ -1,0 +1,72 @@
+"""Where prevention and quality have their rows from: a finished comparison, or one of three methods that is run for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+from steerclear.errors import InputError
+from steerclear_lab.bench import suites
+from steerclear_lab.bench.baselines import named
+from steerclear_lab.bench.experiments.common import Options
+from steerclear_lab.bench.harness import PLAIN, Notebook, Plan, answering, run
+from steerclear_lab.bench.summary import document, embedded
+from steerclear_lab.bench.workers import Workers
+
+METHODS = (PLAIN, "paper", "steerclear")  # the second hands out whatever it makes, the third verifies it
+FULL = Plan(validation=0, memorized=24, template=0, ordinary=24, seeds=3, trials=1)
+
+
+def compared(options: Options) -> dict[str, Any]:
+    """The document of a comparison that holds these methods, or as many of them as it was run with.
+
+    Raises InputError where `options.rows` is none, or has no plain pictures or guarded ones to compare.
+    """
+    if options.rows is None:
+        return _run(options)
+    file = options.rows / "rivals.json" if options.rows.is_dir() else options.rows
+    try:
+        found: dict[str, Any] = json.loads(file.read_text())
+        missing = {PLAIN, METHODS[-1]} - set(found["methods"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{str(options.rows)!r} holds no finished comparison; run: steerclear bench --out DIR"
+        ) from error
+    if missing or found["methods"][PLAIN]["memorized"] is None:
+        raise InputError(
+            f"{str(file)!r} cannot be compared: it lacks {', '.join(missing) or 'memorized prompts'}"
+        )
+    return found
+
+
+def source(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a section says of the comparison that it reads."""
+    return {name: found[name] for name in ("command", "environment", "suite", "plan", "guidance")}
+
+
+def present(found: Mapping[str, Any], kind: str = "memorized") -> list[str]:
+    """Those of the methods that the comparison has figures of."""
+    return [name for name in METHODS if found["methods"].get(name, {}).get(kind) is not None]
+
+
+def _run(options: Options) -> dict[str, Any]:
+    most = options.many(FULL.memorized)
+    ordinary = options.many(FULL.ordinary)
+    seeds = options.seeds or (1 if options.quick else FULL.seeds)
+    plan = Plan(0, most, 0, ordinary, seeds, 1, options.seed, options.steps)
+    header = {"methods": METHODS, "plan": asdict(plan)}
+    folder = options.work / sha256(json.dumps(header).encode()).hexdigest()[:12]
+    notebook = Notebook(folder, header, (folder / "plan.json").exists(), options.processes)
+    build = partial(suites.emoji, 0, most, 0, ordinary, options.seed, options.steps, folder)
+    suite = build()
+    workers = (
+        Workers(partial(answering, build), options.processes) if options.processes > 1 else nullcontext()
+    )
+    with workers as make:
+        chosen = run(suite, named(METHODS), plan, notebook, lambda: None, make)
+    return document(suite, chosen, plan, notebook, "", embedded(suite, notebook))

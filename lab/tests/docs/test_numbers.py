@@ -1,0 +1,188 @@
+"""Every number in the docs comes from a committed document: pages are made again and compared, and in prose each is declared."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steerclear_lab.assets import ASSETS
+from steerclear_lab.bench import (
+    details,
+    early,
+    main_job,
+    memorization,
+    optimisers,
+    preferring,
+    readme,
+    realsize_page,
+    rivals_page,
+    rungs,
+    scale,
+    thresholds,
+)
+from steerclear_lab.bench.beyond.__main__ import page as beyond_page
+from steerclear_lab.bench.experiments import EXPERIMENTS, report
+from steerclear_lab.emoji import card
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "docs" / "benchmarks"
+
+
+def document(name: str) -> Any:
+    return json.loads((BENCHMARKS / f"{name}.json").read_text())
+
+
+# what writes each page, from the committed document that it is made of
+PAGES: dict[str, Callable[[], str]] = {
+    "beyond": lambda: beyond_page(document("beyond")),
+    "calibration": lambda: thresholds.page(json.loads((ASSETS / "calibration.json").read_text())),
+    "details": lambda: details.page(document("details")),
+    "early": lambda: early.page(document("early")),
+    "experiments": lambda: report.page(BENCHMARKS),
+    "main-job": lambda: main_job.page(document("main-job")),
+    "memorization": lambda: memorization.page(document("memorization")),
+    "optimisers": lambda: optimisers.page(document("optimisers")),
+    "preferring": lambda: preferring.page(document("preferring")),
+    "realsize": lambda: realsize_page.page(document("realsize")["rows"]),
+    "recipe": lambda: card.page(document("recipe")),
+    "rivals": lambda: rivals_page.text(document("rivals"), document("rivals")["figures"]),
+    "rungs": lambda: rungs.page(document("rungs")),
+    "scale": lambda: scale.page(document("scale")),
+    **{name: lambda name=name: report.text(document(name)) for name in EXPERIMENTS},  # type: ignore[misc]
+}
+
+CONVENTION = "a name, a default or a definition, and nothing that was measured"
+
+
+def sibling(name: str, document: str) -> Any:
+    return json.loads((ASSETS / "siblings" / name / f"{document}.json").read_text())
+
+
+def parameters(name: str) -> str:
+    return f"{sibling(name, 'figures')['parameters'] / 1e6:.1f}"
+
+
+def megabytes(file: str) -> str:
+    return f"{(ASSETS / file).stat().st_size / 1e6:.1f}"
+
+
+def weights(sibling: str) -> str:
+    return megabytes(f"siblings/{sibling}/transformer/diffusion_pytorch_model.safetensors")
+
+
+def read_right_by_the_bystander() -> str:
+    figures = json.loads((ASSETS / "bystander" / "figures.json").read_text())
+    return f"{figures['heldout']['top5']:.0%}".replace("%", " %")
+
+
+def million_draws(name: str) -> str:
+    schedule = sibling(name, "recipe")["schedule"]
+    return f"{schedule['steps'] * schedule['batch'] / 1e6:.1f}"
+
+
+def preview_error(neighbourhood: int) -> str:
+    return f"{document('details')['preview']['rmse'][str(neighbourhood)]:.2f}"
+
+
+def exact_milliseconds(size: int) -> float:
+    rows = document("scale")["rows"]
+    return next(row["ms_1"]["p95"] for row in rows if row["size"] == size and row["way"] == "exact")
+
+
+# numbers with a decimal point or a percent sign in prose, by file: a convention, or what reads it from a document
+DECLARED: dict[str, dict[str, str | Callable[[], str]]] = {
+    "README.md": {"3.11": CONVENTION, "1.5": CONVENTION},
+    "docs/embedded-model.md": {
+        "7.5": CONVENTION,
+        "0.1": CONVENTION,
+        "5.8": lambda: parameters("dit"),
+        "5.5": lambda: parameters("flow"),
+        "11.5": lambda: weights("dit"),
+        "11.0": lambda: weights("flow"),
+        "3.7": lambda: megabytes("bystander/clip/model.safetensors"),
+        "89 %": read_right_by_the_bystander,
+        "5.9": lambda: million_draws("dit"),
+        "4.2": lambda: million_draws("flow"),
+    },
+    "docs/how-it-works.md": {
+        "0.05": CONVENTION,
+        "59 %": lambda: f"{document('details')['hash']['different_most']:.0%}".replace("%", " %"),
+        "88 %": lambda: f"{document('details')['hash']['threshold']:.0%}".replace("%", " %"),
+        "0.12": lambda: preview_error(1),
+        "0.09": lambda: preview_error(3),
+        "0.26": lambda: f"{document('details')['preview']['rmse_one_colour']:.2f}",
+    },
+    "docs/library.md": {
+        **dict.fromkeys(("1 %", "95 %", "0.1 %"), CONVENTION),
+        "0.2": lambda: f"{math.ceil(exact_milliseconds(1_000_000) / 100) / 10}",
+    },
+    "docs/your-model.md": {"1.5": CONVENTION, "2.2": CONVENTION, "1 %": CONVENTION},
+}
+
+
+@pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("*.md")), ids=lambda file: file.stem)
+def test_a_page_says_what_its_document_says(file: Path) -> None:
+    assert file.stem in PAGES, f"{file.name} has no document: name in PAGES what writes it, and from which"
+    assert file.read_text() == PAGES[file.stem](), "write the page again: it is not what its document holds"
+
+
+def test_every_document_has_its_page() -> None:
+    documents = {file.stem for file in BENCHMARKS.glob("*.json")}
+    assert documents <= {file.stem for file in BENCHMARKS.glob("*.md")}
+
+
+def test_the_table_of_the_readme_is_what_the_main_job_measured() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert readme.updated(text, document("main-job")["summary"]) == text, (
+        "run: python -m steerclear_lab.bench.readme"
+    )
+
+
+def prose(text: str) -> str:
+    """Markdown without code, addresses, and the README's table, which has a test of its own."""
+    table = "\n".join(readme.table(document("main-job")["summary"]))
+    text = re.sub(r"```.*?```", "", text.replace(table, ""), flags=re.DOTALL)
+    return re.sub(r"`[^`\n]*`|\]\([^)]*\)|https?://\S+", "", text)
+
+
+def numbers(text: str) -> list[str]:
+    """Those with a decimal point or a percent sign; a paper's number on arXiv is none."""
+    text = re.sub(r"arXiv \d{4}\.\d{5}", "", text)
+    found = re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?: ?%)?(?![\w.]*\d)", text)
+    return [number for number in found if "." in number or "%" in number]
+
+
+@pytest.mark.parametrize("file", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda f: f.stem)  # fmt: skip
+def test_a_number_in_prose_is_declared_with_where_it_comes_from(file: Path) -> None:
+    name = file.relative_to(ROOT).as_posix()
+    undeclared = set(numbers(prose(file.read_text()))) - set(DECLARED.get(name, {}))
+    assert not undeclared, f"{name}: say in DECLARED where {sorted(undeclared)} come from"
+
+
+@pytest.mark.parametrize(
+    ("number", "read"),
+    [(number, read) for said in DECLARED.values() for number, read in said.items() if callable(read)],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_measured_number_in_prose_is_what_its_document_says(number: str, read: Callable[[], str]) -> None:
+    assert read() == number
+
+
+def test_nothing_is_declared_that_is_not_there() -> None:
+    for name, declared in DECLARED.items():
+        gone = set(declared) - set(numbers(prose((ROOT / name).read_text())))
+        assert not gone, f"{name}: {sorted(gone)} are declared and no longer said"
+
+
+def test_what_counts_as_a_number() -> None:
+    assert numbers("of 24 pictures 93.8% and 1 % of 2,995 at 0.1, v2, 4 × 4 and (arXiv 2408.15450)") == [
+        "93.8%",
+        "1 %",
+        "0.1",
+    ]

@@ -1,0 +1,70 @@
+"""The training loop resumes as if it had never stopped, and refuses to go on from nonsense."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from steerclear_lab.emoji.draws import SHORT, phase_at
+from steerclear_lab.emoji.training import Run, Schedule, minutes
+
+SCHEDULE = Schedule(steps=12, batch=4, rate=0.05, warmup=2, ema=0.5)
+
+
+class KilledError(Exception):
+    pass
+
+
+def run(folder, *, die_at=None, checkpoint_seconds=0.0):
+    torch.manual_seed(0)
+    training = Run("line", folder, nn.Linear(2, 1), SCHEDULE, checkpoint_seconds=checkpoint_seconds)
+
+    def loss_at(step, generator):
+        if step == die_at:
+            raise KilledError
+        x = torch.randn(SCHEDULE.batch, 2, generator=generator)
+        return (training.model(x)[:, 0] - x.sum(1)).square().mean(), {}
+
+    return training.fit(loss_at)
+
+
+def test_a_run_that_was_killed_ends_where_an_uninterrupted_one_ends(tmp_path):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed", die_at=7)
+    resumed = run(tmp_path / "killed")
+    assert torch.equal(whole.weight, resumed.weight)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = run(tmp_path)
+    assert torch.equal(first.weight, run(tmp_path, die_at=0).weight)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
+    training = Run("line", tmp_path, nn.Linear(2, 1), SCHEDULE)
+    with pytest.raises(FloatingPointError, match="line: the loss is nan at step 0"):
+        training.fit(lambda step, generator: (training.model(torch.full((1, 2), float("nan"))).sum(), {}))
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero():
+    factors = [SCHEDULE.factor(step) for step in range(SCHEDULE.steps + 1)]
+    assert factors[0] == 0.5
+    assert max(factors) == 1.0
+    assert factors[-1] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_denoisers_phases_cover_the_run_in_order():
+    assert [phase_at(SHORT, p.start) for p in SHORT] == list(SHORT)
+    assert phase_at(SHORT, 0.999) == SHORT[-1]
+
+
+def test_the_minutes_of_a_stage_leave_out_the_pause_of_a_run_that_was_stopped(tmp_path):
+    log = tmp_path / "stage.jsonl"
+    log.write_text("".join(json.dumps({"time": time}) + "\n" for time in (60, 120, 180, 7200, 7260)))
+    assert minutes(log) == 1 + 1 + 1 + 3 + 1
+    log.write_text(json.dumps({"time": 60}) + "\n")
+    assert minutes(log) == 0

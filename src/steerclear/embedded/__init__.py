@@ -1,0 +1,29 @@
+"""Where the shipped model, its library, its protected pictures and its prompt lists lie inside the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+MODEL_FOLDER = FOLDER / "model"
+LIBRARY_FOLDER = FOLDER / "library"
+PROTECTED_FOLDER = FOLDER / "protected"
+PROMPTS_FOLDER = FOLDER / "prompts"
+
+
+def read_prompts(name: str) -> list[tuple[str, str | None]]:
+    """Rows of a shipped prompt list: (prompt, file of the protected picture or None).
+
+    name: "planted" and "template" (paraphrases of planted captions) name a file; "ordinary", "heldout" and
+    "controls" (ordinary pictures under unusual captions) do not.
+    """
+    rows = []
+    for line in (PROMPTS_FOLDER / f"{name}.txt").read_text().splitlines():
+        prompt, _, file = line.partition("\t")
+        rows.append((prompt, file or None))
+    return rows
+
+
+def is_embedded(model: str | Path) -> bool:
+    """Whether a model folder is the one inside the package."""
+    return Path(model).resolve() == MODEL_FOLDER.resolve()

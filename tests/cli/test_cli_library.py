@@ -1,0 +1,133 @@
+"""`steerclear library …` as its user sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from steerclear.cli import library
+from steerclear.library import Library
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, encoder, pictures):
+    """Run a command in a folder that holds `art`; returns its result."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(library, "load_encoder", lambda name: encoder)
+    monkeypatch.setattr(library, "encoder_name", lambda name: name)
+    runner = CliRunner()
+    return lambda *words: runner.invoke(library.app, [str(w) for w in words])
+
+
+@pytest.fixture
+def filled(run, library):
+    return lambda *words: run(*words, "--library", library.uri)
+
+
+def test_add_makes_the_library_and_says_what_it_did(run):
+    result = run("add", "art", "--owner", "Acme", "--tag", "a", "--tag", "b", "--policy", "withhold")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "5 added, 0 already there, 0 failed; the library holds 5\n"
+    item = Library.open("library").get("picture-0")
+    assert (item.owner, item.tags, item.policy) == ("Acme", ("a", "b"), "withhold")
+    assert "0 added, 5 already there" in run("add", "art").stdout
+
+
+def test_add_lists_failures_and_exits_with_one(run):
+    Path("art/bad.png").write_bytes(b"bad")
+    result = run("add", "art")
+    assert result.exit_code == 1
+    assert "failed: art/bad.png:" in result.stderr
+    assert "5 added" in result.stdout
+
+
+def test_add_takes_captions_from_a_json_file(run):
+    Path("captions.json").write_text(json.dumps({"picture-2": "two"}))
+    assert run("add", "art", "--captions", "captions.json").exit_code == 0
+    assert Library.open("library").get("picture-2").caption == "two"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add", "nowhere"),
+        ("add", "art", "--policy", "burn"),
+        ("add", "art", "--captions", "nowhere.json"),
+        ("list",),
+        ("list", "--library", "art"),
+        ("verify",),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_exit_code_two(run, words):
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert not Path("nowhere").exists()
+
+
+def test_list_filters_and_prints_json(filled):
+    assert [line.split()[0] for line in filled("list").stdout.splitlines()][:2] == ["id", "picture-0"]
+    items = json.loads(filled("list", "--json", "--owner", "Acme").stdout)
+    assert [i["id"] for i in items] == [f"picture-{n}" for n in range(5)]
+    assert json.loads(filled("list", "--json", "--tag", "x").stdout) == []
+
+
+def test_show_prints_every_column(filled):
+    assert "owner    Acme" in filled("show", "picture-1").stdout
+    assert json.loads(filled("show", "picture-1", "--json").stdout)["policy"] == "steer"
+    assert filled("show", "nobody").exit_code == 2
+
+
+def test_remove_tells_how_to_undo_it(filled, library):
+    result = filled("remove", "picture-1", "picture-2")
+    assert result.stdout.startswith("2 removed; undo with: steerclear library restore ")
+    version = result.stdout.split("restore ")[1].split()[0]
+    assert filled("restore", version).stdout == f"version {version} restored; the library holds 5\n"
+    assert [line.split()[-1] for line in filled("log").stdout.splitlines()][-3:] == ["5", "3", "5"]
+    assert filled("remove", "picture-1", "nobody").exit_code == 2
+    assert len(library) == 5
+
+
+def test_search_finds_the_picture_itself_first(filled):
+    best = json.loads(filled("search", "art/picture-3.png", "-k", "2", "--json").stdout)
+    assert (best[0]["id"], round(best[0]["score"], 4), len(best)) == ("picture-3", 1.0, 2)
+    table = filled("search", "art/picture-3.png").stdout.splitlines()
+    assert (table[1].split(), len(table)) == (["1.0000", "picture-3"], 6)
+    for words in (("art/none.png",), ("art/picture-3.png", "--encoder", "sscd")):
+        assert filled("search", *words).exit_code == 2
+
+
+def test_stats_count_by_owner_and_policy(filled):
+    figures = json.loads(filled("stats", "--json").stdout)
+    assert (figures["items"], figures["owners"], figures["policies"]) == (5, {"Acme": 5}, {"steer": 5})
+    assert figures["encoders"] == {"tiny": {"dim": 48, "fingerprint": "tiny-1"}}
+    assert "items     5" in filled("stats").stdout
+
+
+def test_verify_names_a_source_that_has_changed(filled):
+    assert filled("verify", "--sources").stdout == "5 items, 0 problems\n"
+    Path("art/picture-0.png").write_bytes(b"other")
+    Path("art/picture-1.png").unlink()
+    result = filled("verify", "--sources")
+    assert (result.exit_code, result.stdout) == (1, "5 items, 2 problems\n")
+    assert "picture-0: its source" in result.stderr
+
+
+def test_an_export_can_be_added_to_another_library(filled, run, library):
+    assert filled("export", "all.parquet").exit_code == 0
+    assert run("add", "all.parquet", "--library", "second").exit_code == 0
+    assert Library.open("second").fingerprint() == library.fingerprint()
+    assert Library.open("second").get("picture-0").owner == "Acme"
+    assert filled("export", "no/where.parquet").exit_code == 2
+
+
+def test_every_command_has_a_help_with_an_example(run):
+    for command in library.app.registered_commands:
+        name = command.name or command.callback.__name__
+        result = run(name, "--help")
+        assert result.exit_code == 0
+        assert f"steerclear library {name}" in result.stdout
