@@ -1,4 +1,4 @@
-# make demo: see it work · make test · make check · make format
+# make demo: see it work · make test · make check · make format · make docs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,6 +36,7 @@ check: $(READY_DEV)
 	$(BIN)/ruff format --check src tests lab
 	$(BIN)/ruff check src tests lab
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY_DEV)
 	$(BIN)/ruff format src tests lab

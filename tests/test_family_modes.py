@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from steerclear.errors import InputError
-from steerclear.generators import PipelineGenerator
+from steerclear.generators import PipelineRunner
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
@@ -48,7 +48,7 @@ def handed_out(pipe, strategy, kwargs, generator=seeded):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_gradient_through_the_denoiser_agrees_with_finite_differences(family):
     pipe, kwargs = tiny_pipeline(family), ask(family)
-    generator = PipelineGenerator(pipe)
+    generator = PipelineRunner(pipe)
     start = generator.run(generator=seeded(), **kwargs).start
     condition = generator.encode("class 1" if family == "dit" else "a small fox", kwargs)
     direction, weight = torch.randn(2, *start.shape, generator=seeded(2))

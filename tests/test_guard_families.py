@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steerclear.errors import InputError, UnsupportedError
-from steerclear.generators import PipelineGenerator
+from steerclear.generators import PipelineRunner
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder, SteerTask
 from steerclear.nudge.ladder import strategies
@@ -37,7 +37,7 @@ def ask(family, prompt="a small fox", **more):
 def test_an_encoded_prompt_and_its_noise_make_the_plain_picture_bit_for_bit(family):
     pipe = tiny_pipeline(family, "DDIMScheduler" if family in ADDS_NOISE else None)
     kwargs = ask(family)
-    generator = PipelineGenerator(pipe)
+    generator = PipelineRunner(pipe)
     first = generator.run(generator=seeded(), **kwargs)
     drawn = seeded(1 if family in TWO_STAGES else 2)  # a prior begins from noise of its own
     again = generator.regenerate(generator.encode(kwargs["prompt"], kwargs), first.start, kwargs, drawn)
@@ -90,7 +90,7 @@ def test_without_a_wish_the_default_ladder_steers_any_family(family):
 def test_guidance_and_negative_prompts_are_encoded_as_the_pipeline_does(family, options):
     pipe = tiny_pipeline(family)
     kwargs = ask(family, **options)
-    generator = PipelineGenerator(pipe)
+    generator = PipelineRunner(pipe)
     first = generator.run(generator=seeded(), **kwargs)
     again = generator.regenerate(generator.encode(kwargs["prompt"], kwargs), first.start, kwargs, seeded(2))
     assert again.images[0].tobytes() == first.images[0].tobytes()
@@ -98,7 +98,7 @@ def test_guidance_and_negative_prompts_are_encoded_as_the_pipeline_does(family, 
 
 def test_a_family_whose_encoding_is_not_known_is_refused_by_name():
     with pytest.raises(UnsupportedError, match="DiTPipeline"):
-        PipelineGenerator(tiny_pipeline("dit")).encode("a fox", {})
+        PipelineRunner(tiny_pipeline("dit")).encode("a fox", {})
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -162,7 +162,7 @@ def test_a_class_is_rewritten_to_the_class_that_is_preferred():
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
 def test_a_class_label_and_its_noise_make_the_plain_picture_bit_for_bit(guidance_scale):
     kwargs = {**ask("dit"), "guidance_scale": guidance_scale}
-    generator = PipelineGenerator(tiny_pipeline("dit"))
+    generator = PipelineRunner(tiny_pipeline("dit"))
     first = generator.run(generator=seeded(), **kwargs)
     again = generator.regenerate(generator.encode("class 1", kwargs), first.start, kwargs, seeded(2))
     assert again.images[0].tobytes() == first.images[0].tobytes()
@@ -197,7 +197,7 @@ def test_a_regeneration_begins_from_the_picture_that_the_pipeline_begins_from(fa
     """Under no push at all, the part that inpainting keeps, and img2img's likeness to its picture, are the first pass's."""
     pipe = tiny_pipeline(family)
     kwargs = ask(family, strength=strength, num_inference_steps=6)
-    generator = PipelineGenerator(pipe)
+    generator = PipelineRunner(pipe)
     first = generator.run(generator=seeded(), **kwargs)
     condition = generator.encode(kwargs["prompt"], kwargs)
     again = generator.regenerate(condition, first.start, kwargs, seeded(1))
@@ -238,7 +238,7 @@ def test_the_latent_of_a_pass_is_the_one_that_is_decoded_also_where_inpainting_p
     family,
 ):
     pipe = tiny_pipeline(family)
-    made = PipelineGenerator(pipe).run(generator=seeded(), **ask(family))
+    made = PipelineRunner(pipe).run(generator=seeded(), **ask(family))
     want = pipe(generator=seeded(), output_type="latent", **ask(family)).images
     torch.testing.assert_close(made.latents, want, rtol=1e-5, atol=1e-5)
     assert "decode" not in vars(pipe.vae)
@@ -247,7 +247,7 @@ def test_the_latent_of_a_pass_is_the_one_that_is_decoded_also_where_inpainting_p
 @pytest.mark.parametrize("family", ["sd1-inpaint", "sdxl-inpaint"])
 def test_what_inpainting_puts_back_cannot_lead_a_shielded_latent_into_a_ball_unseen(family):
     """The kept half is the protected picture's own, so no step leaves its ball for good; that of another is left."""
-    generator, kwargs = PipelineGenerator(tiny_pipeline(family)), ask(family)
+    generator, kwargs = PipelineRunner(tiny_pipeline(family)), ask(family)
     first = generator.run(generator=seeded(), **kwargs)
     task = SteerTask(generator, "a small fox", 1, kwargs, first.start, first.latents, first.latents)
     with pytest.raises(ArithmeticError, match=r"inside the radius of 0\.8"):
@@ -255,7 +255,7 @@ def test_what_inpainting_puts_back_cannot_lead_a_shielded_latent_into_a_ball_uns
     other = first.latents.clone()
     other[..., :4] += 3 * first.latents.std()  # in the kept half
     task.unwanted = other
-    made = Shield(nudge_condition=False, radius=0.3).apply(task, 7).made
+    made = Shield(nudge_condition=False, radius=0.3).apply(task, 7).run
     assert float(distances(made.latents, other)) >= 0.3 * 0.99
 
 

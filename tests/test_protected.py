@@ -8,7 +8,7 @@ from PIL import Image
 
 from steerclear.encoders import load_encoder
 from steerclear.errors import LibraryError
-from steerclear.generators import PipelineGenerator
+from steerclear.generators import PipelineRunner
 from steerclear.library import Library, add
 from steerclear.pixels import to_tensor
 from steerclear.protected import Protected
@@ -50,9 +50,7 @@ def spied(protected, monkeypatch):
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "dit"])
 def test_a_protected_latent_has_the_shape_of_what_the_pipeline_makes(family):
     pipe = tiny_pipeline(family)
-    made = PipelineGenerator(pipe).run(
-        generator=torch.Generator().manual_seed(0), **tiny_call(family, steps=3)
-    )
+    made = PipelineRunner(pipe).run(generator=torch.Generator().manual_seed(0), **tiny_call(family, steps=3))
     protected = Protected(pipe, {"a": to_tensor([drawing()])[0]})
     assert protected.latents(["a"], made.latents).shape == made.latents.shape
 
@@ -61,7 +59,7 @@ def test_a_protected_latent_has_the_shape_of_what_the_pipeline_makes(family):
 def test_a_packed_image_that_is_no_square_is_encoded_and_decoded_at_its_size(family):
     pipe, size = tiny_pipeline(family), (64, 32)
     call = {**tiny_call(family, steps=1), "height": 64, "width": 32}
-    made = PipelineGenerator(pipe).run(generator=torch.Generator().manual_seed(0), **call)
+    made = PipelineRunner(pipe).run(generator=torch.Generator().manual_seed(0), **call)
     protected = Protected(pipe, {"a": to_tensor([drawing()])[0]})
     assert protected.latents(["a"], made.latents, size).shape == made.latents.shape
     assert protected.decode(made.latents, size)[0].size == (32, 64)

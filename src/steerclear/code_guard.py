@@ -33,10 +33,10 @@ Findings = tuple[Detection, ...]
 class CodeGuard:
     """Wraps a generator of codes so that no flagged image is ever handed out.
 
-    generator: a GanGenerator or VaeGenerator. filters: what decides. protected: the library's pictures by id, (3, H, W) in
+    model: a GanGenerator or VaeGenerator. filters: what decides. protected: the library's pictures by id, (3, H, W) in
     [0, 1], from which the nudge pushes away; withhold: ids for which nothing is handed out; strict: further filters that a
     steered picture must pass as well. encoder: the space of the objective, differentiable, applied to the generated image;
-    without one it is the code itself, where the protected pictures have codes if the generator has an encoder, and else the
+    without one it is the code itself, where the protected pictures have codes if the model has an encoder, and else the
     push is off the flagged code. preferred: pictures that pull, else `samples` random ones do that are clear. ladder:
     strategies that act on codes, and budget. Thread-safe: callers queue.
 
@@ -46,7 +46,7 @@ class CodeGuard:
 
     def __init__(
         self,
-        generator: CodeGenerator,
+        model: CodeGenerator,
         filters: Sequence[Filter],
         *,
         protected: Mapping[str, Tensor] | None = None,
@@ -71,9 +71,9 @@ class CodeGuard:
             raise ConfigError(
                 f"every filter judges by encoder {encoder.name!r}, which the nudge optimises; add a filter with another eye"
             )
-        if preferred and encoder is None and not generator.encodes:
+        if preferred and encoder is None and not model.encodes:
             raise ConfigError("preferred pictures have no codes here; pass encoder=…")
-        self.generator = generator
+        self.model = model
         self.filters, self.strict = tuple(filters), tuple(strict)
         self.protected = dict(protected or {})
         self.withhold = frozenset(withhold)
@@ -102,9 +102,9 @@ class CodeGuard:
             raise InputError(f"{len(generator)} generators do not fit {num_images} images; pass one each")
         if generator is None:
             generator = torch.Generator().manual_seed(secrets.randbits(63))
-        with self.generator.lock:
-            noise = self.generator.noise(num_images, generator)
-            return self._guarded(self.generator.code(noise), seeds_of(generator, num_images), budget)
+        with self.model.lock:
+            noise = self.model.noise(num_images, generator)
+            return self._guarded(self.model.code(noise), seeds_of(generator, num_images), budget)
 
     def reconstruct(
         self, images: Sequence[Image.Image], *, seed: int = 0, budget: Budget | None = None
@@ -116,8 +116,8 @@ class CodeGuard:
         """
         if len({image.size for image in images}) != 1:
             raise InputError(f"{len(images)} images to reconstruct must be one or more of one size")
-        with self.generator.lock:
-            code = self.generator.encode(to_tensor(images))
+        with self.model.lock:
+            code = self.model.encode(to_tensor(images))
             return self._guarded(code, seeds_of(torch.Generator().manual_seed(seed), len(images)), budget)
 
     def check(self, images: Sequence[Image.Image]) -> list[Findings]:
@@ -128,7 +128,7 @@ class CodeGuard:
     def _guarded(self, code: Tensor, seeds: list[int], budget: Budget | None) -> GuardOutput:
         """The module's images of codes (B, …), each looked at and settled on its own."""
         began = time.monotonic()
-        made = self.generator.pictures(code)
+        made = self.model.pictures(code)
         looked = iter(judge(self.filters, [image for image in made if image is not None]))
         found = [_unseen() if image is None else next(looked) for image in made]
         shared = (time.monotonic() - began) / len(made)
@@ -161,7 +161,7 @@ class CodeGuard:
             wishes = torch.cat([self._point(to_tensor([one]), image.size) for one in self.preferred])
         clear = self._clear() if wishes is None else None
         space = None if self.encoder is None else self._space
-        task = CodeTask(self.generator, report.seed, code, space, code[:0], wishes, clear)
+        task = CodeTask(self.model, report.seed, code, space, code[:0], wishes, clear)
         self._learn(image.size, task, report.detections)
         if not len(task.unwanted):  # nothing is known of what it resembles: away from itself, then
             task.unwanted = task.point(code)
@@ -169,7 +169,7 @@ class CodeGuard:
 
     def _learn(self, size: tuple[int, int], task: CodeTask, found: Findings) -> None:
         """Points of what the flagged findings matched, added to what the task flees from."""
-        if self.encoder is None and not self.generator.encodes:
+        if self.encoder is None and not self.model.encodes:
             return
         for item in dict.fromkeys(d.matched for d in found if d.flagged and d.matched in self.protected):
             assert item is not None
@@ -183,22 +183,22 @@ class CodeGuard:
     def _space(self, code: Tensor) -> Tensor:
         """E of the objective, where it looks at the image: (B, D) of codes (B, …)."""
         assert self.encoder is not None
-        return self.encoder(fit(self.generator.pixels(code), self.encoder.size))
+        return self.encoder(fit(self.model.pixels(code), self.encoder.size))
 
     def _point(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
         """Where pictures (B, 3, H, W) in [0, 1] lie in the objective's space; size: (width, height) of generated images."""
         if self.encoder is not None:
             return check_embedding(self.encoder(fit(pixels, self.encoder.size)), self.encoder, len(pixels))
         fitted = F.interpolate(pixels, size=size[::-1], mode="bicubic", antialias=True, align_corners=False)
-        return self.generator.encode(fitted.clamp(0, 1))
+        return self.model.encode(fitted.clamp(0, 1))
 
     def _clear(self) -> Tensor | None:
         """Points of random samples that every filter passes; the same for all requests, drawn once, in no report's count."""
         if self.samples < 1:
             return None
         if "clear" not in self._points:
-            code = self.generator.code(self.generator.noise(self.samples, torch.Generator().manual_seed(0)))
-            made = [(i, image) for i, image in enumerate(self.generator.pictures(code)) if image is not None]
+            code = self.model.code(self.model.noise(self.samples, torch.Generator().manual_seed(0)))
+            made = [(i, image) for i, image in enumerate(self.model.pictures(code)) if image is not None]
             found = judge((*self.filters, *self.strict), [image for _, image in made])
             good = [(i, image) for (i, image), row in zip(made, found, strict=True) if not flagged(row)]
             points = code[[i for i, _ in good]]

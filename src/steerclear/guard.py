@@ -24,12 +24,12 @@ from steerclear.errors import ConfigError, UnsupportedError, WithheldError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
-from steerclear.generators import LeaveEarly, Pass, PipelineGenerator
+from steerclear.generators import LeaveEarly, Pass, PipelineRunner
 from steerclear.library import Library, Policy
 from steerclear.loading import guard_parts
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.ladder import Budget, Ladder, strategies
-from steerclear.nudge.prefer import WAYS
+from steerclear.nudge.prefer import PREFERENCES
 from steerclear.nudge.space import LATENT, PREVIEW, EncoderSpace, check_judges
 from steerclear.pipelines import load_pipeline
 from steerclear.protected import Protected
@@ -99,7 +99,7 @@ class Guard:
 
     # what the guard itself remembers; every other attribute is the pipeline's
     _OWN = frozenset(
-        ("generator", "filters", "pass_filters", "prompt_filters", "protected", "preferred", "alternatives", "strict", "ladder",
+        ("runner", "filters", "pass_filters", "prompt_filters", "protected", "preferred", "alternatives", "strict", "ladder",
          "early", "prefer", "encoder", "on_withheld", "_encoded", "_encoded_for")
     )  # fmt: skip
 
@@ -131,18 +131,18 @@ class Guard:
             raise ConfigError(
                 "a guard whose filters see no picture would wave everything through; pass filters=[…]"
             )
-        if prefer not in WAYS:
-            raise ConfigError(f"prefer is {prefer!r}; there are {', '.join(WAYS)}")
+        if prefer not in PREFERENCES:
+            raise ConfigError(f"prefer is {prefer!r}; there are {', '.join(PREFERENCES)}")
         if on_withheld not in get_args(OnWithheld):
             raise ConfigError(f"on_withheld is {on_withheld!r}; there are {', '.join(get_args(OnWithheld))}")
-        self.generator = self._generator_for(pipe)
+        self.runner = self._runner_for(pipe)
         self.protected = protected
         self.preferred = tuple(preferred)
         self._encoded: dict[Any, Tensor] = {}
         self._encoded_for = self.preferred
         self.alternatives = tuple(alternatives)
         self.strict = tuple(strict)
-        self.ladder = ladder or (Ladder() if self.generator.prompted else Ladder(strategies(WORDLESS_LADDER)))
+        self.ladder = ladder or (Ladder() if self.runner.prompted else Ladder(strategies(WORDLESS_LADDER)))
         if budget is not None:
             self.ladder = replace(self.ladder, budget=budget)
         self.early = early
@@ -283,7 +283,7 @@ class Guard:
     @property
     def pipe(self) -> Any:
         """The pipeline itself: what it makes when it is called directly is not guarded."""
-        return self.generator.pipe
+        return self.runner.pipe
 
     def to(self, *args: Any, **kwargs: Any) -> Guard:
         """Move the pipeline, as its own `to` does, and return the guard."""
@@ -308,14 +308,14 @@ class Guard:
         setattr(self.pipe, name, value)
         try:
             # a new scheduler, network or text encoder: checked as at the beginning, and nothing remembered of the old
-            self.generator = self._generator_for(self.pipe)
+            self.runner = self._runner_for(self.pipe)
         except Exception:
             setattr(self.pipe, name, before)
             raise
 
-    def _generator_for(self, pipe: Any) -> PipelineGenerator:
+    def _runner_for(self, pipe: Any) -> PipelineRunner:
         check_no_safety_checker(pipe)
-        return PipelineGenerator(pipe, max((f.steps for f in self.pass_filters), default=0))
+        return PipelineRunner(pipe, max((f.steps for f in self.pass_filters), default=0))
 
     def _queue(self) -> Any:
         """One lock per scheduler, which carries the state, however many guards share it."""
@@ -396,7 +396,7 @@ class Guard:
             own = of_row(kwargs, i // num_images, len(prompts))
             image, report = self._settle(i, row, first, plain_nfe, own, budget)
             images.append(image)
-            cut = unread(self.pipe, row.prompt, own) if self.generator.prompted else None
+            cut = unread(self.pipe, row.prompt, own) if self.runner.prompted else None
             reports.append(replace(report, seconds=report.seconds + shared, unread=cut))
         if self.on_withheld == "placeholder" and None in images:
             size = self._size(first, plain)
@@ -415,7 +415,7 @@ class Guard:
 
     def _check_prompts(self, prompts: list[str]) -> list[tuple[Detection, ...]]:
         """The prompt filters' detections, one tuple per prompt; there are none of class labels."""
-        if not self.generator.prompted:
+        if not self.runner.prompted:
             return [()] * len(prompts)
         columns = [answers(f, partial(f.check_prompts, prompts), len(prompts)) for f in self.prompt_filters]
         return [tuple(column[i] for column in columns) for i in range(len(prompts))]
@@ -435,14 +435,14 @@ class Guard:
             assert running.denoised is not None
             if early is not None and running.steps == early.step + 1:
                 detections = _joined(detections, [(d,) for d in early.look(running.denoised)])
-            if self.pass_filters and running.steps == self.generator.traced:
+            if self.pass_filters and running.steps == self.runner.traced:
                 detections = _joined(detections, self._check_pass(running, len(detections)))
             if all(any(d.flagged for d in row) for row in detections):
                 raise LeaveEarly
 
-        first = self.generator.run(on_pass=watch, **plain)
+        first = self.runner.run(on_pass=watch, **plain)
         if first.images:
-            if self.pass_filters and first.steps < self.generator.traced:
+            if self.pass_filters and first.steps < self.runner.traced:
                 detections = _joined(detections, self._check_pass(first, len(detections)))
             # where the picture was finished, it decides, and not what it looked like early
             detections = [tuple(d for d in row if d.filter != EarlyVerdict.name) for row in detections]
@@ -468,9 +468,9 @@ class Guard:
         )
 
         def verify(candidate: Candidate) -> tuple[Detection, ...]:
-            known = self._check_pass(candidate.made, 1) if self.pass_filters else None
+            known = self._check_pass(candidate.run, 1) if self.pass_filters else None
             return _with_finite(
-                candidate.made, judge((*self.filters, *self.strict), [candidate.image], known)
+                candidate.run, judge((*self.filters, *self.strict), [candidate.image], known)
             )[0]
 
         def learn(task: SteerTask, detections: tuple[Detection, ...]) -> None:
@@ -499,7 +499,7 @@ class Guard:
             return not flagged(judge((*self.filters, *self.strict), self.protected.decode(latent, size))[0])
 
         return SteerTask(
-            generator=self.generator,
+            runner=self.runner,
             prompt=row.prompt,
             seed=row.seed,
             kwargs=kwargs,

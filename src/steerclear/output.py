@@ -13,7 +13,7 @@ from typing import IO, Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from steerclear import __version__
+from steerclear._version import __version__
 from steerclear.errors import ImageError, InputError
 from steerclear.types import Report
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from steerclear.errors import ConfigError
 from steerclear.filters import MemorizationFilter, PromptFilter, judge
-from steerclear.filters.pixel import Everything, PixelFilter, TiledFilter
+from steerclear.filters.pixel import AllPictures, PixelFilter, TiledFilter
 from steerclear.filters.prompt import normalised
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
@@ -55,8 +55,8 @@ def test_a_network_filter_sees_exactly_what_the_library_filters_leave_clear(libr
 
 def test_filters_of_one_kind_that_differ_in_a_threshold_alone_all_look():
     shelf = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    gallery = Everything(("a", "b", "c"), shelf)
-    copied = Everything(("a", "b", "c"), shelf.clone())
+    gallery = AllPictures(("a", "b", "c"), shelf)
+    copied = AllPictures(("a", "b", "c"), shelf.clone())
     filters = [PixelFilter(gallery, 0.9), PixelFilter(copied, 0.8, "strict pixel"), TiledFilter(copied, 0.9)]
     (row,) = judge(filters, [to_image(shelf[1])])
     assert [(d.filter, d.flagged, d.matched, d.error) for d in row] == [

@@ -18,7 +18,7 @@ from steerclear.filters import (
     tiled_l2,
 )
 from steerclear.filters.early import Settings
-from steerclear.filters.pixel import Everything
+from steerclear.filters.pixel import AllPictures
 from steerclear.library import Index
 from steerclear.pixels import fit, to_tensor
 from steerclear.testing import FakeEncoder, MockFilter
@@ -59,8 +59,8 @@ def test_an_empty_library_flags_nothing():
     empty = torch.empty(0, 16)
     for one in (
         NearestFilter(FakeEncoder(), Index((), torch.empty(0, 16)), 0.5),
-        PixelFilter(Everything((), empty)),
-        TiledFilter(Everything((), empty)),
+        PixelFilter(AllPictures((), empty)),
+        TiledFilter(AllPictures((), empty)),
     ):
         assert not one.check(images(2))[1].flagged
 
@@ -69,7 +69,7 @@ def test_an_empty_library_flags_nothing():
 def test_the_pixel_filters_flag_a_copy_at_any_size_and_pass_another_picture(kind):
     shelf = images(3, 1)
     large = torch.nn.functional.interpolate(shelf[1:2], scale_factor=4, mode="nearest")
-    found = kind(Everything(("a", "b", "c"), shelf), threshold=0.85).check(
+    found = kind(AllPictures(("a", "b", "c"), shelf), threshold=0.85).check(
         torch.cat([large, images(1, 5, 256)])
     )
     assert (found[0].flagged, found[0].matched) == (True, "b")
@@ -109,7 +109,7 @@ def test_an_early_verdict_flags_a_latent_near_a_protected_one_and_never_a_far_on
 
 
 def test_a_threshold_that_is_not_a_number_flags():
-    assert PixelFilter(Everything(("a",), images(1)), threshold=float("nan")).check(images(1))[0].flagged
+    assert PixelFilter(AllPictures(("a",), images(1)), threshold=float("nan")).check(images(1))[0].flagged
 
 
 def test_a_filter_that_spoils_its_pixels_does_not_blind_the_next():

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from steerclear.filters.pixel import Everything, PixelFilter
+from steerclear.filters.pixel import AllPictures, PixelFilter
 from steerclear.pixels import to_tensor
 
 CODE = 12
@@ -37,4 +37,4 @@ class LinearEncoder(nn.Module):
 def near(image, threshold=0.9):
     """A pixel filter that protects this picture as `item`, and the mapping of pictures that holds it."""
     pixels = to_tensor([image])
-    return PixelFilter(Everything(("item",), pixels), threshold), {"item": pixels[0]}
+    return PixelFilter(AllPictures(("item",), pixels), threshold), {"item": pixels[0]}

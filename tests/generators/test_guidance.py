@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steerclear.generators import PipelineGenerator
+from steerclear.generators import PipelineRunner
 from steerclear.generators.guidance import halves, magnitude, unguided
 from steerclear.testing import tiny_call, tiny_pipeline
 
@@ -58,7 +58,7 @@ def test_outputs_that_are_no_pair_per_image_are_no_halves():
 @pytest.mark.parametrize("family", ["sd1", "sdxl", "sd3", "pixart", "sana", "zimage"])
 def test_every_guided_family_says_what_it_would_predict_without_the_prompt(family):
     pipe = tiny_pipeline(family)
-    generator, found = PipelineGenerator(pipe), []
+    generator, found = PipelineRunner(pipe), []
 
     def look(step):
         both = generator.halves(step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steerclear.generators import PipelineGenerator
+from steerclear.generators import PipelineRunner
 from steerclear.generators.conditions import EMBEDS, MASK, POOLED, meaning
 from steerclear.testing import FAMILIES, tiny_call, tiny_pipeline
 
@@ -21,7 +21,7 @@ TEXTS = ("a small fox", "a very large red bus in the rain", "a small fox")
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_texts_of_any_length_become_vectors_of_one_length_the_same_text_the_same(family):
-    generator = PipelineGenerator(tiny_pipeline(family))
+    generator = PipelineRunner(tiny_pipeline(family))
     kwargs = {k: v for k, v in tiny_call(family, "a cat").items() if k != "prompt"}
     rows = generator.meanings(TEXTS, kwargs)
     assert (rows is None) == (family in WITHOUT)
@@ -41,7 +41,7 @@ def test_what_a_mask_leaves_out_says_nothing_and_a_pooled_embedding_says_all():
 
 
 def test_texts_are_encoded_once_until_others_are_asked_for(monkeypatch):
-    generator = PipelineGenerator(tiny_pipeline("sd1"))
+    generator = PipelineRunner(tiny_pipeline("sd1"))
     asked = []
     encode = generator.encode
     monkeypatch.setattr(generator, "encode", lambda text, kwargs: asked.append(text) or encode(text, kwargs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steerclear.generators import PipelineGenerator
+from steerclear.generators import PipelineRunner
 from steerclear.generators.resume import starting_at
 from steerclear.steering import Step
 from steerclear.testing import FAMILIES, tiny_call, tiny_pipeline
@@ -39,7 +39,7 @@ def test_a_pass_taken_up_in_the_middle_ends_where_the_whole_pass_does(family):
         pipe = tiny_pipeline(family, "DDIMScheduler")
     if type(pipe.scheduler).__name__ not in ONE_STEP:
         pipe = tiny_pipeline(family, "FlowMatchEulerDiscreteScheduler")
-    generator, call = PipelineGenerator(pipe), tiny_call(family, "a small fox", steps=4)
+    generator, call = PipelineRunner(pipe), tiny_call(family, "a small fox", steps=4)
     samples = []
 
     def keep(step: Step) -> None:
@@ -66,7 +66,7 @@ def test_a_pass_taken_up_in_the_middle_ends_where_the_whole_pass_does(family):
 @pytest.mark.parametrize("family", PROMPTED)
 def test_little_noise_leaves_the_latent_near_and_all_of_it_takes_it_anywhere(family):
     pipe = tiny_pipeline(family)
-    generator, call = PipelineGenerator(pipe), tiny_call(family, "a small fox", steps=8)
+    generator, call = PipelineRunner(pipe), tiny_call(family, "a small fox", steps=8)
     first = generator.run(generator=seeded(), **call)
     condition = generator.encode("a small fox", call)
     away = [
@@ -82,8 +82,8 @@ def test_little_noise_leaves_the_latent_near_and_all_of_it_takes_it_anywhere(fam
 
 def test_a_schedule_is_found_out_where_no_pass_came_before():
     pipe = tiny_pipeline("sd3")
-    generator, call = PipelineGenerator(pipe), tiny_call("sd3", steps=4)
-    first = PipelineGenerator(pipe).run(generator=seeded(), **call)
+    generator, call = PipelineRunner(pipe), tiny_call("sd3", steps=4)
+    first = PipelineRunner(pipe).run(generator=seeded(), **call)
     made = generator.resume(first.latents, 0.5, generator.encode("a fox", call), call, seeded())
     assert made.steps == 2
     assert made.resumed

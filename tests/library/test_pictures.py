@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steerclear.filters.pixel import Everything, Nominated, PixelFilter, TiledFilter
+from steerclear.filters.pixel import AllPictures, NearestPictures, PixelFilter, TiledFilter
 from steerclear.library import Index, store
 from steerclear.library.pictures import Pictures
 
@@ -29,12 +29,12 @@ def test_only_a_large_library_reads_them_one_by_one(library, monkeypatch):
 
 def test_a_pixel_filter_over_the_nearest_alone_says_the_same_of_a_copy(library, encoder):
     ids, thumbnails = library.thumbnails()
-    nominated = Nominated(encoder, Index.of(library, encoder.name), Pictures(library), count=2)
+    nominated = NearestPictures(encoder, Index.of(library, encoder.name), Pictures(library), count=2)
     copies = (
         thumbnails + 0.02 * torch.randn(thumbnails.shape, generator=torch.Generator().manual_seed(0))
     ).clamp(0, 1)
     for kind in (PixelFilter, TiledFilter):
-        everything = kind(Everything(tuple(ids), thumbnails)).check(copies)
+        everything = kind(AllPictures(tuple(ids), thumbnails)).check(copies)
         near = kind(nominated).check(copies)
         assert [d.matched for d in near] == ids
         assert [d.flagged for d in near] == [d.flagged for d in everything] == [True] * 5

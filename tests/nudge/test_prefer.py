@@ -10,15 +10,15 @@ from PIL import Image
 
 from steerclear import Guard
 from steerclear.errors import ConfigError
-from steerclear.generators import PipelineGenerator
+from steerclear.generators import PipelineRunner
 from steerclear.nudge import SteerTask
 from steerclear.nudge.despecify import MOST_PARTS, _parts, despecify
 from steerclear.nudge.final_latent import FinalLatent
 from steerclear.nudge.ladder import Ladder
 from steerclear.nudge.prefer import (
     NEIGHBOURS,
+    PREFERENCES,
     SAMPLES,
-    WAYS,
     kindred,
     nearest_texts,
     preferred_latents,
@@ -43,7 +43,7 @@ FAST = {"num_inference_steps": 3, "guidance_scale": 4.0}
 
 
 def task_for(prompt, **wishes):
-    generator = PipelineGenerator(tiny_pipeline("sd1"))
+    generator = PipelineRunner(tiny_pipeline("sd1"))
     first = generator.run(prompt=prompt, generator=generators([1]), **FAST)
     return SteerTask(generator, prompt, 1, FAST, first.start, first.latents, first.latents, **wishes)
 
@@ -129,7 +129,7 @@ def test_every_rung_prefers_another_text_until_all_have_had_their_turn():
 
 def test_a_pipeline_whose_embeddings_are_not_known_falls_back_on_the_search(monkeypatch):
     task = task_for("the acme zebra", alternatives=tuple(KNOWN))
-    monkeypatch.setattr(task.generator, "meanings", lambda texts, kwargs: None)
+    monkeypatch.setattr(task.runner, "meanings", lambda texts, kwargs: None)
     assert set(preferred_text(task).split()) < {"the", "acme", "zebra"}
     assert task.nfe > 0
 
@@ -137,7 +137,7 @@ def test_a_pipeline_whose_embeddings_are_not_known_falls_back_on_the_search(monk
 def test_where_there_are_no_words_any_other_class_is_preferred_once_the_near_ones_have_failed(monkeypatch):
     alternatives = tuple(KNOWN)
     task = task_for("the acme fox", alternatives=alternatives)
-    monkeypatch.setattr(PipelineGenerator, "prompted", False)
+    monkeypatch.setattr(PipelineRunner, "prompted", False)
     assert "fox" in preferred_text(task)
     for task.attempt in range(2, 6):
         assert preferred_text(task) in KNOWN
@@ -168,7 +168,7 @@ def pictures(count, like):
     return torch.randn(count, *like.shape[1:], generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", PREFERENCES)
 def test_every_way_gives_a_text_and_latents_and_chooses_once(way):
     task = task_for("the small acme fox", alternatives=tuple(KNOWN), prefer=way)
     assert preferred_text(task)
@@ -179,7 +179,7 @@ def test_every_way_gives_a_text_and_latents_and_chooses_once(way):
     assert task.nfe == cost
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", PREFERENCES)
 def test_of_a_callers_many_pictures_the_nearest_few_pull_whatever_the_way(way):
     task = task_for("the small acme fox", prefer=way)
     task.preferred_latents = pictures(12, task.clean)

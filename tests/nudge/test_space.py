@@ -8,7 +8,7 @@ import torch
 from steerclear import Guard
 from steerclear.errors import ConfigError
 from steerclear.filters import NearestFilter, PixelFilter, flagged
-from steerclear.filters.pixel import Everything, Nominated
+from steerclear.filters.pixel import AllPictures, NearestPictures
 from steerclear.library.search import Index
 from steerclear.nudge.ladder import Ladder, strategies
 from steerclear.nudge.space import EncoderSpace, check_judges
@@ -22,7 +22,7 @@ STEERING = Ladder(strategies(("final-latent-encoder", "trajectory-encoder")))
 
 
 def nominated():
-    return PixelFilter(Nominated(ENCODER, NEAREST.index, {"a": PICTURES[0], "b": PICTURES[1]}))
+    return PixelFilter(NearestPictures(ENCODER, NEAREST.index, {"a": PICTURES[0], "b": PICTURES[1]}))
 
 
 @pytest.mark.parametrize("others", [(), (nominated(),)])
@@ -34,7 +34,7 @@ def test_an_encoder_that_alone_judges_is_not_steered_by(others):
 @pytest.mark.parametrize(
     "other",
     [
-        PixelFilter(Everything(("a", "b"), PICTURES)),
+        PixelFilter(AllPictures(("a", "b"), PICTURES)),
         NearestFilter(FakeEncoder(name="other"), NEAREST.index, 0.9),
         MockFilter(),
     ],

@@ -7,7 +7,7 @@ import torch
 
 from steerclear import plugins
 from steerclear.errors import UnsupportedError
-from steerclear.generators import PipelineGenerator
+from steerclear.generators import PipelineRunner
 from steerclear.nudge import SteerTask
 from steerclear.nudge.final_latent import FinalLatent
 from steerclear.nudge.guidance_window import GuidanceWindow
@@ -32,7 +32,7 @@ def flagged(family="sd1", steps=4, **more):
     """A task whose first pass was flagged, pushed from its own final latent."""
     pipe = tiny_pipeline(family)
     kwargs = {k: v for k, v in {**tiny_call(family, steps=steps), **more}.items() if k != "prompt"}
-    generator = PipelineGenerator(pipe)
+    generator = PipelineRunner(pipe)
     first = generator.run(generator=seeded(), prompt="a small fox", **kwargs)
     task = SteerTask(
         generator, "a small fox", 1, kwargs, first.start, first.latents, first.latents, ("an owl at night",)
@@ -49,11 +49,11 @@ def test_a_strategy_makes_another_picture_the_same_for_the_same_seed_and_counts_
     task, first = flagged(family, **GUIDED)
     made = strategies([name])[0].apply(task, 7)
     assert made.image.tobytes() != first.images[0].tobytes()
-    assert task.nfe >= made.made.nfe > 0
+    assert task.nfe >= candidate.run.nfe > 0
     again, _ = flagged(family, **GUIDED)
     assert strategies([name])[0].apply(again, 7).image.tobytes() == made.image.tobytes()
     assert all(p.requires_grad == q.requires_grad for p, q in zip(
-        task.generator.denoiser.parameters(), tiny_pipeline(family).unet.parameters() if family == "sd1"
+        task.runner.denoiser.parameters(), tiny_pipeline(family).unet.parameters() if family == "sd1"
         else tiny_pipeline(family).transformer.parameters(), strict=True,
     ))  # fmt: skip
 
@@ -61,12 +61,12 @@ def test_a_strategy_makes_another_picture_the_same_for_the_same_seed_and_counts_
 def test_nudged_noise_keeps_its_length_and_moves_the_prediction_away():
     task, _ = flagged()
     strategy = Noise(nudge_condition=False, iterations=3, limit=-1.0)
-    before, _ = task.generator.predict(task.condition(), task.start, task.kwargs, seeded())
+    before, _ = task.runner.predict(task.condition(), task.start, task.kwargs, seeded())
     made = strategy.apply(task, 7)
-    after, _ = task.generator.predict(task.condition(), made.made.start, task.kwargs, seeded())
-    torch.testing.assert_close(made.made.start.norm(), task.start.norm())
+    after, _ = task.runner.predict(task.condition(), candidate.run.start, task.kwargs, seeded())
+    torch.testing.assert_close(candidate.run.start.norm(), task.start.norm())
     assert cosines(after, task.unwanted) < cosines(before, task.unwanted)
-    assert not torch.equal(made.made.start, task.start)
+    assert not torch.equal(candidate.run.start, task.start)
 
 
 def test_a_backward_pass_costs_two_evaluations_for_each_it_goes_through():
@@ -74,9 +74,9 @@ def test_a_backward_pass_costs_two_evaluations_for_each_it_goes_through():
     before = task.nfe
     condition = task.condition()
     with torch.no_grad():
-        task.generator.predict(condition, task.start, task.kwargs, seeded())
+        task.runner.predict(condition, task.start, task.kwargs, seeded())
     assert task.nfe - before == 2
-    task.generator.predict(condition, task.start, task.kwargs, seeded(), steps=2)
+    task.runner.predict(condition, task.start, task.kwargs, seeded(), steps=2)
     assert task.nfe - before == 2 + 3 * 4
 
 
@@ -94,9 +94,9 @@ def test_the_gradient_through_the_denoiser_is_charged_for_active_steps_alone():
 def test_guidance_that_never_sets_in_gives_the_picture_of_no_prompt():
     task, _ = flagged(**GUIDED)
     made = GuidanceWindow(delay=1.0).apply(task, 7)
-    blank = task.generator.encode("", {**task.kwargs, "guidance_scale": 1.0})
-    want = task.generator.regenerate(blank, task.start, {**task.kwargs, "guidance_scale": 1.0}, seeded(7))
-    torch.testing.assert_close(made.made.latents, want.latents, rtol=1e-3, atol=1e-3)
+    blank = task.runner.encode("", {**task.kwargs, "guidance_scale": 1.0})
+    want = task.runner.regenerate(blank, task.start, {**task.kwargs, "guidance_scale": 1.0}, seeded(7))
+    torch.testing.assert_close(candidate.run.latents, want.latents, rtol=1e-3, atol=1e-3)
 
 
 def test_guidance_from_the_first_step_on_gives_the_plain_picture():

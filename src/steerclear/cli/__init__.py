@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from steerclear import __version__, plugins
+from steerclear import plugins
+from steerclear._version import __version__
 from steerclear.cli.inputs import BAD_INPUT, STOPPED, complain
 from steerclear.errors import ConfigError
 

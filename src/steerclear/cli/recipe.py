@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steerclear import __version__, embedded
+from steerclear import embedded
+from steerclear._version import __version__
 from steerclear.cli.inputs import LARGEST_SEED
 from steerclear.errors import ConfigError, InputError, ModelError
 from steerclear.fingerprints import model_fingerprint

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steerclear import __version__
+from steerclear._version import __version__
 from steerclear.cli import recipe as recipes
 from steerclear.cli.generate import make
 from steerclear.cli.inputs import FLAGGED, OK, check_file, one_line_errors

@@ -17,7 +17,7 @@ from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter
 from steerclear.filters.hash import SAME, HashFilter
 from steerclear.filters.nearest import NearestFilter
-from steerclear.filters.pixel import Everything, Gallery, Nominated, PixelFilter, TiledFilter
+from steerclear.filters.pixel import AllPictures, Gallery, NearestPictures, PixelFilter, TiledFilter
 from steerclear.library import Library
 from steerclear.library.pictures import IN_MEMORY
 
@@ -71,9 +71,9 @@ class FilterParts:
     def gallery(self) -> Gallery:
         """The pictures that are compared pixel by pixel: all, or in a large library the nearest by the first encoder."""
         if len(self.library) > IN_MEMORY:
-            return Nominated(self.encoders[0], self.nearest[0].index, self.library.pictures())
+            return NearestPictures(self.encoders[0], self.nearest[0].index, self.library.pictures())
         ids, thumbnails = self.library.thumbnails()
-        return Everything(tuple(ids), thumbnails)
+        return AllPictures(tuple(ids), thumbnails)
 
 
 def library_filters(parts: FilterParts) -> list[Filter]:

@@ -46,7 +46,7 @@ class Gallery(Protocol):
 
 
 @dataclass(frozen=True)
-class Everything:
+class AllPictures:
     """All of them: ids and thumbnails (N, 3, S, S) in memory."""
 
     ids: tuple[str, ...]
@@ -57,7 +57,7 @@ class Everything:
 
 
 @dataclass(frozen=True)
-class Nominated:
+class NearestPictures:
     """The nearest by an encoder, for a library too large to hold: pixels confirm what the encoder finds."""
 
     encoder: Encoder

@@ -2,7 +2,7 @@
 
 from steerclear.generators.code import CodeGenerator
 from steerclear.generators.conditions import Condition
-from steerclear.generators.diffusers import PipelineGenerator
+from steerclear.generators.diffusers import PipelineRunner
 from steerclear.generators.gan import GanGenerator
 from steerclear.generators.passes import LeaveEarly, Pass
 from steerclear.generators.vae import VaeGenerator
@@ -13,6 +13,6 @@ __all__ = [
     "GanGenerator",
     "LeaveEarly",
     "Pass",
-    "PipelineGenerator",
+    "PipelineRunner",
     "VaeGenerator",
 ]

@@ -34,7 +34,7 @@ OURS = frozenset(
 )  # fmt: skip
 
 
-class PipelineGenerator:
+class PipelineRunner:
     """Runs one pipeline: plainly, from a given condition and noise, or on from a noise level.
 
     traced: at how many first steps the magnitude of the guidance is noted. Raises UnsupportedError or ConfigError for a

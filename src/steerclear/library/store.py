@@ -251,7 +251,7 @@ class Library:
         return {item: caption for item, caption in found if caption}
 
     def export(self) -> pa.Table:
-        """Everything, one row an item, vectors and thumbnails included, as an Arrow table."""
+        """AllPictures, one row an item, vectors and thumbnails included, as an Arrow table."""
         return self._read((*ITEM_COLUMNS, "thumbnail", *(spec.column for spec in self.encoders)))
 
     def insert(self, entries: Sequence[Entry]) -> Inserted:

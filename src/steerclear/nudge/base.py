@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.generators.conditions import Condition
-from steerclear.generators.diffusers import PipelineGenerator
+from steerclear.generators.diffusers import PipelineRunner
 from steerclear.generators.passes import Pass
 from steerclear.nudge.objective import Descent
 
@@ -40,7 +40,7 @@ class SteerTask:
     been tried, so that the next one may prefer something else.
     """
 
-    generator: PipelineGenerator
+    runner: PipelineRunner
     prompt: str
     seed: int
     kwargs: dict[str, Any]
@@ -58,21 +58,22 @@ class SteerTask:
     memory: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._before = self.generator.evaluations
+        self._before = self.runner.evaluations
 
     @property
     def nfe(self) -> float:
         """Denoiser evaluations spent on this image since the task began, those of a rung that failed included."""
-        return float(self.generator.evaluations - self._before)
+        return float(self.runner.evaluations - self._before)
 
     def condition(self, prompt: str | None = None) -> Condition:
         """Text embeddings of the request's own prompt, or of another one; encoded once."""
         key = f"condition:{self.prompt if prompt is None else prompt}"
         if key not in self.memory:
-            self.memory[key] = self.generator.encode(self.prompt if prompt is None else prompt, self.kwargs)
+            self.memory[key] = self.runner.encode(self.prompt if prompt is None else prompt, self.kwargs)
         return self.memory[key]  # type: ignore[no-any-return]
 
-    def noise(self, seed: int) -> torch.Generator:
+    def torch_generator(self, seed: int) -> torch.Generator:
+        """For whatever an attempt draws."""
         return torch.Generator().manual_seed(seed)
 
 
@@ -80,16 +81,16 @@ class SteerTask:
 class Candidate:
     """A new picture, not yet verified.
 
-    made: the pass that made it; stopped: why the strategy ended, for the report; descents: the minimisations that led there.
+    run: the pass that made it; stopped: why the strategy ended, for the report; descents: the minimisations that led there.
     """
 
-    made: Pass
+    run: Pass
     stopped: str
     descents: tuple[Descent, ...] = ()
 
     @property
     def image(self) -> Image.Image:
-        return self.made.images[0]
+        return self.run.images[0]
 
 
 @runtime_checkable

@@ -29,7 +29,7 @@ class CodeTask:
     samples that no filter flags, of which the nearest pull where the caller prefers nothing.
     """
 
-    generator: CodeGenerator
+    model: CodeGenerator
     seed: int
     code: Tensor
     space: Callable[[Tensor], Tensor] | None
@@ -39,12 +39,12 @@ class CodeTask:
     attempt: int = 0
 
     def __post_init__(self) -> None:
-        self._before = self.generator.evaluations
+        self._before = self.model.evaluations
 
     @property
     def nfe(self) -> float:
         """Evaluations of the module spent on this image since the task began."""
-        return float(self.generator.evaluations - self._before)
+        return float(self.model.evaluations - self._before)
 
     def point(self, code: Tensor) -> Tensor:
         """E(code), (1, …)."""
@@ -79,11 +79,11 @@ class CodeNudge:
     def apply(self, task: CodeTask, seed: int) -> Candidate:
         origin = task.code
         if self.fresh:
-            noise = task.generator.noise(1, torch.Generator().manual_seed(seed))
-            origin = turned(origin, task.generator.code(noise), self.fresh)
+            noise = task.model.noise(1, torch.Generator().manual_seed(seed))
+            origin = turned(origin, task.model.code(noise), self.fresh)
         objective = Objective(task.pull(origin), task.unwanted, self.alpha, self.beta, self.gamma, task.space)
         code = minimise(objective, origin, iterations=self.iterations, rate=self.rate)
-        (image,) = task.generator.pictures(code)
+        (image,) = task.model.pictures(code)
         if image is None:
             raise ArithmeticError("the module made pixels that are not finite")
         moved = float((code - task.code).norm() / task.code.norm().clamp(min=1e-8))

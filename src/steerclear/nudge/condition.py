@@ -38,7 +38,7 @@ class ConditionNudge:
         condition, descents = nudged(
             task, self.alpha, self.beta, self.gamma, self.iterations, self.rate, self.optimiser
         )
-        made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed))
+        made = task.runner.regenerate(condition, task.start, task.kwargs, task.torch_generator(seed))
         return Candidate(made, f"prompt embedding nudged towards {preferred_text(task)!r}", descents)
 
 
@@ -50,7 +50,9 @@ class Rewrite:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         prompt = preferred_text(task)
-        made = task.generator.regenerate(task.condition(prompt), task.start, task.kwargs, task.noise(seed))
+        made = task.runner.regenerate(
+            task.condition(prompt), task.start, task.kwargs, task.torch_generator(seed)
+        )
         return Candidate(made, f"prompt rewritten to {prompt!r}")
 
 
@@ -62,8 +64,8 @@ class Despecified:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         found = despecify(task)
-        made = task.generator.regenerate(
-            task.condition(found.prompt), task.start, task.kwargs, task.noise(seed)
+        made = task.runner.regenerate(
+            task.condition(found.prompt), task.start, task.kwargs, task.torch_generator(seed)
         )
         return Candidate(made, f"without {', '.join(map(repr, found.dropped))}")
 
@@ -75,10 +77,10 @@ class Resample:
     name: str = "resample"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        noise = task.noise(seed)
-        start = task.generator.fresh(task.start, task.kwargs, noise)
-        condition = nudged_condition(task) if task.generator.prompted else task.condition()
-        made = task.generator.regenerate(condition, start, task.kwargs, noise)
+        noise = task.torch_generator(seed)
+        start = task.runner.fresh(task.start, task.kwargs, noise)
+        condition = nudged_condition(task) if task.runner.prompted else task.condition()
+        made = task.runner.regenerate(condition, start, task.kwargs, noise)
         return Candidate(made, f"new noise from seed {seed}")
 
 

@@ -28,14 +28,14 @@ BATCH = 8  # prompts looked at together
 
 
 @dataclass(frozen=True)
-class Despecified:
+class DespecifiedPrompt:
     """prompt: the words that were kept; dropped: the others."""
 
     prompt: str
     dropped: tuple[str, ...]
 
 
-def despecify(task: SteerTask) -> Despecified:
+def despecify(task: SteerTask) -> DespecifiedPrompt:
     """Of the prompts without the words that bring the copy, the one that has most left to say.
 
     Shortened prompts are the prompt less each word, and less the most telling words together. Those whose first
@@ -54,7 +54,7 @@ def predictions(task: SteerTask, prompts: list[str]) -> Tensor:
     return torch.cat([_batch(task, prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)])
 
 
-def _search(task: SteerTask) -> Despecified:
+def _search(task: SteerTask) -> DespecifiedPrompt:
     parts = _parts(task.prompt)
     everything = set(range(len(parts)))
     singles = [everything - {i} for i in everything]
@@ -71,7 +71,7 @@ def _search(task: SteerTask) -> Despecified:
     free = [i for i in range(len(candidates)) if float(alike[i]) <= limit]
     chosen = max(free, key=lambda i: float(left[i])) if free else int(alike.argmin())
     kept = candidates[chosen]
-    return Despecified(_join(parts, kept), tuple(parts[i] for i in sorted(everything - kept)))
+    return DespecifiedPrompt(_join(parts, kept), tuple(parts[i] for i in sorted(everything - kept)))
 
 
 def _likeness(task: SteerTask, seen: Tensor) -> Tensor:
@@ -101,10 +101,8 @@ def _parts(prompt: str) -> list[str]:
 
 def _batch(task: SteerTask, prompts: list[str]) -> Tensor:
     unguided = {**task.kwargs, "guidance_scale": 1.0}
-    conditions = [task.generator.encode(p, unguided) for p in prompts]
-    alike = takes_several(task.generator.pipe) and all(
-        _shapes(c) == _shapes(conditions[0]) for c in conditions
-    )
+    conditions = [task.runner.encode(p, unguided) for p in prompts]
+    alike = takes_several(task.runner.pipe) and all(_shapes(c) == _shapes(conditions[0]) for c in conditions)
     if not alike and len(prompts) > 1:
         return torch.cat([_batch(task, [p]) for p in prompts])
     batch: Condition = {name: _stacked([c[name] for c in conditions]) for name in conditions[0]}
@@ -113,7 +111,7 @@ def _batch(task: SteerTask, prompts: list[str]) -> Tensor:
         raise LeaveEarly
 
     start = task.start.expand(len(prompts), *task.start.shape[1:]).contiguous()
-    seen = task.generator.regenerate(batch, start, unguided, task.noise(task.seed), leave)
+    seen = task.runner.regenerate(batch, start, unguided, task.torch_generator(task.seed), leave)
     assert seen.denoised is not None
     return seen.denoised
 

@@ -55,7 +55,9 @@ class FinalLatent:
         condition = task.condition()
         if self.nudge_condition:
             condition = nudged_condition(task, self.alpha, self.beta, HOLD * self.gamma)
-        made = task.generator.resume(went.latent, self.strength, condition, task.kwargs, task.noise(seed))
+        made = task.runner.resume(
+            went.latent, self.strength, condition, task.kwargs, task.torch_generator(seed)
+        )
         said = f"{went.iterations} iterations ({went.why}), regenerated from {self.strength:.0%} of the noise"
         return Candidate(made, said, (went,))
 

@@ -32,7 +32,7 @@ class GuidanceWindow:
 
         def hold_back(step: Step) -> Tensor | None:
             nonlocal opened
-            both = task.generator.halves(step)
+            both = task.runner.halves(step)
             bare = unguided(both, step)
             if both is None or bare is None:
                 raise UnsupportedError("what guidance added to this step's prediction cannot be told")
@@ -43,8 +43,8 @@ class GuidanceWindow:
         def until_opened(step: Step) -> Tensor | None:
             return None if opened else hold_back(step)
 
-        made = task.generator.regenerate(
-            task.condition(), task.start, task.kwargs, task.noise(seed), until_opened
+        made = task.runner.regenerate(
+            task.condition(), task.start, task.kwargs, task.torch_generator(seed), until_opened
         )
         return Candidate(made, f"guided from step {len(past)} of {steps} on")
 

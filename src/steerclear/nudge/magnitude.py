@@ -34,7 +34,7 @@ class Magnitude:
         for _ in range(self.iterations):
             with torch.enable_grad():
                 condition[EMBEDS] = embeds
-                _, both = task.generator.predict(condition, task.start, task.kwargs, task.noise(seed))
+                _, both = task.runner.predict(condition, task.start, task.kwargs, task.torch_generator(seed))
                 if both is None:
                     raise UnsupportedError("without guidance there is no magnitude to lower")
                 size = magnitude(both).sum()
@@ -45,5 +45,5 @@ class Magnitude:
             embeds.grad[:, 0] = 0
             optimiser.step()
         condition[EMBEDS] = embeds.detach()
-        made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed))
+        made = task.runner.regenerate(condition, task.start, task.kwargs, task.torch_generator(seed))
         return Candidate(made, f"magnitude {sizes[0]:.3g} lowered to {sizes[-1]:.3g}")

@@ -42,7 +42,9 @@ class Noise:
         seen: list[Tensor] = []
 
         def value(noise: Tensor, origin: Tensor) -> Tensor:
-            denoised, _ = task.generator.predict(condition, noise, task.kwargs, task.noise(seed), self.steps)
+            denoised, _ = task.runner.predict(
+                condition, noise, task.kwargs, task.torch_generator(seed), self.steps
+            )
             seen.append(denoised.detach())
             away: Tensor = ((noise - origin).norm() / origin.norm()).square()
             return objective(denoised, denoised) + self.gamma * away
@@ -51,6 +53,6 @@ class Noise:
             return bool(cosines(seen[-1], task.unwanted).max() < self.limit)
 
         noise = minimise(value, task.start, iterations=self.iterations, rate=self.rate, enough=enough)
-        made = task.generator.regenerate(condition, noise, task.kwargs, task.noise(seed))
+        made = task.runner.regenerate(condition, noise, task.kwargs, task.torch_generator(seed))
         turned = 1 - float(torch.cosine_similarity(noise.flatten(), task.start.flatten(), dim=0))
         return Candidate(made, f"noise turned by {turned:.0%} in {len(seen)} predictions")

@@ -42,19 +42,19 @@ def preferred_text(task: SteerTask) -> str:
     repeats what has just failed.
     """
     wishes = nearest_texts(task.prompt, task.preferred_texts, must_match=False)
-    return wishes[_turn(task) % len(wishes)] if wishes else WAYS[task.prefer].text(task)
+    return wishes[_turn(task) % len(wishes)] if wishes else PREFERENCES[task.prefer].text(task)
 
 
 def preferred_latents(task: SteerTask) -> Tensor:
     """(D, …): of the caller's preferred pictures those that are nearest, else as `task.prefer` says."""
-    way, wished = WAYS[task.prefer], task.preferred_latents
+    way, wished = PREFERENCES[task.prefer], task.preferred_latents
     if wished is not None:
         return _once(task, "wished", lambda: way.among(task, wished))
     return _once(task, f"preferred:{preferred_text(task)}", lambda: way.latents(task))
 
 
 @dataclass(frozen=True)
-class Way:
+class Preference:
     """How D is chosen without labels. text: what pulls an embedding; latents: (D, …), what pulls a latent; among: (D, …) of the
     latents (N, …) of preferred pictures, where the caller gives these."""
 
@@ -74,7 +74,7 @@ def alternative(task: SteerTask) -> str:
         return near[_turn(task) % len(near)]
     if kin := [text for text in kindred(task, task.alternatives) if text not in near]:
         return kin[(task.attempt - len(near)) % len(kin)]
-    if not task.generator.prompted and task.alternatives:
+    if not task.runner.prompted and task.alternatives:
         # a class has no words to drop, and another one is better than none
         return task.alternatives[_turn(task) % len(task.alternatives)]
     return despecify(task).prompt
@@ -127,9 +127,9 @@ def clear_samples(task: SteerTask) -> Tensor:
     """
     condition, found = task.condition(preferred_text(task)), []
     for i in range(SAMPLES):
-        noise = task.noise(derive(task.seed, "sample", i))
-        start = task.generator.fresh(task.start, task.kwargs, noise)
-        made = task.generator.regenerate(condition, start, task.kwargs, noise)
+        noise = task.torch_generator(derive(task.seed, "sample", i))
+        start = task.runner.fresh(task.start, task.kwargs, noise)
+        made = task.runner.regenerate(condition, start, task.kwargs, noise)
         if (
             made.latents is not None
             and all(made.finite)
@@ -139,12 +139,12 @@ def clear_samples(task: SteerTask) -> Tensor:
     return torch.cat(found) if found else predicted(task)
 
 
-WAYS: dict[str, Way] = {
-    "text": Way(alternative, predicted, neighbours),
-    "despecified": Way(despecified, predicted, neighbours),
-    "neighbours": Way(neighbour, predicted, neighbours),
-    "samples": Way(despecified, clear_samples, neighbours),
-    "lookalikes": Way(despecified, predicted, lookalikes),
+PREFERENCES: dict[str, Preference] = {
+    "text": Preference(alternative, predicted, neighbours),
+    "despecified": Preference(despecified, predicted, neighbours),
+    "neighbours": Preference(neighbour, predicted, neighbours),
+    "samples": Preference(despecified, clear_samples, neighbours),
+    "lookalikes": Preference(despecified, predicted, lookalikes),
 }
 
 
@@ -194,7 +194,7 @@ def kindred(task: SteerTask, texts: Sequence[str]) -> list[str]:
 
     What all texts have in common, the mean of their embeddings, is left out, since it tells nothing.
     """
-    known = task.generator.meanings(tuple(texts), task.kwargs) if texts else None
+    known = task.runner.meanings(tuple(texts), task.kwargs) if texts else None
     asked = meaning(task.condition()) if known is not None else None
     if known is None or asked is None:
         return []

@@ -46,7 +46,9 @@ class Shield:
             return moved
 
         condition = nudged_condition(task) if self.nudge_condition else task.condition()
-        made = task.generator.regenerate(condition, task.start, task.kwargs, task.noise(seed), keep_out)
+        made = task.runner.regenerate(
+            condition, task.start, task.kwargs, task.torch_generator(seed), keep_out
+        )
         assert made.latents is not None
         nearest = float(distances(made.latents, task.unwanted).min())
         if not nearest >= self.radius * 0.99:  # the scheduler's last step did not return what it was given

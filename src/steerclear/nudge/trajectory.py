@@ -52,25 +52,30 @@ class Trajectory:
         value = objective(task, self.space, preferred, self.alpha, self.beta, self.gamma)
         condition = nudged_condition(task) if self.nudge_condition else task.condition()
         last = math.ceil(self.window * steps)
-        seen = task.generator.evaluations
+        seen = task.runner.evaluations
         pushed = 0
 
         def push(step: Step) -> Tensor | None:
             nonlocal pushed, seen
-            evaluations, seen = task.generator.evaluations - seen, task.generator.evaluations
+            evaluations, seen = task.runner.evaluations - seen, task.runner.evaluations
             if step.index >= last or float(cosines(step.denoised.detach(), task.unwanted).max()) < self.limit:
                 return None
             if self.through:
                 moved = self._moved(value, step)
-                task.generator.count_backward(evaluations)
-                seen = task.generator.evaluations
+                task.runner.count_backward(evaluations)
+                seen = task.runner.evaluations
             else:
                 moved = minimise(value, step.denoised, iterations=self.iterations)
             pushed += not torch.equal(moved, step.denoised)
             return moved
 
-        made = task.generator.regenerate(
-            condition, task.start, task.kwargs, task.noise(seed), push, gradients=last if self.through else 0
+        made = task.runner.regenerate(
+            condition,
+            task.start,
+            task.kwargs,
+            task.torch_generator(seed),
+            push,
+            gradients=last if self.through else 0,
         )
         return Candidate(made, f"pushed at {pushed} of {steps} steps")
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from steerclear.calibrate import EARLY_STEPS, early_threshold
 from steerclear.embedded import MODEL_FOLDER, PROMPTS_FOLDER
-from steerclear.generators import LeaveEarly, Pass, PipelineGenerator
+from steerclear.generators import LeaveEarly, Pass, PipelineRunner
 from steerclear.pixels import cosines
 from steerclear.plots import curve
 from steerclear_lab.assets import ASSETS
@@ -41,7 +41,7 @@ def watched(
     pipe: Any, prompts: list[str], first_seed: int, latents: Tensor, guidance: float, steps: int
 ) -> Tensor:
     """(n, EARLY_STEPS) cosines of each step's `denoised` with the nearest of latents (N, …)."""
-    generator = PipelineGenerator(pipe)
+    generator = PipelineRunner(pipe)
     rows = []
     for i in range(0, len(prompts), BATCH):
         seen: list[Tensor] = []

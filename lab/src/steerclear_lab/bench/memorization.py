@@ -17,7 +17,7 @@ import torch
 
 from steerclear.conformal import auc
 from steerclear.embedded import MODEL_FOLDER, PROMPTS_FOLDER
-from steerclear.generators import LeaveEarly, Pass, PipelineGenerator
+from steerclear.generators import LeaveEarly, Pass, PipelineRunner
 from steerclear_lab.bench.environment import environment, remark
 from steerclear_lab.emoji.evaluate import GUIDANCE, STEPS
 
@@ -28,7 +28,7 @@ BATCH = 16
 
 def trajectory(pipe: Any, prompts: list[str], seeds: list[int]) -> torch.Tensor:
     """(n, MOST_STEPS) magnitudes of the guidance, one row per prompt with its seed; passes are left after MOST_STEPS."""
-    generator = PipelineGenerator(pipe, MOST_STEPS)
+    generator = PipelineRunner(pipe, MOST_STEPS)
 
     def leave(made: Pass) -> None:
         if made.steps == MOST_STEPS:

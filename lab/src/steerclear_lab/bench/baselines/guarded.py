@@ -77,9 +77,9 @@ class NewSeed:
     name: str = "new seed"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        noise = task.noise(seed)
+        noise = task.torch_generator(seed)
         start = torch.randn(task.start.shape, generator=noise).to(task.start)
-        made = task.generator.regenerate(task.condition(), start, task.kwargs, noise)
+        made = task.runner.regenerate(task.condition(), start, task.kwargs, noise)
         return Candidate(made, f"new noise from seed {seed}")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steerclear.filters.base import flagged
-from steerclear.generators import PipelineGenerator
+from steerclear.generators import PipelineRunner
 from steerclear.pixels import cosines
 from steerclear_lab.bench.baselines.base import Context, Made, Run
 
@@ -49,7 +49,7 @@ class PaperNudge:
             return plain
         unwanted = torch.stack([known.latents[known.ids.index(n)] for n in names if n]) if names else latent
         preferred = latent[:0] if known.ordinary is None else nearest(latent, known.ordinary, self.wanted)
-        generator = PipelineGenerator(context.pipe)
+        generator = PipelineRunner(context.pipe)
         again = generator.resume(
             self.nudged(latent, preferred, unwanted), self.strength, generator.encode(prompt, context.call), context.call,
             run.generator,

@@ -16,7 +16,7 @@ from steerclear.code_guard import CodeGuard
 from steerclear.embedded import MODEL_FOLDER
 from steerclear.encoders.embedded import Clip, CopyDescriptor
 from steerclear.filters import Filter, NearestFilter, PixelFilter, TiledFilter, flagged, pixel_l2
-from steerclear.filters.pixel import Everything
+from steerclear.filters.pixel import AllPictures
 from steerclear.generators import GanGenerator, VaeGenerator
 from steerclear.library.search import Index
 from steerclear.loading import embedded_calibration
@@ -50,7 +50,7 @@ def filters(which: str) -> list[Filter]:
     descriptor, limits = CopyDescriptor.default(), embedded_calibration()[which]
     with torch.no_grad():
         index = Index(tuple(ids), descriptor(pictures))
-    gallery = Everything(tuple(ids), pictures)
+    gallery = AllPictures(tuple(ids), pictures)
     return [
         NearestFilter(descriptor, index, limits["nearest"]),
         PixelFilter(gallery, limits["pixel"]), TiledFilter(gallery, limits["tiled"]),
@@ -95,7 +95,7 @@ def random_codes(guard: CodeGuard, looks: Looks, count: int) -> Iterator[dict[st
     """One row a code: the module's own picture, and what the guard hands out."""
     for seed in range(SEED, SEED + count):
         noise = torch.randn((1, CODE), generator=torch.Generator().manual_seed(seed))
-        (plain,) = guard.generator.pictures(noise)
+        (plain,) = guard.model.pictures(noise)
         yield _row(guard, looks, plain, guard(generator=torch.Generator().manual_seed(seed)), seed)
 
 
@@ -104,7 +104,7 @@ def reconstructions(guard: CodeGuard, looks: Looks) -> Iterator[dict[str, Any]]:
     """One row a planted picture: it is encoded and decoded, plainly and guarded."""
     for seed, pixels in enumerate(planted_pictures()[1]):
         asked = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
-        (plain,) = guard.generator.pictures(guard.generator.encode(to_tensor([asked])))
+        (plain,) = guard.model.pictures(guard.model.encode(to_tensor([asked])))
         yield _row(guard, looks, plain, guard.reconstruct([asked], seed=seed), seed)
 
 

@@ -167,11 +167,15 @@ class _Probe:
                     condition = task.condition()
                     if minimiser == "descent":
                         condition = nudged_condition(task, setting.alpha, setting.beta, HOLD * setting.gamma)
-                    made = task.generator.resume(latent, STRENGTH, condition, task.kwargs, task.noise(seed))
+                    made = task.runner.resume(
+                        latent, STRENGTH, condition, task.kwargs, task.torch_generator(seed)
+                    )
                     row["finite"] = all(made.finite)
                     row |= self._seen(made.images[0])
                 self.rows.append(row)
-        made = task.generator.resume(task.clean, STRENGTH, task.condition(), task.kwargs, task.noise(seed))
+        made = task.runner.resume(
+            task.clean, STRENGTH, task.condition(), task.kwargs, task.torch_generator(seed)
+        )
         return Candidate(made, "all settings tried")
 
     def _seen(self, image: Any) -> Row:
