@@ -47,11 +47,11 @@ def flagged(family="sd1", steps=4, **more):
 @pytest.mark.parametrize("name", plugins.names("strategy"))
 def test_a_strategy_makes_another_picture_the_same_for_the_same_seed_and_counts_what_it_costs(family, name):
     task, first = flagged(family, **GUIDED)
-    made = strategies([name])[0].apply(task, 7)
-    assert made.image.tobytes() != first.images[0].tobytes()
+    candidate = strategies([name])[0].apply(task, 7)
+    assert candidate.image.tobytes() != first.images[0].tobytes()
     assert task.nfe >= candidate.run.nfe > 0
     again, _ = flagged(family, **GUIDED)
-    assert strategies([name])[0].apply(again, 7).image.tobytes() == made.image.tobytes()
+    assert strategies([name])[0].apply(again, 7).image.tobytes() == candidate.image.tobytes()
     assert all(p.requires_grad == q.requires_grad for p, q in zip(
         task.runner.denoiser.parameters(), tiny_pipeline(family).unet.parameters() if family == "sd1"
         else tiny_pipeline(family).transformer.parameters(), strict=True,
@@ -62,7 +62,7 @@ def test_nudged_noise_keeps_its_length_and_moves_the_prediction_away():
     task, _ = flagged()
     strategy = Noise(nudge_condition=False, iterations=3, limit=-1.0)
     before, _ = task.runner.predict(task.condition(), task.start, task.kwargs, seeded())
-    made = strategy.apply(task, 7)
+    candidate = strategy.apply(task, 7)
     after, _ = task.runner.predict(task.condition(), candidate.run.start, task.kwargs, seeded())
     torch.testing.assert_close(candidate.run.start.norm(), task.start.norm())
     assert cosines(after, task.unwanted) < cosines(before, task.unwanted)
@@ -82,18 +82,18 @@ def test_a_backward_pass_costs_two_evaluations_for_each_it_goes_through():
 
 def test_the_gradient_through_the_denoiser_is_charged_for_active_steps_alone():
     task, first = flagged(steps=4, **GUIDED)
-    made = Trajectory(through=True, nudge_condition=False, window=0.5, limit=-2.0).apply(task, 7)
-    assert made.stopped == "pushed at 2 of 4 steps"
+    candidate = Trajectory(through=True, nudge_condition=False, window=0.5, limit=-2.0).apply(task, 7)
+    assert candidate.stopped == "pushed at 2 of 4 steps"
     assert task.nfe == first.nfe + 2 * 4
     quiet, _ = flagged(steps=4, **GUIDED)
-    made = Trajectory(through=True, nudge_condition=False, window=0.5, limit=2.0).apply(quiet, 7)
-    assert made.image.tobytes() == first.images[0].tobytes()
+    candidate = Trajectory(through=True, nudge_condition=False, window=0.5, limit=2.0).apply(quiet, 7)
+    assert candidate.image.tobytes() == first.images[0].tobytes()
     assert quiet.nfe == first.nfe
 
 
 def test_guidance_that_never_sets_in_gives_the_picture_of_no_prompt():
     task, _ = flagged(**GUIDED)
-    made = GuidanceWindow(delay=1.0).apply(task, 7)
+    candidate = GuidanceWindow(delay=1.0).apply(task, 7)
     blank = task.runner.encode("", {**task.kwargs, "guidance_scale": 1.0})
     want = task.runner.regenerate(blank, task.start, {**task.kwargs, "guidance_scale": 1.0}, seeded(7))
     torch.testing.assert_close(candidate.run.latents, want.latents, rtol=1e-3, atol=1e-3)
@@ -101,8 +101,8 @@ def test_guidance_that_never_sets_in_gives_the_picture_of_no_prompt():
 
 def test_guidance_from_the_first_step_on_gives_the_plain_picture():
     task, first = flagged(**GUIDED)
-    made = GuidanceWindow(delay=0.0).apply(task, 7)
-    assert made.image.tobytes() == first.images[0].tobytes()
+    candidate = GuidanceWindow(delay=0.0).apply(task, 7)
+    assert candidate.image.tobytes() == first.images[0].tobytes()
 
 
 def test_without_guidance_there_is_no_window_and_no_magnitude():
