@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any, Literal
 import torch
 
 from steerclear import embedded, plugins
+from steerclear._moved import moved
 from steerclear.encoders import DEFAULT, Encoder, encoder_name, load_encoder
 from steerclear.encoders.embedded import CopyDescriptor
-from steerclear.errors import LibraryError
+from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters import EarlyVerdict, Filter
 from steerclear.filters.early import Settings
-from steerclear.filters.library import AnyFilter, FilterParts, library_filters, named_filters
+from steerclear.filters.library import AnyFilter, FilterParts, named_filters
+from steerclear.filters.library import library_filters as filters_over
 from steerclear.fingerprints import file_fingerprint
 from steerclear.library import Library, Policy
+from steerclear.library.schema import POLICIES
 from steerclear.nudge.ladder import Ladder, strategies
 from steerclear.pipelines import latent_like
 from steerclear.protected import Protected
@@ -69,6 +73,10 @@ def guard_parts(
         EncoderError: if one of its encoders is missing.
         ConfigError: for an unknown filter or strategy.
     """
+    if policy not in (None, *POLICIES):
+        raise ConfigError(
+            f"policy is {policy!r}; there are {', '.join(POLICIES)}, or None for what each item says"
+        )
     opened = library if isinstance(library, Library) else Library.open(library)
     model = model if model is not None else getattr(pipe, "name_or_path", None) or ""
     device = pipe._execution_device
@@ -89,8 +97,8 @@ def guard_parts(
     calibrated = early_verdict(pipe, protected, own) if early is True and own else None
     parts = filter_parts(opened, encoders, "thresholds", device)
     return GuardParts(
-        filters=[*library_filters(parts), *_added(filters, parts)],
-        strict=library_filters(filter_parts(opened, encoders, "strict", device)),
+        filters=[*filters_over(parts), *_added(filters, parts)],
+        strict=filters_over(filter_parts(opened, encoders, "strict", device)),
         protected=protected,
         alternatives=alternatives,
         ladder=ladder if ladder is None or isinstance(ladder, Ladder) else Ladder(strategies(ladder)),
@@ -222,3 +230,38 @@ def _added(filters: Sequence[AnyFilter | str], parts: FilterParts) -> list[AnyFi
     for filter_ in filters:
         added += named_filters(filter_, parts) if isinstance(filter_, str) else [filter_]
     return added
+
+
+# ── old names, for one release ────────────────────────────────────────────────────────────────────────────────────
+
+__getattr__ = moved(
+    __name__,
+    {
+        "load_pipeline": "steerclear.pipelines:load_pipeline",
+        "latent_like": "steerclear.pipelines:latent_like",
+        "LIBRARY_FOLDER": "steerclear.embedded:LIBRARY_FOLDER",
+        "is_embedded": "steerclear.embedded:is_embedded",
+    },
+)
+
+
+def library_filters(
+    library: Library,
+    encoders: Sequence[Encoder],
+    which: Which = "thresholds",
+    device: torch.device | str = "cpu",
+) -> list[Filter]:
+    """The filters over a library, as its calibration has their thresholds. Use `Guard.wrap` instead.
+
+    Args:
+        library: the protected library.
+        encoders: those that it was built with.
+        which: the thresholds for any picture, or the strict ones for a steered picture.
+        device: where vectors are compared.
+    """
+    warnings.warn(
+        "steerclear.loading.library_filters goes with the next release; Guard.wrap(pipe, library=…) builds the whole guard",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return filters_over(filter_parts(library, encoders, which, device))

@@ -13,6 +13,7 @@ from typing import IO, Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from steerclear._moved import moved
 from steerclear._version import __version__
 from steerclear.errors import ImageError, InputError
 from steerclear.types import Report
@@ -140,3 +141,13 @@ def finite(value: Any) -> Any:
 
 def unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {str(path)!r}: {error.strerror or error}; choose another --out")
+
+
+__getattr__ = moved(  # old names, for one release
+    __name__,
+    {
+        "SheetRow": "steerclear.sheet:SheetRow",
+        "compare_sheet": "steerclear.sheet:compare_sheet",
+        "model_fingerprint": "steerclear.fingerprints:model_fingerprint",
+    },
+)

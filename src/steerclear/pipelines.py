@@ -39,7 +39,7 @@ def load_pipeline(
     from diffusers import DiffusionPipeline
 
     if torch_dtype is not None:
-        loader_keywords["torch_dtype"] = torch_dtype
+        loader_keywords[_dtype_keyword()] = torch_dtype
     if variant is not None:
         loader_keywords["variant"] = variant
     folder = Path(model)
@@ -66,6 +66,15 @@ def load_pipeline(
     denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
     # the loaders may disagree on the type of what is stored in half precision; the denoiser's decides
     return pipe.to(device or "cpu", torch_dtype or getattr(denoiser, "dtype", torch.float32))
+
+
+def _dtype_keyword() -> str:
+    """What the installed diffusers calls the type of the weights: `dtype` since the middle of 2026, `torch_dtype` before."""
+    import diffusers
+    from diffusers.pipelines import pipeline_utils
+
+    renamed = hasattr(pipeline_utils, "_resolve_dtype") or not diffusers.__version__.startswith("0.")
+    return "dtype" if renamed else "torch_dtype"
 
 
 def latent_like(pipe: Any) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from steerclear.errors import LibraryError
 from steerclear.pixels import to_image, to_tensor
-from steerclear.steering.codecs import codec_for
+from steerclear.steering.codecs import autoencoder_of, codec_for
 from steerclear.steering.preview import Preview, preview_for
 
 if TYPE_CHECKING:
@@ -47,11 +47,22 @@ class Protected:
         self.pictures = pictures
         self.withhold = frozenset(withhold)
         self._pipe = pipe
-        self._codec = codec_for(pipe)
+        self._last_codec, self._last_autoencoder = codec_for(pipe), autoencoder_of(pipe)
         self._latents: dict[tuple[str, torch.Size, Size], Tensor] = {}
         self._library = library
         self._describe = describe
         self._cache: LatentCache | None = None
+
+    @property
+    def _codec(self) -> Any:
+        """The codec of the autoencoder that the pipeline has now; latents of an earlier one are forgotten."""
+        # told by the module itself, since a codec may work on a copy in full precision
+        if self._last_autoencoder is not (autoencoder := autoencoder_of(self._pipe)):
+            self._last_codec, self._last_autoencoder = codec_for(self._pipe), autoencoder
+            self._latents.clear()
+            self._cache = None
+            self.__dict__.pop("_preview", None)
+        return self._last_codec
 
     @classmethod
     def of(cls, pipe: Any, library: Library) -> Protected:
@@ -71,6 +82,7 @@ class Protected:
 
         size: height and width of the image, needed where latents are packed and the image is no square.
         """
+        _ = self._codec  # forgets the latents of an autoencoder that is no longer the pipeline's
         known = [i for i in ids if i in self.pictures]
         shape = like.shape[1:]
         missing = [i for i in known if (i, shape, size) not in self._latents]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from steerclear._moved import moved
 from steerclear.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -69,3 +70,11 @@ def check_embedding(embedding: Tensor, encoder: Encoder, batch: int, *, toleranc
 
 def _few(rows: list[int]) -> str:
     return ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
+
+
+__getattr__ = moved(  # old names, for one release
+    __name__,
+    {
+        "fit": "steerclear.pixels:fit",
+    },
+)

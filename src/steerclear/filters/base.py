@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from steerclear._moved import moved
 from steerclear.pixels import to_tensor
 from steerclear.types import Detection
 
@@ -112,3 +113,6 @@ def answers(one: NamedFilter, ask: Callable[[], Sequence[Detection]], count: int
 def _checked(one: Filter, pixels: Tensor) -> list[Detection]:
     # a copy, since an encoder that works in place must not blind the next
     return answers(one, lambda: one.check(pixels.clone()), len(pixels))
+
+
+__getattr__ = moved(__name__, {"to_image": "steerclear.pixels:to_image"})  # an old name, for one release

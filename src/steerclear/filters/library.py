@@ -93,6 +93,10 @@ def named_filters(name: str, parts: FilterParts) -> list[AnyFilter]:
     entry = plugins.load("filter", name)
     if not isinstance(entry, type) and isinstance(entry, AnyFilter):
         return [entry]
+    if not callable(entry):
+        raise ConfigError(
+            f"{name!r} is {entry!r}, which is no filter: it needs a name, a threshold and a check"
+        )
     needed = [
         p
         for p in inspect.signature(entry).parameters.values()

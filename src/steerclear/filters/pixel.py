@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from steerclear._moved import moved
 from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.search import Index
@@ -112,3 +113,12 @@ def _closest(
     best = int(distances.argmin())
     score = 1 - float(distances[best])
     return Detection(one.name, score >= one.threshold, score, one.threshold, ids[best])
+
+
+__getattr__ = moved(  # old names, for one release
+    __name__,
+    {
+        "Everything": "steerclear.filters.pixel:AllPictures",
+        "Nominated": "steerclear.filters.pixel:NearestPictures",
+    },
+)

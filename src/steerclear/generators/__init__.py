@@ -1,5 +1,6 @@
 """What makes images: a diffusers pipeline, a GAN or a VAE, each behind a small interface."""
 
+from steerclear._moved import moved
 from steerclear.generators.code import CodeGenerator
 from steerclear.generators.conditions import Condition
 from steerclear.generators.diffusers import PipelineRunner
@@ -16,3 +17,11 @@ __all__ = [
     "PipelineRunner",
     "VaeGenerator",
 ]
+
+
+__getattr__ = moved(  # old names, for one release
+    __name__,
+    {
+        "PipelineGenerator": "steerclear.generators:PipelineRunner",
+    },
+)
