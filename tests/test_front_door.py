@@ -15,6 +15,7 @@ from steerclear import Guard, Library
 from steerclear.embedded import LIBRARY_FOLDER, MODEL_FOLDER
 from steerclear.errors import ConfigError, LibraryError, UnsupportedError, WithheldError
 from steerclear.filters import CustomFilter
+from steerclear.guard import GuardOptions
 from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.pipelines import load_pipeline
 from steerclear.testing import FakeEncoder, MockFilter, tiny_pipeline
@@ -134,6 +135,7 @@ def test_both_doors_take_the_same_options():
         for f in (Guard.wrap, Guard.from_pretrained)
     )
     assert wrap | {"library", "torch_dtype", "variant", "device"} == from_pretrained
+    assert GuardOptions.__annotations__.keys() == from_pretrained
 
 
 def test_a_filter_that_is_added_is_added_to_the_librarys(pipe, library):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -56,6 +56,25 @@ PLACEHOLDER = (128, 128, 128)  # a plain grey picture
 
 _queues: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _queues_guard = threading.Lock()
+
+
+class GuardOptions(TypedDict, total=False):
+    """What `Guard.from_pretrained` takes beside the model, for those who pass it on."""
+
+    library: str | Path | Library | None
+    filters: Sequence[AnyFilter | str]
+    preferred: Sequence[str | Image.Image]
+    alternatives: Sequence[str] | None
+    ladder: Sequence[str] | Ladder | None
+    budget: Budget | None
+    early: bool | EarlyVerdict
+    prefer: str
+    encoder: Encoder | str | None
+    policy: Policy | None
+    on_withheld: OnWithheld
+    torch_dtype: torch.dtype | None
+    variant: str | None
+    device: str | torch.device | None
 
 
 @dataclass(frozen=True)
@@ -256,8 +275,12 @@ class Guard:
             )  # fmt: skip
 
     @classmethod
-    def default(cls, **options: Any) -> Guard:
-        """The embedded model guarded by the embedded library. options: as of `from_pretrained`."""
+    def default(cls, **options: Unpack[GuardOptions]) -> Guard:
+        """The embedded model guarded by the embedded library.
+
+        Args:
+            **options: as of `from_pretrained`.
+        """
         return cls.from_pretrained(embedded.MODEL_FOLDER, **options)
 
     @classmethod

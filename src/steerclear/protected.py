@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from steerclear.errors import LibraryError
 from steerclear.pixels import to_image, to_tensor
-from steerclear.steering.codecs import autoencoder_of, codec_for
+from steerclear.steering.codecs import AutoencoderCodec, autoencoder_of, codec_for
 from steerclear.steering.preview import Preview, preview_for
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Protected:
         self._cache: LatentCache | None = None
 
     @property
-    def _codec(self) -> Any:
+    def _codec(self) -> AutoencoderCodec:
         """The codec of the autoencoder that the pipeline has now; latents of an earlier one are forgotten."""
         # told by the module itself, since a codec may work on a copy in full precision
         if self._last_autoencoder is not (autoencoder := autoencoder_of(self._pipe)):
