@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from numbers import Real
 from typing import Any
 
 from PIL import Image
@@ -20,12 +21,18 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One filter's finding on one image.
+    """What one filter says of one image.
 
-    score: the filter's own scale; threshold: the value it was compared with; matched: id of the protected
-    item that it resembles, if the filter knows one; error: why the filter could not judge. An error, a score
-    and a threshold that is not a number all mean flagged: a filter that cannot see must not wave a picture
-    through.
+    Whatever the filter itself decided, an image counts as flagged as well if the score reaches the threshold, if there was an
+    error, or if score or threshold is no finite real number: a filter that cannot see must not wave a picture through.
+
+    Attributes:
+        filter: the filter's name.
+        flagged: whether the image must not be handed out.
+        score: on the filter's own scale, growing with the danger; NaN where there is none.
+        threshold: flagged from this score on.
+        matched: the id of the protected item that the image resembles, if the filter knows one.
+        error: why the filter could not judge.
     """
 
     filter: str
@@ -36,8 +43,17 @@ class Detection:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        unsure = self.error is not None or math.isnan(self.score) or math.isnan(self.threshold)
-        if unsure and not self.flagged:
+        for name in ("score", "threshold"):
+            value = getattr(self, name)
+            if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+                continue
+            if self.error is None:
+                object.__setattr__(self, "error", f"the {name} {value!r} is no finite number")
+            if not isinstance(value, float):
+                object.__setattr__(
+                    self, name, math.nan
+                )  # a report is written as JSON, which knows numbers alone
+        if self.error is not None or self.score >= self.threshold or self.flagged:
             object.__setattr__(self, "flagged", True)
 
 
@@ -45,8 +61,14 @@ class Detection:
 class Attempt:
     """One rung of the ladder, tried once.
 
-    strategy: the rung's name; nfe: denoiser evaluations that it cost; before and after: the detections of
-    the image that it started from and of the image that it made; stopped: why the rung ended.
+    Attributes:
+        strategy: the rung's name.
+        seed: of whatever it drew.
+        nfe: denoiser evaluations that it cost.
+        seconds: wall time.
+        before: the detections of the image that it started from.
+        after: the detections of the image that it made; empty where it made none.
+        stopped: why the rung ended.
     """
 
     strategy: str
@@ -59,16 +81,25 @@ class Attempt:
 
     @property
     def passed(self) -> bool:
+        """Whether it made an image that no filter flags."""
         return bool(self.after) and not any(d.flagged for d in self.after)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What happened to one requested image, from first look to handing out.
+    """What happened to one requested image, from the first look to handing out.
 
-    similarity_before and similarity_after: the nearest-neighbour score of the first image and of the image
-    handed out (the last one tried, where nothing was); nfe_plain: what the plain pipeline spends on it; unread: the end of
-    the prompt that no text encoder reads, where it is too long for them.
+    Attributes:
+        prompt: as the caller wrote it; the class's name for a pipeline of class labels.
+        seed: makes this image again.
+        outcome: clear, steered or withheld.
+        detections: of the first image, all filters'.
+        attempts: every rung that was tried, in order.
+        nfe: denoiser evaluations spent on this image in all.
+        nfe_plain: what the plain pipeline spends on it.
+        seconds: wall time, with this image's share of what the batch took together.
+        reason: why nothing was handed out; None otherwise.
+        unread: the end of the prompt that no text encoder reads, where it is too long for them.
     """
 
     prompt: str
@@ -94,10 +125,12 @@ class Report:
 
     @property
     def similarity_before(self) -> float | None:
+        """The nearest-neighbour score of the first image."""
         return _nearest(self.detections)
 
     @property
     def similarity_after(self) -> float | None:
+        """The nearest-neighbour score of the image that was handed out, or else of the last one tried."""
         return _nearest(self.final_detections)
 
     @property
@@ -107,11 +140,11 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary, the derived figures included."""
-        out = asdict(self)
-        out["outcome"] = str(self.outcome)
-        out["before"], out["after"] = self.similarity_before, self.similarity_after
-        out["matched"] = self.matched
-        return out
+        fields = asdict(self)
+        fields["outcome"] = str(self.outcome)
+        fields["before"], fields["after"] = self.similarity_before, self.similarity_after
+        fields["matched"] = self.matched
+        return fields
 
 
 def _nearest(detections: tuple[Detection, ...]) -> float | None:
