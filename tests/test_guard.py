@@ -184,7 +184,7 @@ def test_an_early_verdict_that_flags_only_some_of_a_batch_lets_the_pass_finish(p
 
     def look(denoised):
         found = scores.check(denoised)
-        return [found[0], replace(found[1], flagged=False)]
+        return [found[0], replace(found[1], flagged=False, score=-2.0)]
 
     object.__setattr__(scores, "look", look)
     guard = Guard(pipe, [MockFilter(False)], protected=protected, early=scores)
