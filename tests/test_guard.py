@@ -10,12 +10,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from steerclear.errors import ConfigError, InputError
-from steerclear.filters import CustomFilter, EarlyVerdict
+from steerclear.filters import CustomFilter, EarlyVerdict, pixel_l2
 from steerclear.filters.early import Settings
 from steerclear.guard import Guard
 from steerclear.nudge import Budget, Ladder
+from steerclear.nudge.base import Candidate
 from steerclear.nudge.ladder import strategies
 from steerclear.pipelines import latent_like
 from steerclear.pixels import to_tensor
@@ -114,9 +116,86 @@ def test_a_filter_that_answers_for_fewer_images_than_it_got_flags_them_all(pipe)
         def check(self, images):
             return super().check(images)[:-1]
 
-    out = Guard(pipe, [Forgetful(False)], ladder=Ladder(()))("a fox", generator=generators([1]), **FAST)
-    assert out.images == [None]
-    assert "returned 0 detections for 1 images" in out.reports[0].detections[0].error
+    out = Guard(pipe, [Forgetful(False)], ladder=Ladder(()))(
+        ["a fox"] * 2, generator=generators([1, 2]), **FAST
+    )
+    assert out.images == [None, None]
+    for report in out.reports:
+        assert "returned 1 detections for 2 images" in report.detections[0].error
+
+
+def test_a_steered_picture_must_pass_the_stricter_filters_as_well(pipe):
+    ordinary, stricter = MockFilter([True, False, False]), MockFilter([True, False], name="strict")
+    guard = Guard(pipe, [ordinary], strict=[stricter], ladder=SHORT)
+    out = guard("a fox", generator=generators([1]), **FAST)
+    first, second = out.reports[0].attempts
+    assert [d.filter for d in first.after if d.flagged] == ["strict"]
+    assert [d.filter for d in second.after] == ["mock", "strict"]
+    assert second.passed
+    handed_out = to_tensor(out.images)
+    assert torch.equal(ordinary.calls[-1], handed_out)
+    assert torch.equal(stricter.calls[-1], handed_out)
+
+
+def test_what_only_the_stricter_filters_flag_is_withheld_once_steered_and_handed_out_where_it_was_clear(pipe):
+    def ask(verdict):
+        guard = Guard(pipe, [MockFilter(verdict)], strict=[MockFilter(True, name="strict")], ladder=SHORT)
+        return guard("a fox", generator=generators([1]), **FAST)
+
+    assert ask([True, False, False, False]).images == [None]
+    assert ask(False).images[0].tobytes() == plain(pipe, "a fox", [1])[0].tobytes()
+
+
+class Watching:
+    """A rung that notes from what it is pushed, and draws something else."""
+
+    name = "watching"
+
+    def __init__(self):
+        self.unwanted = []
+
+    def apply(self, task, seed):
+        self.unwanted.append(task.unwanted.clone())
+        condition, noise = task.condition("an owl at night"), task.torch_generator(seed)
+        made = task.runner.regenerate(condition, task.start, task.kwargs, noise)
+        return Candidate(made, "watched")
+
+
+def rows(latents):
+    return sorted(row.flatten().tolist() for row in latents)
+
+
+def test_no_rung_flees_from_one_protected_picture_into_another(pipe):
+    protected = protected_by(pipe, plain(pipe, "a fox", [1, 2, 3]))
+    first, second, third = (Detection("mock", True, 1.0, 0.5, f"item-{i}") for i in range(3))
+    passing = replace(third, flagged=False, score=0.1)  # what a clear finding names is no copy
+    filters = [
+        MockFilter([first, second, passing, False]),
+        MockFilter([False, False, True, False], name="other"),
+    ]
+    watching = Watching()
+    guard = Guard(pipe, filters, protected=protected, ladder=Ladder((watching,) * 3))
+    report = guard("a fox", generator=generators([1]), **FAST).reports[0]
+    assert report.outcome == Outcome.STEERED
+    first_latent, second_latent = protected.latents(["item-0", "item-1"], watching.unwanted[0]).split(1)
+    both = torch.cat([first_latent, second_latent])
+    assert [rows(unwanted) for unwanted in watching.unwanted] == [rows(first_latent), rows(both), rows(both)]
+
+
+def test_a_picture_that_resembles_nothing_known_is_pushed_from_itself_until_one_is_named(pipe):
+    protected = protected_by(pipe, plain(pipe, "a fox", [2]))
+    named = Detection("mock", True, 1.0, 0.5, "item-0")
+    unknown = Detection("mock", True, 1.0, 0.5, "a text of a block-list")
+    watching = Watching()
+    guard = Guard(
+        pipe, [MockFilter([True, unknown, named, False])], protected=protected, ladder=Ladder((watching,) * 3)
+    )
+    report = guard("a fox", generator=generators([1]), **FAST).reports[0]
+    assert report.outcome == Outcome.STEERED
+    itself = pipe("a fox", generator=generators([1]), output_type="latent", **FAST).images
+    item = protected.latents(["item-0"], itself)
+    expected = [rows(itself), rows(itself), rows(torch.cat([itself, item]))]
+    assert [rows(unwanted) for unwanted in watching.unwanted] == expected
 
 
 def test_every_evaluation_of_the_denoiser_is_counted(pipe):
@@ -268,17 +347,43 @@ def test_two_guards_around_one_pipeline_queue(pipe):
     assert {out.images[0].tobytes() for out in made} == {want}
 
 
-def test_preferred_texts_and_pictures_pull_the_steered_image(pipe):
-    picture = plain(pipe, "a fox", [1])
-    protected = protected_by(pipe, picture)
+def steered(pipe, strategy, *preferred):
+    """What one strategy makes of a flagged fox, under these wishes."""
+    protected = protected_by(pipe, plain(pipe, "a fox", [1]))
+    ladder = Ladder(strategies((strategy,)))
+    guard = Guard(pipe, [MockFilter([True, False])], protected=protected, preferred=preferred, ladder=ladder)
+    return guard("a fox", generator=generators([1]), **FAST).images[0]
 
-    def ask(*preferred):
-        guard = Guard(
-            pipe, [MockFilter([True, False])], protected=protected, preferred=preferred, ladder=SHORT
-        )
-        return guard("a fox", generator=generators([1]), **FAST).images[0].tobytes()
 
-    assert ask() != ask("a red car")
+def distance(image, other):
+    return float(pixel_l2(*to_tensor([image, other]).split(1)))
+
+
+@pytest.mark.parametrize("strategy", ["condition", "final-latent+condition", "trajectory+condition"])
+def test_a_preferred_text_pulls_the_steered_image_towards_what_it_draws(pipe, strategy):
+    owl = plain(pipe, "an owl at night", [1])[0]
+    wished, unwished = steered(pipe, strategy, "an owl at night"), steered(pipe, strategy)
+    assert distance(wished, owl) < distance(unwished, owl)
+    assert distance(wished, owl) < distance(steered(pipe, strategy, "a red car"), owl)
+
+
+@pytest.mark.parametrize("strategy", ["final-latent", "final-latent+condition", "trajectory+condition"])
+def test_a_preferred_picture_pulls_the_steered_image_towards_itself(pipe, strategy):
+    red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
+    wished = steered(pipe, strategy, red)
+    assert distance(wished, red) < distance(steered(pipe, strategy), red)
+    assert distance(wished, red) < distance(steered(pipe, strategy, blue), red)
+
+
+def test_a_preferred_text_and_a_preferred_picture_pull_together(pipe):
+    red, owl = Image.new("RGB", (64, 64), "red"), plain(pipe, "an owl at night", [1])[0]
+    strategy = "final-latent+condition"
+    both = steered(pipe, strategy, "an owl at night", red)
+    assert distance(both, red) < distance(steered(pipe, strategy, "an owl at night"), red)
+    assert both.tobytes() != steered(pipe, strategy, red).tobytes()
+    assert distance(steered(pipe, "condition", "an owl at night", red), owl) < distance(
+        steered(pipe, "condition", red), owl
+    )
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

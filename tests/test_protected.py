@@ -74,6 +74,16 @@ def test_a_latent_is_made_once_and_kept_in_the_library_for_the_next_process(shel
     assert seen == []
 
 
+def test_what_the_library_says_is_to_be_withheld_is_known(shelf, tmp_path):
+    pipe = tiny_pipeline("sd1")
+    assert Protected.of(pipe, shelf).withhold == frozenset()
+    drawing(shift=5).save(tmp_path / "in" / "private.png")
+    add(shelf, tmp_path / "in" / "private.png", [load_encoder("descriptor")], policy="withhold")
+    protected = Protected.of(pipe, shelf)
+    assert protected.withhold == {"private"}
+    assert set(protected.pictures) == {"0", "1", "private"}
+
+
 def test_another_autoencoder_or_another_size_never_gets_what_was_kept(shelf, monkeypatch):
     first, second = tiny_pipeline("sd1"), tiny_pipeline("sd1", seed=1)
     one = Protected.of(first, shelf).latents(["0"], like(first))
@@ -124,7 +134,9 @@ def test_a_library_that_nobody_may_write_to_serves_as_well(shelf, monkeypatch):
 
     monkeypatch.setattr(LatentCache, "write", refuse)
     pipe = tiny_pipeline("sd1")
-    assert len(Protected.of(pipe, shelf).latents(["0", "1"], like(pipe))) == 2
+    originals = {str(i): to_tensor([drawing(shift=i)])[0] for i in range(2)}
+    wanted = Protected(pipe, originals).latents(["0", "1"], like(pipe))
+    assert torch.allclose(Protected.of(pipe, shelf).latents(["0", "1"], like(pipe)), wanted)
 
 
 def test_items_are_described_in_their_order_and_a_library_that_cannot_be_read_is_no_obstacle():

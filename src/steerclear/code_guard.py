@@ -22,26 +22,33 @@ from steerclear.generators.code import CodeGenerator
 from steerclear.nudge.base import Candidate
 from steerclear.nudge.code import CodeTask, code_ladder
 from steerclear.nudge.ladder import Budget, Ladder
+from steerclear.nudge.space import check_judges
 from steerclear.pixels import fit, to_tensor
 from steerclear.settle import settle
 from steerclear.steering.seeds import seeds_of
 from steerclear.types import Detection, GuardOutput, Outcome, Report
 
-Findings = tuple[Detection, ...]
+Detections = tuple[Detection, ...]
 
 
 class CodeGuard:
-    """Wraps a generator of codes so that no flagged image is ever handed out.
+    """Wraps a GAN's or a VAE's decoder so that no flagged image is ever handed out. Thread-safe: callers queue.
 
-    model: a GanGenerator or VaeGenerator. filters: what decides. protected: the library's pictures by id, (3, H, W) in
-    [0, 1], from which the nudge pushes away; withhold: ids for which nothing is handed out; strict: further filters that a
-    steered picture must pass as well. encoder: the space of the objective, differentiable, applied to the generated image;
-    without one it is the code itself, where the protected pictures have codes if the model has an encoder, and else the
-    push is off the flagged code. preferred: pictures that pull, else `samples` random ones do that are clear. ladder:
-    strategies that act on codes, and budget. Thread-safe: callers queue.
+    Args:
+        model: a GanGenerator or VaeGenerator.
+        filters: what decides.
+        protected: the library's pictures by id, (3, H, W) in [0, 1] each, from which the nudge pushes away.
+        withhold: ids for which nothing is handed out.
+        strict: further filters that a steered picture must pass as well.
+        encoder: the space of the objective, differentiable, applied to the generated image. Without one it is the code
+            itself: the push is off the protected pictures' codes if the model has an encoder, else off the flagged code.
+        preferred: pictures that pull.
+        samples: how many random images are drawn to pull where nothing is preferred; those that are clear do.
+        ladder: strategies that act on codes, and budget.
 
-    Raises ConfigError without a filter, for a ladder of a pipeline's strategies, for an encoder that is not differentiable, and
-    where every filter judges by that very encoder: what was optimised must not be the judge.
+    Raises:
+        ConfigError: without a filter; for a ladder of a pipeline's strategies; for an encoder that is not differentiable,
+            or by which every filter judges (see `check_judges`).
     """
 
     def __init__(
@@ -65,12 +72,8 @@ class CodeGuard:
         foreign = [rung.name for rung in self.ladder.rungs if getattr(rung, "acts_on", None) != "code"]
         if foreign:
             raise ConfigError(f"strategy {foreign[0]!r} acts on a pipeline; take steerclear.nudge.code.RUNGS")
-        if encoder is not None and not encoder.differentiable:
-            raise ConfigError(f"encoder {encoder.name!r} is not differentiable; no nudge can follow it")
-        if encoder is not None and all(_eye(f) == encoder.fingerprint for f in (*filters, *strict)):
-            raise ConfigError(
-                f"every filter judges by encoder {encoder.name!r}, which the nudge optimises; add a filter with another eye"
-            )
+        if encoder is not None:
+            check_judges(encoder, (*filters, *strict))
         if preferred and encoder is None and not model.encodes:
             raise ConfigError("preferred pictures have no codes here; pass encoder=…")
         self.model = model
@@ -120,7 +123,7 @@ class CodeGuard:
             code = self.model.encode(to_tensor(images))
             return self._guarded(code, seeds_of(torch.Generator().manual_seed(seed), len(images)), budget)
 
-    def check(self, images: Sequence[Image.Image]) -> list[Findings]:
+    def check(self, images: Sequence[Image.Image]) -> list[Detections]:
         """The filters' findings on finished images, one tuple per image."""
         return judge(self.filters, images)
 
@@ -150,7 +153,7 @@ class CodeGuard:
             reports.append(replace(report, seconds=report.seconds + shared))
         return GuardOutput(images, reports)
 
-    def _verify(self, candidate: Candidate) -> Findings:
+    def _verify(self, candidate: Candidate) -> Detections:
         return judge((*self.filters, *self.strict), [candidate.image])[0]
 
     def _task(self, code: Tensor, image: Image.Image | None, report: Report) -> CodeTask:
@@ -167,7 +170,7 @@ class CodeGuard:
             task.unwanted = task.point(code)
         return task
 
-    def _learn(self, size: tuple[int, int], task: CodeTask, found: Findings) -> None:
+    def _learn(self, size: tuple[int, int], task: CodeTask, found: Detections) -> None:
         """Points of what the flagged findings matched, added to what the task flees from."""
         if self.encoder is None and not self.model.encodes:
             return
@@ -208,11 +211,6 @@ class CodeGuard:
         return self._points["clear"]
 
 
-def _eye(one: Filter) -> str | None:
-    """The fingerprint of the encoder that a filter judges by, if it does."""
-    return getattr(getattr(one, "encoder", None), "fingerprint", None)
-
-
-def _unseen() -> Findings:
+def _unseen() -> Detections:
     error = "the module made pixels that are not finite"
     return (Detection("finite", True, math.nan, 0.0, error=error),)

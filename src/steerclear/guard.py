@@ -451,16 +451,16 @@ class Guard:
         It is left as soon as every image in it is known to be flagged: by its prompt, by how the pass goes, or early.
         """
         early = self.early if self.early and self.early.applies(self.pipe.scheduler, plain) else None
-        detections = known
+        detections, early_detections = known, list[tuple[Detection, ...]]()
 
         def watch(running: Pass) -> None:
-            nonlocal detections
+            nonlocal detections, early_detections
             assert running.denoised is not None
             if early is not None and running.steps == early.step + 1:
-                detections = _joined(detections, [(d,) for d in early.look(running.denoised)])
+                early_detections = [(d,) for d in early.look(running.denoised)]
             if self.pass_filters and running.steps == self.runner.traced:
                 detections = _joined(detections, self._check_pass(running, len(detections)))
-            if all(any(d.flagged for d in row) for row in detections):
+            if all(any(d.flagged for d in row) for row in _joined(detections, early_detections)):
                 raise LeaveEarly
 
         first = self.runner.run(on_pass=watch, **plain)
@@ -468,11 +468,10 @@ class Guard:
             if self.pass_filters and first.steps < self.runner.traced:
                 detections = _joined(detections, self._check_pass(first, len(detections)))
             # where the picture was finished, it decides, and not what it looked like early
-            detections = [tuple(d for d in row if d.filter != EarlyVerdict.name) for row in detections]
             return first, _with_finite(first, judge(self.filters, first.images, detections))
         assert first.denoised is not None
         previews = self.protected.decode(first.denoised, picture_size(plain)) if self.protected else []
-        return first, _joined(detections, judge(self.filters, previews))
+        return first, _joined(_joined(detections, early_detections), judge(self.filters, previews))
 
     def _check_pass(self, run: Pass, count: int) -> list[tuple[Detection, ...]]:
         """The pass filters' detections on `count` images."""

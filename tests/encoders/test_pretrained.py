@@ -107,7 +107,7 @@ def test_every_encoder_gives_unit_length_gradients_and_the_same_fingerprint_agai
     assert encoder.name == name
 
 
-def test_an_image_does_not_depend_on_its_batch(name):
+def test_an_embedding_does_not_depend_on_its_batch(name):
     encoder = load_encoder(name)
     with torch.no_grad():
         together, alone = encoder(images(3)), encoder(images(3)[1:2])

@@ -1,7 +1,9 @@
 """The guard's promises hold for any module z → image."""
 
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +14,7 @@ from torch import nn
 
 from steerclear import CodeGuard
 from steerclear.errors import ConfigError, InputError, UnsupportedError
-from steerclear.filters import NearestFilter
-from steerclear.generators import GanGenerator
-from steerclear.library.search import Index
+from steerclear.generators import GanGenerator, VaeGenerator
 from steerclear.nudge import Budget, Ladder
 from steerclear.nudge.code import RUNGS, CodeNudge
 from steerclear.pixels import to_image, to_tensor
@@ -72,6 +72,64 @@ def test_whatever_the_filters_say_nothing_flagged_is_ever_handed_out(verdicts, s
             assert not any(d.flagged for d in report.final_detections)
 
 
+def test_a_steered_image_must_pass_the_stricter_filters_as_well():
+    ordinary, stricter = MockFilter([True, False, False]), MockFilter([True, False], name="strict")
+    guard = CodeGuard(gan(), [ordinary], strict=[stricter], samples=0)
+    out = guard(generator=generators([1]))
+    first, second = out.reports[0].attempts
+    assert [d.filter for d in first.after if d.flagged] == ["strict"]
+    assert [d.filter for d in second.after] == ["mock", "strict"]
+    handed_out = to_tensor(out.images)
+    assert torch.equal(ordinary.calls[-1], handed_out)
+    assert torch.equal(stricter.calls[-1], handed_out)
+
+
+def test_what_only_the_stricter_filters_flag_is_withheld_once_steered_and_handed_out_where_it_was_clear():
+    def ask(verdicts):
+        guard = CodeGuard(gan(), [MockFilter(verdicts)], strict=[MockFilter(True)], samples=0)
+        return guard(generator=generators([1]))
+
+    assert ask([True, *[False] * len(RUNGS)]).images == [None]
+    assert bytes_of(ask(False).images) == bytes_of(plain(1, 1))
+
+
+class Watching:
+    """A rung that notes which code it is given and from what it is pushed, and nudges it."""
+
+    name, acts_on = "watching", "code"
+
+    def __init__(self):
+        self.unwanted, self.codes = [], []
+
+    def apply(self, task, seed):
+        self.unwanted.append(task.unwanted.clone())
+        self.codes.append(task.code)
+        return CodeNudge(iterations=1).apply(task, seed)
+
+
+def test_no_rung_flees_from_one_protected_picture_into_another():
+    encoder = FakeEncoder(size=8)
+    protected = {f"item-{i}": to_tensor([image])[0] for i, image in enumerate(plain(3, 2))}
+    first, second, third = (Detection("mock", True, 1.0, 0.5, f"item-{i}") for i in range(3))
+    passing = replace(third, flagged=False)  # what a clear finding names is no copy
+    filters = [
+        MockFilter([first, second, passing, False]),
+        MockFilter([False, False, True, False], name="other"),
+    ]
+    watching = Watching()
+    ladder = Ladder((watching,) * 3, Budget(overhead=1000))
+    guard = CodeGuard(gan(), filters, protected=protected, encoder=encoder, ladder=ladder, samples=0)
+    report = guard(generator=generators([1])).reports[0]
+    assert report.outcome == Outcome.STEERED
+    points = encoder(torch.stack(list(protected.values())))
+    expected = [points[:1], points[:2], points[:2]]
+    assert [rows(unwanted) for unwanted in watching.unwanted] == [rows(known) for known in expected]
+
+
+def rows(points):
+    return sorted([round(value, 5) for value in row.tolist()] for row in points)
+
+
 @settings(max_examples=10, deadline=None)
 @given(seeds=st.lists(st.integers(0, 99), min_size=2, max_size=4, unique=True))
 def test_a_batch_never_changes_an_image(seeds):
@@ -119,6 +177,7 @@ def test_a_nudged_code_keeps_its_length():
             return MODULE(z)
 
     CodeGuard(gan(Watched().eval()), [MockFilter(True)], samples=0)(generator=generators([1]))
+    assert len(lengths) == 1 + len(RUNGS)
     assert lengths == pytest.approx([lengths[0]] * len(lengths), rel=1e-5)
 
 
@@ -181,12 +240,20 @@ def test_a_mapping_network_makes_the_code_that_is_nudged():
     def mapping(z):
         return z.flip(1) * 2
 
-    guard = CodeGuard(gan(mapping=mapping), [MockFilter(False)])
-    out = guard(1, generator=torch.Generator().manual_seed(4))
-    noise = torch.randn((1, CODE), generator=torch.Generator().manual_seed(4))
+    code = mapping(torch.randn((1, CODE), generator=torch.Generator().manual_seed(4)))
     with torch.no_grad():
-        want = to_image((MODULE(mapping(noise)) / 2 + 0.5).clamp(0, 1)[0])
-    assert out.images[0].tobytes() == want.tobytes()
+        mapped = to_image((MODULE(code) / 2 + 0.5).clamp(0, 1)[0])
+
+    def ask(verdicts):
+        watching = Watching()
+        guard = CodeGuard(gan(mapping=mapping), [MockFilter(verdicts)], ladder=Ladder((watching,)), samples=0)
+        return guard(1, generator=torch.Generator().manual_seed(4)), watching
+
+    clear, _ = ask(False)
+    assert clear.images[0].tobytes() == mapped.tobytes()
+    nudged, watching = ask([True, False])
+    assert nudged.reports[0].outcome == Outcome.STEERED
+    assert torch.equal(watching.codes[0], code)
 
 
 def test_the_same_request_gives_the_same_steered_image_and_the_reported_seed_makes_a_clear_one_again():
@@ -209,20 +276,27 @@ def test_an_item_whose_policy_is_to_withhold_is_never_steered_and_a_spent_budget
 
 
 def test_guards_around_one_generator_queue():
-    shared = gan()
-    guards = [CodeGuard(shared, [MockFilter(False)]) for _ in range(2)]
+    inside, together = [], []
+
+    class Watched(nn.Module):
+        def forward(self, z):
+            inside.append(1)
+            time.sleep(0.01)
+            together.append(len(inside))
+            inside.pop()
+            return MODULE(z)
+
+    shared = VaeGenerator(Watched().eval(), (CODE,), encoder=lambda pixels: torch.ones(len(pixels), CODE))
+    guards = [CodeGuard(shared, [MockFilter([True, False])], samples=0) for _ in range(2)]
+
+    def ask(i):
+        if i % 3:
+            return guards[i % 2](generator=generators([1])).images[0]
+        return guards[i % 2].reconstruct(plain(1, 1)).images[0]
+
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda i: guards[i % 2](generator=generators([1])).images[0], range(6)))
-    assert set(bytes_of(made)) == set(bytes_of(plain(1, 1)))
-
-
-def test_what_was_optimised_must_not_be_the_only_judge():
-    encoder = FakeEncoder(size=8)
-    own = NearestFilter(encoder, Index(("a",), torch.eye(1, 16)), 0.5)
-    with pytest.raises(ConfigError, match="another eye"):
-        CodeGuard(gan(), [own], encoder=encoder)
-    assert CodeGuard(gan(), [own], strict=[MockFilter(False)], encoder=encoder)
-    assert CodeGuard(gan(), [own], encoder=FakeEncoder(size=8, name="other"))
+        assert None not in list(pool.map(ask, range(9)))
+    assert set(together) == {1}
 
 
 def test_bad_configurations_and_requests_are_named_with_the_way_out():

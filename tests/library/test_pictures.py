@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from library_doubles import write_pictures
 
 from steerclear.filters.pixel import AllPictures, NearestPictures, PixelFilter, TiledFilter
-from steerclear.library import Index, store
+from steerclear.library import Index, add, store
 from steerclear.library.pictures import Pictures
 
 
@@ -41,6 +42,11 @@ def test_a_pixel_filter_over_the_nearest_alone_says_the_same_of_a_copy(library, 
         assert [d.score for d in near] == pytest.approx([d.score for d in everything])
 
 
-def test_ids_may_be_asked_for_by_policy(library):
-    assert library.ids() == [i.id for i in library.items()]
-    assert library.ids("withhold") == []
+def test_ids_may_be_asked_for_by_policy(library, encoder, tmp_path):
+    ids = library.ids()
+    assert ids == [i.id for i in library.items()]
+    assert (library.ids("withhold"), library.ids("steer")) == ([], ids)
+    report = add(library, write_pictures(tmp_path / "private", [7]), [encoder], policy="withhold")
+    private = [item for item in library.ids() if item not in ids]
+    assert len(report.added) == len(private) == 1
+    assert (library.ids("withhold"), library.ids("steer")) == (private, ids)

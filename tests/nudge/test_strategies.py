@@ -9,6 +9,7 @@ from steerclear import plugins
 from steerclear.errors import UnsupportedError
 from steerclear.generators import PipelineRunner
 from steerclear.nudge import SteerTask
+from steerclear.nudge.condition import HOLD, nudged_condition
 from steerclear.nudge.final_latent import FinalLatent
 from steerclear.nudge.guidance_window import GuidanceWindow
 from steerclear.nudge.ladder import strategies
@@ -148,14 +149,25 @@ def test_a_descent_in_an_encoders_space_pushes_and_pulls_there(family, space):
     assert cosines(E(pulled), E(wanted)) > cosines(E(task.clean), E(wanted))
 
 
-def test_a_prediction_is_pushed_in_an_encoders_space_with_and_without_the_denoiser():
-    for through in (False, True):
-        pushed = []
-        for space in ("latent", "preview"):
-            task, _ = flagged(**GUIDED)
-            strategy = Trajectory(nudge_condition=False, through=through, limit=-2.0, space=space)
-            pushed.append(strategy.apply(task, 7).image.tobytes())
-        assert pushed[0] != pushed[1]
+@pytest.mark.parametrize("space", ["preview", "decode"])
+@pytest.mark.parametrize("through", [False, True])
+@pytest.mark.parametrize("family", ["sd1", "sd3"])
+def test_a_prediction_is_pushed_in_an_encoders_space_with_and_without_the_denoiser(family, through, space):
+    def likeness(pushed_in, limit):
+        """To what is unwanted, in the encoder's space, of what a trajectory pushed in another space comes to."""
+        task, _ = flagged(family, **GUIDED)
+        strategy = Trajectory(nudge_condition=False, through=through, limit=limit, space=pushed_in)
+        candidate, E = strategy.apply(task, 7).candidate, task.spaces(space)
+        return float(cosines(E(candidate.latents), E(task.unwanted)).detach())
+
+    unpushed, pushed, pushed_in_the_latent = (
+        likeness(space, limit=2.0),
+        likeness(space, limit=-2.0),
+        likeness("latent", limit=-2.0),
+    )
+    assert unpushed == pytest.approx(1)
+    assert pushed < 0.95
+    assert pushed < pushed_in_the_latent - 0.1
 
 
 def test_without_an_encoder_there_is_no_space_of_one():
@@ -165,9 +177,14 @@ def test_without_an_encoder_there_is_no_space_of_one():
         FinalLatent(space="decode").apply(task, 7)
 
 
-def test_alpha_and_beta_of_the_final_latent_hold_for_its_condition_too():
-    seen = []
-    for alpha in (1.0, 0.5):
+@pytest.mark.parametrize(("alpha", "beta", "gamma"), [(0.5, 1.0, 1.0), (1.0, 0.2, 1.0), (1.0, 1.0, 0.5)])
+def test_the_weights_of_the_final_latent_hold_for_its_condition_too(alpha, beta, gamma):
+    def resumed(weights):
         task, _ = flagged(**GUIDED)
-        seen.append(FinalLatent(alpha=alpha, iterations=0).apply(task, 7).image.tobytes())
-    assert seen[0] != seen[1]
+        condition = nudged_condition(task, weights[0], weights[1], HOLD * weights[2])
+        return task.runner.resume(task.clean, 0.7, condition, task.kwargs, seeded(7)).latents
+
+    task, _ = flagged(**GUIDED)
+    final_latent = FinalLatent(alpha=alpha, beta=beta, gamma=gamma, iterations=0)  # which leaves the latent
+    assert torch.equal(final_latent.apply(task, 7).candidate.latents, resumed((alpha, beta, gamma)))
+    assert not torch.equal(resumed((alpha, beta, gamma)), resumed((1.0, 1.0, 1.0)))

@@ -59,13 +59,17 @@ def objective(
 def check_judges(encoder: Encoder, filters: Sequence[Any]) -> None:
     """The judge is never what was optimised: raises ConfigError where no filter looks otherwise than by this encoder.
 
-    filters: those that verify a steered picture. One whose candidates the same encoder nominates sees by it as well.
+    The one rule of every guard that steers in an encoder's space.
+
+    Args:
+        encoder: the space of the objective; it must be differentiable.
+        filters: those that verify a steered picture. One whose candidates the same encoder nominates sees by it as well.
     """
     if not encoder.differentiable:
         raise ConfigError(f"no gradient passes the encoder {encoder.name!r}; steer by a differentiable one")
     if all(_seen_by(one) == encoder.fingerprint for one in filters):
         raise ConfigError(
-            f"every filter sees by {encoder.name!r}, in whose space the ladder steers: a picture could fool it without "
+            f"every filter sees by {encoder.name!r}, in whose space the guard steers: a picture could fool it without "
             "changing; add a filter of another encoder or of pixels, or steer by another encoder"
         )
 
