@@ -142,7 +142,10 @@ class Protected:
         """(1, 3, H, W): the original where it can be read, else the thumbnail."""
         from steerclear.library.pictures import original
 
-        picture = original(self._library, item) if self._library is not None else None
+        picture = None
+        if self._library is not None:
+            with suppress(LibraryError):
+                picture = original(self._library.get(item), self._library.uri)
         return self.pictures[item][None] if picture is None else to_tensor([picture])
 
     def _encode(self, pixels: Tensor, like: Tensor, size: Size) -> Tensor:

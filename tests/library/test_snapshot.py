@@ -29,7 +29,7 @@ assert "lancedb" not in sys.modules
 def taken(library):
     """The library of five pictures, a note in it, with a snapshot."""
     library.write_note("calibration", {"threshold": 0.5})
-    snapshot.write(library)
+    library.write_snapshot()
     return library
 
 

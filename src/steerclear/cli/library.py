@@ -325,13 +325,13 @@ def _search(library: Library, image: Path, count: int, name: str | None) -> list
     import torch
 
     from steerclear.encoders.base import check_embedding
-    from steerclear.library.images import read_image, to_tensor
+    from steerclear.library.images import read_image, square_tensor
 
     spec = library.spec(name) if name else library.encoders[0]
     encoder = load_encoder(spec.name)
     library.check_encoder(encoder)
     with torch.no_grad():
-        query = encoder(to_tensor(read_image(image), encoder.size)[None])
+        query = encoder(square_tensor(read_image(image), encoder.size)[None])
     return library.index(spec.name).matches(check_embedding(query, encoder, 1), count)[0]
 
 
