@@ -1,4 +1,4 @@
-"""Thumbnails of a library too large to hold: the same pictures, read when they are asked for, and filters that agree."""
+"""Thumbnails of a library too large to hold: the same pictures, read when asked for, filters that agree."""
 
 from __future__ import annotations
 

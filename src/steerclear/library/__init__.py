@@ -1,4 +1,4 @@
-"""The protected pictures: a store, adding to it, and exact search. Cheap to import: LanceDB is loaded at first use."""
+"""The protected pictures: a store, adding to it, and exact search. LanceDB is only imported at first use."""
 
 from steerclear.library.images import read_image
 from steerclear.library.ingest import IngestReport, Progress, add

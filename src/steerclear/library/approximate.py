@@ -1,8 +1,9 @@
-"""Nearest pictures of a library too large for memory: Lance's index proposes candidates, exact cosines decide.
+"""Nearest pictures of a library too large for memory: Lance's index proposes, exact cosines decide.
 
-The index keeps one bit per dimension (RaBitQ, Gao & Long, SIGMOD 2024), so that all its partitions can be scanned; the best
-candidates by these bits are fetched in full and compared exactly. Rows that were added after the index was built are also
-compared exactly. How much it misses is measured in docs/benchmarks/scale.md.
+The index keeps one bit per dimension (RaBitQ, Gao & Long, SIGMOD 2024), so that all its partitions can be
+scanned; the best candidates by these bits are fetched in full and compared exactly. Rows that were added
+after the index was built are also compared exactly. How much it misses is measured in
+docs/benchmarks/scale.md.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ class LanceIndex:
 
         if queries.ndim != 2 or not bool(torch.isfinite(queries).all()):
             raise EncoderError(
-                f"a query embedding of shape {tuple(queries.shape)} cannot be compared: it must be (Q, D) and finite; "
-                "check the encoder"
+                f"a query embedding of shape {tuple(queries.shape)} cannot be compared: it must be (Q, D) "
+                "and finite; check the encoder"
             )
         return [self._search(query, k) for query in queries.float().cpu()]
 

@@ -1,4 +1,4 @@
-"""Reading and embedding on a Ray cluster: a pool of actors, each with the encoders; the caller's process only commits."""
+"""Reading and embedding on a Ray cluster: each actor has the encoders; the caller's process only commits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def embed_blocks(
     batch: int,
     actors: int,
 ) -> Iterator[list[Entry | Skipped]]:
-    """Reads and embeds the sources on the cluster that the environment names (RAY_ADDRESS), else on one started here.
+    """Reads and embeds the sources on a Ray cluster.
+
+    It joins the cluster that the environment names (RAY_ADDRESS), else starts one on this machine.
 
     Args:
         sources: the pictures.

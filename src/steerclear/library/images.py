@@ -38,8 +38,8 @@ def read_image(
         The picture; its `info["frames"]` is the number of frames.
 
     Raises:
-        ImageError: if the file is missing, empty, broken, in a format outside FORMATS, or too large, or has floating point
-            pixels, whose range is unknown.
+        ImageError: if the file is missing, empty, broken, in a format outside FORMATS, or too large, or has
+            floating point pixels, whose range is unknown.
     """
     name = name or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
     try:
@@ -84,7 +84,8 @@ def thumbnail(picture: Image.Image) -> bytes:
 def square_tensor(picture: Image.Image, size: int) -> Tensor:
     """Resizes a picture to a square tensor, the input that every encoder shares.
 
-    Bicubic with antialiasing. The picture is squeezed, not cropped: a crop could cut off what makes it protected.
+    Bicubic with antialiasing. The picture is squeezed, not cropped: a crop could cut off what makes it
+    protected.
 
     Args:
         picture: a picture of any size.
@@ -107,8 +108,8 @@ def square_tensor(picture: Image.Image, size: int) -> Tensor:
 def phash(picture: Image.Image) -> str:
     """Returns the 64-bit perceptual hash of a picture as 16 hex digits.
 
-    The bits are the signs of the lowest 8 × 8 DCT terms around their median. Small changes of size, quality or brightness flip
-    few bits; compare two hashes with `hamming`.
+    The bits are the signs of the lowest 8 × 8 DCT terms around their median. Small changes of size, quality
+    or brightness flip few bits; compare two hashes with `hamming`.
     """
     import numpy as np
 
@@ -123,7 +124,7 @@ def phash(picture: Image.Image) -> str:
 
 
 def hamming(a: str, b: str) -> int:
-    """Counts the bits, 0 to 64, in which two perceptual hashes differ; up to about 10 means the same picture."""
+    """Returns in how many bits, 0 to 64, two hashes differ; up to about 10 means the same picture."""
     return (int(a, 16) ^ int(b, 16)).bit_count()
 
 

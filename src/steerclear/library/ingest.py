@@ -76,13 +76,15 @@ def add(
 ) -> IngestReport:
     """Adds pictures to a library; a bad one is reported and does not stop the others.
 
-    If the process is killed, the library holds every batch that was committed, and the same call again does the rest.
+    If the process is killed, the library holds every batch that was committed, and the same call again does
+    the rest.
 
     Args:
         library: where they go.
         paths: files, folders, globs, lists, shards; see `sources.discover`.
         encoders: all the encoders that the library was built with.
-        owner: who holds the rights; this and the next four hold for every picture whose list does not say otherwise.
+        owner: who holds the rights; this and the next four hold for every picture whose list does not say
+            otherwise.
         licence: licence or contract.
         note: anything a reviewer should know.
         tags: words to find the pictures by.
@@ -90,8 +92,8 @@ def add(
         captions: path, file name or stem → caption.
         batch: how many pictures are embedded and committed together.
         workers: decoding threads; by default one per core.
-        ray_actors: with more than 0, pictures are read and embedded by so many actors of a Ray cluster, and this process
-            only commits.
+        ray_actors: with more than 0, pictures are read and embedded by so many actors of a Ray cluster, and
+            this process only commits.
         max_pixels: larger pictures are refused.
         on_progress: called after each commit.
 

@@ -1,7 +1,8 @@
 """Latents of the protected pictures, kept in the library for each autoencoder that made them.
 
-Encoding a picture costs a pass through an autoencoder; reading its latent back costs next to nothing, and by then the original
-file may be gone. A row belongs to the hash of a picture's file, not to its id, so that it outlives a `restore`.
+Encoding a picture costs a pass through an autoencoder; reading its latent back costs next to nothing, and by
+then the original file may be gone. A row belongs to the hash of a picture's file, not to its id, so that it
+outlives a `restore`.
 """
 
 from __future__ import annotations

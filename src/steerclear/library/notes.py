@@ -38,8 +38,8 @@ def read_all(uri: str) -> dict[str, dict[str, Any]]:
     for name, document in documents.items():
         if not isinstance(document, dict):
             raise LibraryError(
-                f"the note {name!r} in the library at {uri!r} is damaged: it holds a {type(document).__name__}, "
-                "not a JSON object; write it again"
+                f"the note {name!r} in the library at {uri!r} is damaged: it holds a "
+                f"{type(document).__name__}, not a JSON object; write it again"
             )
     return documents
 

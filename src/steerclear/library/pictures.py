@@ -1,4 +1,4 @@
-"""A library's pictures by id: thumbnails read one by one, and the original files while they can still be read."""
+"""A library's pictures by id: thumbnails read one by one, and the original files while they are there."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class LazyThumbnails(Mapping[str, "Tensor"]):
 def original(item: Item, library_uri: str) -> Image.Image | None:
     """Reads the file that an item was added from, if it is still there and unchanged.
 
-    A member of a shard and a row of a dataset have no file of their own. A library on the local disk does not make a request
-    wait for the network.
+    A member of a shard and a row of a dataset have no file of their own. A library on the local disk does not
+    make a request wait for the network.
 
     Args:
         item: an item of the library.

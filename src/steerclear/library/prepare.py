@@ -1,4 +1,4 @@
-"""From a source to an entry: read and decode a picture, then embed a block of them. It runs here or on a cluster."""
+"""From a source to an entry: decode a picture, then embed a block of them, here or on a cluster."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class Preprocessor:
     """Reads and decodes one source. It can be sent to other processes.
 
     Attributes:
-        defaults: the columns of Item (owner, licence, note, tags, policy) that hold unless a source says otherwise.
+        defaults: the columns of Item (owner, licence, note, tags, policy) that hold unless a source says
+            otherwise.
         captions: path, file name or stem → caption.
         max_pixels: larger pictures are refused.
         sizes: the sides in pixels of the square images that the encoders expect.
@@ -67,7 +68,7 @@ class Preprocessor:
     known_hashes: set[str]
 
     def __call__(self, source: Source) -> Prepared | Skipped:
-        """Returns the decoded picture, or why there is none; whatever is wrong with the file, it does not raise."""
+        """Returns the decoded picture, or why there is none. It never raises."""
         try:
             raw = source.read()
             sha256 = hashlib.sha256(raw).hexdigest()

@@ -34,9 +34,10 @@ class Keys(NamedTuple):
 
 
 class LibraryReader:
-    """What can be asked of a library without changing it. Every read shows what all processes have committed so far.
+    """What can be read of a library without changing it.
 
-    All methods raise LibraryError if the library is damaged or out of reach.
+    Every read shows what all processes have committed so far. All methods raise LibraryError if the library
+    is damaged or out of reach.
 
     Attributes:
         uri: the folder or object store address.
@@ -82,11 +83,12 @@ class LibraryReader:
         return rows["id"].to_pylist(), vectors_from(rows, spec)
 
     def index(self, encoder_name: str, device: torch.device | str = "cpu") -> Index | LanceIndex:
-        """Returns what finds the nearest items: all vectors in memory, or a large library's approximate index.
+        """Returns what finds the nearest items: all vectors in memory, or the index of a large library.
 
         Args:
             encoder_name: one of the library's encoders.
-            device: where the vectors are compared. With more than EXACT_UP_TO items and an index on disk it is not used.
+            device: where the vectors are compared. With more than EXACT_UP_TO items and an index on disk it
+                is not used.
 
         Raises:
             LibraryError: for an encoder that the library does not know.
@@ -104,7 +106,7 @@ class LibraryReader:
         return ids
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """Returns id → thumbnail (3, 64, 64) in [0, 1]; above IN_MEMORY items each is read when it is asked for."""
+        """Returns id → thumbnail (3, 64, 64) in [0, 1]; above IN_MEMORY items each is read when asked for."""
         if len(self) > IN_MEMORY:
             return LazyThumbnails(self.ids(), lambda item_id: self.thumbnails([item_id])[1][0])
         return dict(zip(*self.thumbnails(), strict=True))
@@ -141,12 +143,13 @@ class LibraryReader:
         expected, actual = self.spec(encoder.name), EncoderSpec.of(encoder)
         if expected != actual:
             raise LibraryError(
-                f"the library at {self.uri!r} was built with encoder {expected}, not {actual}: their vectors cannot be "
-                "compared; use the old encoder, name the model folder that brings it, or add the pictures to a new library"
+                f"the library at {self.uri!r} was built with encoder {expected}, not {actual}: their vectors "
+                "cannot be compared; use the old encoder, name the model folder that brings it, or add the "
+                "pictures to a new library"
             )
 
     def fingerprint(self) -> str:
-        """Returns a hash of all ids and file hashes: the same for the same content, whatever its order or history."""
+        """Returns a hash of all ids and file hashes: the same for the same content in any order."""
         rows = self._read(("id", "sha256"))
         lines = sorted(f"{row['id']}\t{row['sha256']}\n" for row in rows.to_pylist())
         return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -200,7 +203,7 @@ class LibraryReader:
             return query.to_arrow()
 
     def _keys(self) -> Keys:
-        """All ids and hashes, read again only after a change: else a million additions would take quadratic time."""
+        """All ids and hashes; read only after a change, else a million additions take quadratic time."""
         version = self.version
         if self._last_keys is None or self._last_keys.version != version:
             rows = self._read(("id", "sha256"))

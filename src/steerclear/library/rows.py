@@ -63,7 +63,8 @@ def vectors_from(rows: pa.Table, spec: EncoderSpec) -> Tensor:
     """Returns the vectors of one encoder, (N, dim) float32.
 
     Raises:
-        LibraryError: if one is not finite and of unit length: a damaged vector would silently protect nothing.
+        LibraryError: if one is not finite and of unit length: a damaged vector would silently protect
+            nothing.
     """
     import torch
 
@@ -93,8 +94,8 @@ def thumbnails_from(rows: pa.Table, uri: str) -> Tensor:
             thumbnails[i] = square_tensor(read_image(png), THUMBNAIL)
         except ImageError as error:
             raise LibraryError(
-                f"the thumbnail of {item_id!r} in the library at {uri!r} is damaged: {error}; remove the item "
-                "and add its picture again"
+                f"the thumbnail of {item_id!r} in the library at {uri!r} is damaged: {error}; remove the "
+                "item and add its picture again"
             ) from error
     return thumbnails
 

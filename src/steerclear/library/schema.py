@@ -135,15 +135,15 @@ ITEM_COLUMNS = tuple(Item.__dataclass_fields__)
 
 
 def vector_column(encoder_name: str) -> str:
-    """Returns the column for the vectors of an encoder; characters that SQL does not allow in a name become "_"."""
+    """Returns the column for an encoder's vectors; characters that SQL does not allow in it become "_"."""
     return "vector_" + re.sub(r"[^A-Za-z0-9_]", "_", encoder_name)
 
 
 def arrow_schema(specs: Sequence[EncoderSpec]) -> pa.Schema:
     """Returns the columns of a library with these encoders.
 
-    The encoders are kept in the schema's metadata: metadata and table are then made in one commit, and no crash can leave one
-    without the other.
+    The encoders are kept in the schema's metadata: metadata and table are then made in one commit, and no
+    crash can leave one without the other.
 
     Raises:
         LibraryError: if there is no encoder, or two need the same column.
@@ -187,11 +187,11 @@ def read_specs(schema: pa.Schema, uri: str) -> tuple[EncoderSpec, ...]:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise LibraryError(
-            f"the library at {uri!r} is damaged: its metadata cannot be read ({error}); restore it from a backup"
+            f"the library at {uri!r} is damaged: its metadata cannot be read ({error}); restore a backup"
         ) from error
     if version > FORMAT:
         raise LibraryError(
-            f"the library at {uri!r} has format {version}, this steerclear reads up to {FORMAT}; upgrade steerclear"
+            f"the library at {uri!r} has format {version}, this steerclear reads {FORMAT}; upgrade steerclear"
         )
     return specs
 

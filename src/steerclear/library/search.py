@@ -1,7 +1,8 @@
 """Nearest protected pictures by cosine, exactly: every query is compared with every vector.
 
-An approximate index misses a copy now and then, and one miss is one leak. Exact search is one matrix product: a million
-vectors of 512 numbers are compared in tens of milliseconds on a GPU, so speed is no reason to approximate.
+An approximate index misses a copy now and then, and one miss is one leak. Exact search is one matrix product:
+a million vectors of 512 numbers are compared in tens of milliseconds on a GPU, so speed is no reason to
+approximate.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def nearest(
         The scores (Q, k), highest first, and the row indices of the matches (Q, k). Ties come in any order.
 
     Raises:
-        EncoderError: if a query is not finite (it would match nothing and pass as clear), or the widths differ.
+        EncoderError: if a query is not finite (it would match nothing and pass as clear), or the widths
+            differ.
         ValueError: if k is less than 1.
     """
     import torch

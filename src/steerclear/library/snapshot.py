@@ -1,7 +1,8 @@
-"""A copy of a library's rows and notes in one Arrow file beside it, so that opening it need not import LanceDB (a second).
+"""A copy of a library's rows and notes in one Arrow file beside it, read in the place of the library.
 
-It is used only while the library's files are the very bytes that it was made from: after any change LanceDB is read again. It
-is meant for the library inside the package; each read hashes the whole folder, which is fast enough for small libraries.
+Opening a library so does not import LanceDB, which takes a second. The copy is used only while the library's
+files are the very bytes that it was made from: after any change LanceDB is read again. It is meant for the
+library inside the package; each read hashes the whole folder, which is fast enough for small libraries.
 """
 
 from __future__ import annotations

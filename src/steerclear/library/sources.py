@@ -44,11 +44,11 @@ def discover(paths: Iterable[str | Path | Source]) -> tuple[list[Source], list[t
             - an image file, or an address with "://", which fsspec reads;
             - a folder, searched with all folders below it for files with an image's suffix;
             - a glob such as "art/**/*.png";
-            - a list: `.txt` with one path per line, `.csv` or `.parquet` with a column `path` or `source` and any of FIELDS
-              beside it; paths are relative to the list's folder;
+            - a list: `.txt` with one path per line, `.csv` or `.parquet` with a column `path` or `source` and
+              any of FIELDS beside it; paths are relative to the list's folder;
             - a `.tar` shard in WebDataset layout;
-            - a folder that Hugging Face `datasets` saved to disk: its image column, and columns named as FIELDS, or `text`,
-              which is the caption.
+            - a folder that Hugging Face `datasets` saved to disk: its image column, and columns named as
+              FIELDS, or `text`, which is the caption.
 
     Returns:
         The sources, and (path, reason) for each path without pictures.
@@ -136,7 +136,7 @@ def _parquet(path: Path) -> Iterator[Source]:
 
 
 def _dataset(path: Path) -> Iterator[Source]:
-    """The rows of one Arrow file of `datasets`, which keeps a picture as a struct of its bytes or its path."""
+    """The rows of one Arrow file of `datasets`, which keeps a picture as a struct of bytes and path."""
     import pyarrow as pa
 
     table = _arrow(path)
@@ -191,7 +191,10 @@ def _read_uri(uri: str) -> bytes:
 
 
 def _shard(path: Path) -> Iterator[Source]:
-    """The pictures of a shard: members named alike up to the first dot are one picture, its `.txt` caption, `.json` fields."""
+    """The pictures of a shard: members with the same name up to the first dot belong together.
+
+    They are a picture, its caption (`.txt`) and its fields (`.json`).
+    """
     pictures: list[tuple[str, tarfile.TarInfo]] = []
     fields_of: dict[str, dict[str, Any]] = {}
     # uncompressed only: members can then be read in any order, by offset

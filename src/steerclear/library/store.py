@@ -44,9 +44,9 @@ FOREVER = timedelta(days=36500)  # compaction would otherwise drop the versions 
 class Library(LibraryReader):
     """The protected pictures, their embeddings and the notes that belong to them.
 
-    Get one with `open`, `create` or `open_or_create`. Every read shows what all processes have committed so far. Several
-    processes may write to a local library; reading works where writing is not permitted. All methods raise LibraryError if the
-    library is damaged or out of reach.
+    Get one with `open`, `create` or `open_or_create`. Every read shows what all processes have committed so
+    far. Several processes may write to a local library; reading works where writing is not permitted. All
+    methods raise LibraryError if the library is damaged or out of reach.
 
     Attributes:
         uri: the folder or object store address.
@@ -121,15 +121,16 @@ class Library(LibraryReader):
     def build_index(self) -> list[str]:
         """Makes or renews the approximate index of each encoder, and returns the encoders' names.
 
-        Rows that are added later are found as well, by comparing each of them: renew the index when they have become many.
+        Rows that are added later are found as well, by comparing each of them: renew the index when they have
+        become many.
 
         Raises:
             LibraryError: if the library is too small for an index.
         """
         if len(self) < approximate.LEAST_ROWS:
             raise LibraryError(
-                f"the library at {self.uri!r} holds {len(self)} items; an index needs {approximate.LEAST_ROWS}: "
-                "below that comparing everything is faster"
+                f"the library at {self.uri!r} holds {len(self)} items; an index needs at least "
+                f"{approximate.LEAST_ROWS}: below that comparing everything is faster"
             )
         from lancedb.index import BTree
 
@@ -143,7 +144,8 @@ class Library(LibraryReader):
     def insert(self, entries: Sequence[Entry]) -> Inserted:
         """Adds pictures in one commit: afterwards all of them are safe on disk, or, after an error, none.
 
-        A picture that the library holds already is skipped; one whose wished id belongs to another picture is refused.
+        A picture that the library holds already is skipped; one whose wished id belongs to another picture is
+        refused.
 
         Raises:
             LibraryError: if a vector is missing or damaged, or the library cannot be written to.
@@ -223,7 +225,7 @@ class Library(LibraryReader):
         notes.write(self.uri, name, document)
 
     def write_snapshot(self) -> Path:
-        """Writes a copy of all rows and notes beside a local library, so that it opens without LanceDB; see `snapshot`.
+        """Writes a copy of all rows and notes beside a local library; see `snapshot`.
 
         Raises:
             ValueError: for a library in an object store.
@@ -232,7 +234,7 @@ class Library(LibraryReader):
 
 
 def _new_entries(entries: Sequence[Entry], keys: Keys) -> tuple[list[Entry], Inserted]:
-    """The entries that can be added, with their ids, and what becomes of each; adds their ids and hashes to `keys`."""
+    """The entries that can be added, with their ids, and what becomes of each. Extends `keys`."""
     new_entries: list[Entry] = []
     result = Inserted()
     for entry in entries:

@@ -1,4 +1,4 @@
-"""What all of a library's tables share: reaching LanceDB, turning its errors into ours, retries and the write lock."""
+"""What all tables of a library share: reaching LanceDB, its errors as ours, retries and the write lock."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def connect(uri: str) -> Any:
 
 @contextmanager
 def lance_errors(uri: str) -> Iterator[None]:
-    """Turns whatever LanceDB raises inside the block into a LibraryError that names the library and the cause."""
+    """Turns whatever LanceDB raises inside the block into a LibraryError with the library and the cause."""
     try:
         yield
     except LibraryError:
         raise
     except PermissionError as error:
         raise LibraryError(
-            f"no permission to use the library at {uri!r}: {error.strerror or error}; check the folder's rights"
+            f"no permission for the library at {uri!r}: {error.strerror or error}; check the folder's rights"
         ) from error
     except BaseException as error:
         # a panic in Lance's Rust code derives from BaseException; it is damage like any other
@@ -76,7 +76,8 @@ def retry_conflicts(commit: Callable[[], T]) -> T:
 def write_lock(uri: str) -> Iterator[None]:
     """Lets one process at a time write to a local library; the system frees the lock when its holder dies.
 
-    Checking that a picture and its id are new, and the commit that follows, must be one step. An object store has no such
+    Checking that a picture and its id are new, and the commit that follows, must be one step. An object store
+    has no such
     lock: two writers that add the same file there at once may store it twice, which `verify` reports.
 
     Raises:
@@ -112,7 +113,7 @@ def quoted(values: list[str]) -> str:
 
 
 def holds_rows(uri: str, table: str = ITEMS) -> bool:
-    """Returns whether there are files of a table's rows in a local library, readable or not; False for an address."""
+    """Returns whether a local library has files of a table's rows, readable or not; False for an address."""
     # Lance makes this folder with the first rows; without it a half-made table can be made again without loss
     folder = local_folder(uri)
     return folder is not None and (folder / f"{table}.lance" / "data").exists()

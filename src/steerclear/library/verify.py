@@ -33,8 +33,8 @@ class Problem:
 def verify(library: Library, *, sources: bool = False) -> list[Problem]:
     """Reads everything and lists what is wrong.
 
-    It checks that every id and hash occurs once, that thumbnails are pictures of 64 × 64, and that vectors are finite and of
-    unit length.
+    It checks that every id and hash occurs once, that thumbnails are pictures of 64 × 64, and that vectors
+    are finite and of unit length.
 
     Args:
         library: the library to check.
