@@ -1,4 +1,4 @@
-"""Thresholds with a stated false-positive rate: split conformal prediction with a binomial confidence bound."""
+"""Thresholds with a stated false-positive rate: split conformal prediction with a binomial bound."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from steerclear.errors import ConfigError, InputError
 CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bounded:
-    """A threshold and what it rests on.
+    """A threshold, and the evidence for its false-positive rate.
 
-    n: clean scores; exceeding: how many of them it flags; upper: the largest false-positive rate that these allow at the
-    stated confidence; enough: whether that is within the rate that was asked for.
+    Attributes:
+        threshold: scores from here on are flagged.
+        n: how many clean scores it rests on.
+        exceeding: how many of them it flags.
+        upper: the largest false-positive rate, in [0, 1], that agrees with these scores at the confidence.
+        fpr: the rate that was asked for, in (0, 1).
+        confidence: in (0, 1).
     """
 
     threshold: float
@@ -28,48 +33,79 @@ class Bounded:
 
     @property
     def enough(self) -> bool:
+        """Whether the scores suffice for the rate that was asked for."""
         return self.upper <= self.fpr
 
 
 def bounded_threshold(clean: Sequence[float], fpr: float, confidence: float = CONFIDENCE) -> Bounded:
-    """The lowest threshold whose false-positive rate is at most `fpr` with the stated confidence.
+    """Finds the lowest threshold whose false-positive rate is at most `fpr` with the stated confidence.
 
-    clean: a filter's scores on clean images, drawn as those that it will see. Flagged means score ≥ threshold; the k
-    highest scores may be flagged where the Clopper–Pearson bound for k of n is within fpr (the tolerance limit of Wilks
-    1941, which split conformal prediction with a guarantee per calibration set comes down to). Where n is too small for
-    even k = 0, no clean score is flagged, and `enough` is False: see `needed`.
-    Raises InputError for no scores or one that is not finite, ConfigError for a rate or confidence outside (0, 1).
+    Flagged means score ≥ threshold. The k highest scores may be flagged if the Clopper–Pearson bound for k of
+    n is within `fpr`: the tolerance limit of Wilks (1941), to which split conformal prediction with a
+    guarantee per calibration set reduces. Where n is too small even for k = 0, no clean score is flagged and
+    `enough` is False; see `needed`.
+
+    Args:
+        clean: a filter's scores on clean images, drawn like those that it will see.
+        fpr: the false-positive rate, in (0, 1).
+        confidence: how sure it must be, in (0, 1).
+
+    Returns:
+        The threshold with its evidence.
+
+    Raises:
+        InputError: if there are no scores, or one is not finite.
+        ConfigError: for a rate or a confidence outside (0, 1).
     """
     _check(fpr, confidence)
-    scores = sorted((float(s) for s in clean), reverse=True)
+    scores = sorted((float(score) for score in clean), reverse=True)
     if not scores:
         raise InputError("there are no clean scores to calibrate on; give clean images or prompts")
-    if not all(math.isfinite(s) for s in scores):
+    if not all(math.isfinite(score) for score in scores):
         raise InputError("a filter gave clean scores that are not finite; it cannot be calibrated")
     n, k = len(scores), 0
     while k + 1 < n and upper_rate(k + 1, n, confidence) <= fpr:
         k += 1
-    # flagged is ≥, so the first score that must stay clear lies just below the threshold
+    # flagged means ≥, so the threshold lies just above the first score that must stay clear
     threshold = math.nextafter(scores[k], math.inf)
-    exceeding = sum(s >= threshold for s in scores)
-    return Bounded(threshold, n, exceeding, upper_rate(k, n, confidence), fpr, confidence)
+    return Bounded(
+        threshold=threshold,
+        n=n,
+        exceeding=sum(score >= threshold for score in scores),
+        upper=upper_rate(k, n, confidence),
+        fpr=fpr,
+        confidence=confidence,
+    )
 
 
 def upper_rate(k: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """One-sided Clopper–Pearson bound: the largest rate at which k or fewer of n are not yet too few to believe."""
+    """Returns the one-sided Clopper–Pearson bound of a rate.
+
+    Args:
+        k: how many of the trials were hits.
+        n: the number of trials.
+        confidence: in (0, 1).
+
+    Returns:
+        The largest rate at which k or fewer hits still have a probability of 1 − confidence.
+    """
     from scipy.stats import beta
 
     return 1.0 if k >= n else float(beta.ppf(confidence, k + 1, n - k))
 
 
 def needed(fpr: float, confidence: float = CONFIDENCE) -> int:
-    """How many clean scores it takes until a rate of `fpr` can be stated: (1 − fpr)ⁿ ≤ 1 − confidence."""
+    """Returns how many clean scores it takes to state a false-positive rate: (1 − fpr)ⁿ ≤ 1 − confidence.
+
+    Raises:
+        ConfigError: for a rate or a confidence outside (0, 1).
+    """
     _check(fpr, confidence)
     return math.ceil(math.log(1 - confidence) / math.log1p(-fpr))
 
 
 def auc(copies: Sequence[float], clean: Sequence[float]) -> float:
-    """Probability, in [0, 1], that a copy scores higher than a clean image, ties half (Mann–Whitney)."""
+    """Returns the probability that a copy scores higher than a clean image, ties half (Mann–Whitney)."""
     from scipy.stats import mannwhitneyu
 
     return float(mannwhitneyu(copies, clean).statistic) / (len(copies) * len(clean))

@@ -1,4 +1,4 @@
-"""The protected items as a pipeline sees them: their latents, made on demand by its own autoencoder."""
+"""The protected items as a pipeline sees them: latents, made by its own autoencoder when they are needed."""
 
 from __future__ import annotations
 
@@ -23,17 +23,25 @@ if TYPE_CHECKING:
     from steerclear.library.latents import LatentCache
 
 Size = tuple[int, int] | None  # height and width in pixels
-FITTED = 24  # pictures that a preview is fitted to
-NEIGHBOURHOOD = 3  # latent pixels around each that it sees
-MULTIPLE = 32  # what a side of a picture must be a multiple of, for every known autoencoder, packed or not
+PREVIEW_PICTURES = 24  # pictures that a preview is fitted to
+PREVIEW_NEIGHBOURHOOD = 3  # side of the square of latent pixels that each colour is computed from
+SIDE_MULTIPLE = 32  # every known autoencoder, packed or not, takes pictures with sides a multiple of this
 
 
 class Protected:
-    """The pictures of a library by id, (3, S, S) in [0, 1] each, and their latents for one pipeline.
+    """The protected pictures, and their latents for one pipeline.
 
-    withhold: ids whose policy is that nothing is handed out for them. library: where the pictures come from, if they do: a
-    latent is made from the original where that can still be read, and kept there where it may be written to. describe: gives
-    the captions that there are of some items, by id.
+    Args:
+        pipe: the pipeline whose autoencoder makes the latents.
+        pictures: item id → picture (3, S, S) in [0, 1].
+        withhold: ids of items for which nothing is handed out.
+        library: where the pictures come from, if from a library. Latents are then made from the original
+            files while these can be read, and kept in the library if it can be written to.
+        describe: returns id → caption, for those of some ids that have a caption.
+
+    Attributes:
+        pictures: item id → picture (3, S, S) in [0, 1].
+        withhold: ids of items for which nothing is handed out.
     """
 
     def __init__(
@@ -66,100 +74,127 @@ class Protected:
 
     @classmethod
     def of(cls, pipe: Any, library: Library) -> Protected:
-        """The items of a library, whose latents are kept in it."""
-        return cls(pipe, library.pictures(), library.ids("withhold"), library, library.captions_of)
+        """Makes it of a library, which also keeps the latents."""
+        return cls(
+            pipe,
+            library.pictures(),
+            withhold=library.ids("withhold"),
+            library=library,
+            describe=library.captions_of,
+        )
 
     def captions(self, ids: Sequence[str]) -> tuple[str, ...]:
-        """What the named items show, in words, of those that have a caption; in their order."""
-        known: Mapping[str, str] = {}
+        """Returns the captions of those of the items that have one, in the order of the ids."""
+        captions: Mapping[str, str] = {}
         if ids and self._describe is not None:
-            with suppress(LibraryError):  # words help, and nothing depends on them
-                known = self._describe(ids)
-        return tuple(known[item] for item in ids if item in known)
+            with suppress(LibraryError):  # captions help to steer, but nothing depends on them
+                captions = self._describe(ids)
+        return tuple(captions[item] for item in ids if item in captions)
 
     def latents(self, ids: Sequence[str], like: Tensor, size: Size = None) -> Tensor:
-        """(n, …) latents of the named items, of the shape of the rows of `like`; unknown ids are passed over.
+        """Returns the latents (n, …) of some items.
 
-        size: height and width of the image, needed where latents are packed and the image is no square.
+        Args:
+            ids: the items; unknown ids are left out.
+            like: (B, …) latents whose rows have the wanted shape, type and device.
+            size: height and width of the image in pixels; needed where latents are packed and the image is
+                not square.
         """
         _ = self._codec  # forgets the latents of an autoencoder that is no longer the pipeline's
-        known = [i for i in ids if i in self.pictures]
+        known = [item for item in ids if item in self.pictures]
         shape = like.shape[1:]
-        missing = [i for i in known if (i, shape, size) not in self._latents]
+        missing = [item for item in known if (item, shape, size) not in self._latents]
         if missing:
-            self._latents.update(((i, shape, size), v) for i, v in self._made(missing, like, size).items())
-        return torch.stack([self._latents[i, shape, size] for i in known]).to(like) if known else like[:0]
+            for item, latent in self._load_or_encode(missing, like, size).items():
+                self._latents[item, shape, size] = latent
+        return (
+            torch.stack([self._latents[item, shape, size] for item in known]).to(like) if known else like[:0]
+        )
 
     def encode(self, images: Sequence[Image.Image], like: Tensor, size: Size = None) -> Tensor:
-        """(B, …) latents of any pictures, e.g. preferred ones, of the shape of the rows of `like`."""
+        """Returns the latents (B, …) of any pictures; `like` and `size` as for `latents`."""
         return torch.cat([self._encode(to_tensor([image]), like, size) for image in images])
 
     def decode(self, latents: Tensor, size: Size = None) -> list[Image.Image]:
-        """Pictures of clean latents (B, …): what an abandoned pass was about to make."""
+        """Returns the pictures of clean latents (B, …), e.g. of a pass that was abandoned."""
         with torch.no_grad():
             pixels = self.pixels(latents, size).clamp(0, 1)
         return [to_image(image) for image in pixels]
 
     def pixels(self, latents: Tensor, size: Size = None) -> Tensor:
-        """(B, 3, H, W) in [0, 1] of clean latents (B, …); gradients reach these."""
+        """Decodes clean latents (B, …) to pixels (B, 3, H, W) in [0, 1]; gradients reach the latents."""
         self._codec.size = size
         return self._codec.decode(latents)
 
     def preview(self, latents: Tensor, size: Size = None) -> Tensor:
-        """(B, 3, h, w), about [0, 1]: what clean latents (B, …) show, by a linear map that is fitted once to some items.
+        """Returns small pictures of clean latents (B, …) by a linear map, which is fitted once to some items.
 
-        Raises LibraryError where there is no picture to fit it to.
+        Returns:
+            (B, 3, h, w), about in [0, 1].
+
+        Raises:
+            LibraryError: if there is no picture to fit it to.
         """
         return self._preview(latents, size)
 
     @cached_property
     def _preview(self) -> Preview:
-        # kept here, since an objective looks at every iteration, and pictures may have to be read to fit it
-        some = [self.pictures[item] for item in islice(self.pictures, FITTED)]
-        if not some:
-            raise LibraryError("a preview is fitted to protected pictures, and there are none")
-        sides = [max(1, side // MULTIPLE) * MULTIPLE for side in some[0].shape[-2:]]
-        fitted = F.interpolate(
-            torch.stack(some), size=sides, mode="bicubic", antialias=True, align_corners=False
+        # cached here: an objective uses it in every iteration, and fitting it may read pictures from disk
+        pictures = [self.pictures[item] for item in islice(self.pictures, PREVIEW_PICTURES)]
+        if not pictures:
+            raise LibraryError(
+                "a preview is fitted to protected pictures, and there are none; add some to the library"
+            )
+        sides = [max(1, side // SIDE_MULTIPLE) * SIDE_MULTIPLE for side in pictures[0].shape[-2:]]
+        resized = F.interpolate(
+            torch.stack(pictures), size=sides, mode="bicubic", antialias=True, align_corners=False
         )
-        return preview_for(self._pipe, fitted.clamp(0, 1), NEIGHBOURHOOD)
+        return preview_for(self._pipe, resized.clamp(0, 1), PREVIEW_NEIGHBOURHOOD)
 
-    def _made(self, ids: list[str], like: Tensor, size: Size) -> dict[str, Tensor]:
-        """Latents of items that are not in memory: read where they were kept, else encoded, and kept."""
-        cache = self._kept()
-        found: dict[str, Tensor] = {}
-        with suppress(LibraryError):  # what cannot be read is made again
-            found = cache.read(ids, like.shape[1:], size) if cache else {}
-        fresh = {i: self._encode(self._picture(i), like, size)[0] for i in ids if i not in found}
-        if fresh and cache:
-            with suppress(LibraryError):  # a library that nobody may write to serves as well, only slower
-                cache.write(fresh, size)
-        return {**found, **fresh}
+    def _load_or_encode(self, ids: list[str], like: Tensor, size: Size) -> dict[str, Tensor]:
+        """Latents of items that are not in memory: read from the library, else encoded and kept there."""
+        cache = self._latent_cache()
+        stored: dict[str, Tensor] = {}
+        if cache:
+            with suppress(LibraryError):  # what cannot be read is encoded again
+                stored = cache.read(ids, like.shape[1:], size)
+        encoded = {
+            item: self._encode(self._picture(item), like, size)[0] for item in ids if item not in stored
+        }
+        if encoded and cache:
+            with suppress(LibraryError):  # a library that cannot be written to is only slower
+                cache.write(encoded, size)
+        return {**stored, **encoded}
 
-    def _kept(self) -> LatentCache | None:
-        # offloaded weights come in for an evaluation and go again: there is nothing that tells two autoencoders apart
-        offloaded = any(p.is_meta for p in self._codec.autoencoder.parameters())
+    def _latent_cache(self) -> LatentCache | None:
+        # offloaded weights are on the device during an evaluation only, so that they have no fingerprint here
+        offloaded = any(weights.is_meta for weights in self._codec.autoencoder.parameters())
         if self._library is not None and self._cache is None and not offloaded:
             from steerclear.fingerprints import weights_fingerprint
             from steerclear.library.latents import LatentCache
 
-            module = self._codec.autoencoder
+            autoencoder = self._codec.autoencoder
+            # keys with an underscore hold the path that it was loaded from
             config = sorted(
-                (k, v) for k, v in module.config.items() if not k.startswith("_")
-            )  # without its path
-            self._cache = LatentCache(self._library, weights_fingerprint(module, repr(config)))
+                (key, value) for key, value in autoencoder.config.items() if not key.startswith("_")
+            )
+            self._cache = LatentCache(self._library, weights_fingerprint(autoencoder, repr(config)))
         return self._cache
 
     def _picture(self, item: str) -> Tensor:
         """(1, 3, H, W): the original where it can be read, else the thumbnail."""
         from steerclear.library.pictures import original
 
-        picture = original(self._library, item) if self._library is not None else None
+        picture = None
+        if self._library is not None:
+            with suppress(LibraryError):
+                picture = original(self._library.get(item), self._library.uri)
         return self.pictures[item][None] if picture is None else to_tensor([picture])
 
     def _encode(self, pixels: Tensor, like: Tensor, size: Size) -> Tensor:
+        """(B, …) latents of pixels (B, 3, H, W), resized to the image behind `like`."""
         self._codec.size = size
-        fitted = F.interpolate(
+        resized = F.interpolate(
             pixels,
             size=self._codec.pixels(tuple(like.shape[1:])),
             mode="bicubic",
@@ -167,4 +202,4 @@ class Protected:
             align_corners=False,
         )
         with torch.no_grad():
-            return self._codec.encode(fitted.clamp(0, 1).to(self._pipe._execution_device)).to(like)
+            return self._codec.encode(resized.clamp(0, 1).to(self._pipe._execution_device)).to(like)

@@ -1,4 +1,4 @@
-"""Encoders from anywhere give unit-length embeddings, gradients, and a fingerprint that notices other weights."""
+"""Encoders give unit-length embeddings, gradients, and a fingerprint that changes with the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import (
     SiglipModel,
     SiglipTextConfig,
     SiglipVisionConfig,
-)  # fmt: skip
+)
 
 from steerclear import Guard
 from steerclear.encoders import check_embedding, encoder_name, load_encoder
@@ -141,10 +141,12 @@ def test_other_weights_have_another_fingerprint_and_a_library_refuses_them(folde
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ("resnet", "there is no encoder 'resnet'"), ("sscd:", "there is no encoder"), ("sscd:nowhere.pt", "nowhere.pt"),
+        ("resnet", "there is no encoder 'resnet'"),
+        ("sscd:", "'sscd:' lacks its source"),
+        ("sscd:nowhere.pt", "nowhere.pt"),
         ("transformers:./nowhere", "nowhere"),
     ],
-)  # fmt: skip
+)
 def test_an_encoder_that_is_not_there_is_named(wrong, named):
     with pytest.raises(EncoderError, match=named):
         load_encoder(encoder_name(wrong))
@@ -164,7 +166,7 @@ def test_texts_lie_in_the_space_of_the_pictures_or_are_refused(folders):
 def test_a_library_of_two_encoders_opens_by_itself_and_asks_to_be_calibrated(folders, tmp_path, monkeypatch):
     monkeypatch.chdir(folders)
     names = [encoder_name("vae:pipeline"), encoder_name("transformers:dinov2")]
-    encoders = [load_encoder(one) for one in names]
+    encoders = [load_encoder(name) for name in names]
     library = Library.create(tmp_path / "library", encoders)
     picture = tmp_path / "picture.png"
     tiny = tiny_pipeline("sd1")
@@ -177,10 +179,10 @@ def test_a_library_of_two_encoders_opens_by_itself_and_asks_to_be_calibrated(fol
     thresholds = {"nearest": 0.999, f"nearest {names[1]}": 0.999, "pixel": 0.99, "tiled": 0.99}
     library.write_note("calibration", {"thresholds": thresholds})
     guard = Guard.from_pretrained(folders / "pipeline", library=tmp_path / "library")
-    found = guard.check(
+    detections = guard.check(
         [tiny("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(1)).images[0]]
     )[0]
-    assert [(d.filter, d.flagged) for d in found] == [(n, True) for n in thresholds]
+    assert [(d.filter, d.flagged) for d in detections] == [(n, True) for n in thresholds]
 
 
 def test_a_library_for_a_model_is_made_with_its_autoencoder_which_the_guard_has_at_hand(
@@ -193,16 +195,16 @@ def test_a_library_for_a_model_is_made_with_its_autoencoder_which_the_guard_has_
 
     picture = tmp_path / "picture.png"
     Image.new("RGB", (64, 64), "orange").save(picture)
-    where = str(tmp_path / "library")
-    made = CliRunner().invoke(
-        app, ["add", str(picture), "--library", where, "--model", str(folders / "pipeline")]
+    uri = str(tmp_path / "library")
+    result = CliRunner().invoke(
+        app, ["add", str(picture), "--library", uri, "--model", str(folders / "pipeline")]
     )
-    assert made.exit_code == 0, made.output
-    library = Library.open(where)
+    assert result.exit_code == 0, result.output
+    library = Library.open(uri)
     assert [spec.name for spec in library.encoders] == [encoder_name(f"vae:{folders / 'pipeline'}")]
     library.write_note("calibration", {"thresholds": {"nearest": 0.99, "pixel": 0.9, "tiled": 0.9}})
     monkeypatch.setattr(loading, "load_encoder", None)  # the model need not be loaded a second time
-    guard = Guard.from_pretrained(folders / "pipeline", library=where)
+    guard = Guard.from_pretrained(folders / "pipeline", library=uri)
     assert guard.check([Image.open(picture)])[0][0].flagged
 
 

@@ -1,4 +1,4 @@
-"""Filters in order of their cost, prompts and passes among them: cheap ones spare the dear, and none is waved through."""
+"""Filters in order of their cost, prompts and passes among them: cheap ones go first, and none is skipped."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def pictures(count):
     network=st.lists(st.sampled_from([True, False, RuntimeError("gone")]), min_size=6, max_size=6),
 )
 def test_a_network_filter_sees_exactly_what_the_library_filters_leave_clear(library, network):
-    cheap, dear = MockFilter(library, cost="library"), MockFilter(network)
-    found = judge([dear, cheap], pictures(len(library)))
+    library_filter, network_filter = MockFilter(library, cost="library"), MockFilter(network)
+    rows = judge([network_filter, library_filter], pictures(len(library)))
     clear = [verdict is False for verdict in library]
-    assert dear.count == sum(clear)
-    for row, left in zip(found, clear, strict=True):
-        assert len(row) == (2 if left else 1)  # the detections say which filters ran
-        assert any(d.flagged for d in row) or left
+    assert network_filter.count == sum(clear)
+    for row, is_clear in zip(rows, clear, strict=True):
+        assert len(row) == (2 if is_clear else 1)  # the detections say which filters ran
+        assert any(d.flagged for d in row) or is_clear
 
 
 def test_filters_of_one_kind_that_differ_in_a_threshold_alone_all_look():
-    shelf = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    gallery = AllPictures(("a", "b", "c"), shelf)
-    copied = AllPictures(("a", "b", "c"), shelf.clone())
+    thumbnails = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    gallery = AllPictures(("a", "b", "c"), thumbnails)
+    copied = AllPictures(("a", "b", "c"), thumbnails.clone())
     filters = [PixelFilter(gallery, 0.9), PixelFilter(copied, 0.8, "strict pixel"), TiledFilter(copied, 0.9)]
-    (row,) = judge(filters, [to_image(shelf[1])])
+    (row,) = judge(filters, [to_image(thumbnails[1])])
     assert [(d.filter, d.flagged, d.matched, d.error) for d in row] == [
         (name, True, "b", None) for name in ("pixel", "strict pixel", "tiled")
     ]
@@ -66,29 +66,36 @@ def test_filters_of_one_kind_that_differ_in_a_threshold_alone_all_look():
 
 def test_a_picture_that_is_flagged_already_is_still_compared_with_the_library():
     known = judge([MockFilter(True)], pictures(1))
-    cheap, dear = MockFilter(False, name="library", cost="library"), MockFilter(False)
-    (row,) = judge([cheap, dear], pictures(1), known)
+    library_filter, network_filter = MockFilter(False, name="library", cost="library"), MockFilter(False)
+    (row,) = judge([library_filter, network_filter], pictures(1), known)
     assert [d.filter for d in row] == ["mock", "library"]
-    assert dear.count == 0
+    assert network_filter.count == 0
 
 
 @pytest.mark.parametrize(
     ("prompt", "flagged"),
     [
-        ("a photo of Mickey Mouse", True), ("MICKEY  MOUSE!", True), ("mickéy mouse", True), ("ｍｉｃｋｅｙ mouse", True),
-        ("micky mouse in the park", True), ("mickey-mouse", True), ("a mouse", False), ("a mickey finn", False),
-        ("mickey", False), ("a dog in the park", False),
+        ("a photo of Mickey Mouse", True),
+        ("MICKEY  MOUSE!", True),
+        ("mickéy mouse", True),
+        ("ｍｉｃｋｅｙ mouse", True),
+        ("micky mouse in the park", True),
+        ("mickey-mouse", True),
+        ("a mouse", False),
+        ("a mickey finn", False),
+        ("mickey", False),
+        ("a dog in the park", False),
     ],
-)  # fmt: skip
+)
 def test_a_prompt_filter_knows_its_entries_by_word_and_nearly_by_word(prompt, flagged):
-    (found,) = PromptFilter.of(["mickey mouse"]).check_prompts([prompt])
-    assert found.flagged == flagged
-    assert found.matched == "mickey mouse"
+    (detection,) = PromptFilter.of(["mickey mouse"]).check_prompts([prompt])
+    assert detection.flagged == flagged
+    assert detection.matched == "mickey mouse"
 
 
 def test_a_short_entry_is_matched_as_whole_words_only():
-    found = PromptFilter.of(["fox"]).check_prompts(["a fox", "a box", "foxes"])
-    assert [d.flagged for d in found] == [True, False, False]
+    detections = PromptFilter.of(["fox"]).check_prompts(["a fox", "a box", "foxes"])
+    assert [d.flagged for d in detections] == [True, False, False]
 
 
 @given(st.text(min_size=1, max_size=30).filter(normalised), st.text(max_size=30), st.text(max_size=30))

@@ -47,33 +47,35 @@ def test_tiled_l2_finds_the_one_tile_that_differs_where_plain_l2_averages_it_awa
 
 
 def test_the_nearest_filter_names_the_item_and_flags_from_its_threshold_on():
-    encoder, shelf = FakeEncoder(), images(5)
-    one = NearestFilter(encoder, Index(tuple("abcde"), encoder(fit(shelf, encoder.size))), threshold=0.999)
-    found = one.check(torch.cat([shelf[3:4], images(1, 9)]))
-    assert (found[0].flagged, found[0].matched) == (True, "d")
-    assert found[0].score == pytest.approx(1.0)
-    assert not found[1].flagged
+    encoder, protected = FakeEncoder(), images(5)
+    index = Index(tuple("abcde"), encoder(fit(protected, encoder.size)))
+    copy, other = NearestFilter(encoder, index, threshold=0.999).check(
+        torch.cat([protected[3:4], images(1, 9)])
+    )
+    assert (copy.flagged, copy.matched) == (True, "d")
+    assert copy.score == pytest.approx(1.0)
+    assert not other.flagged
 
 
 def test_an_empty_library_flags_nothing():
     empty = torch.empty(0, 16)
-    for one in (
+    for filter_ in (
         NearestFilter(FakeEncoder(), Index((), torch.empty(0, 16)), 0.5),
         PixelFilter(AllPictures((), empty)),
         TiledFilter(AllPictures((), empty)),
     ):
-        assert not one.check(images(2))[1].flagged
+        assert not filter_.check(images(2))[1].flagged
 
 
 @pytest.mark.parametrize("kind", [PixelFilter, TiledFilter])
 def test_the_pixel_filters_flag_a_copy_at_any_size_and_pass_another_picture(kind):
-    shelf = images(3, 1)
-    large = torch.nn.functional.interpolate(shelf[1:2], scale_factor=4, mode="nearest")
-    found = kind(AllPictures(("a", "b", "c"), shelf), threshold=0.85).check(
+    protected = images(3, 1)
+    large = torch.nn.functional.interpolate(protected[1:2], scale_factor=4, mode="nearest")
+    copy, other = kind(AllPictures(("a", "b", "c"), protected), threshold=0.85).check(
         torch.cat([large, images(1, 5, 256)])
     )
-    assert (found[0].flagged, found[0].matched) == (True, "b")
-    assert not found[1].flagged
+    assert (copy.flagged, copy.matched) == (True, "b")
+    assert not other.flagged
 
 
 def test_an_encoder_that_returns_nan_is_an_error_and_an_error_flags():
@@ -81,12 +83,12 @@ def test_an_encoder_that_returns_nan_is_an_error_and_an_error_flags():
         def __call__(self, batch):
             return super().__call__(batch) * float("nan")
 
-    one = NearestFilter(Broken(), Index(("a",), torch.eye(1, 16)), 0.5)
+    filter_ = NearestFilter(Broken(), Index(("a",), torch.eye(1, 16)), 0.5)
     with pytest.raises(EncoderError):
-        one.check(images(1))
-    found = inspect([one], [picture()])[0]
-    assert flagged(found)
-    assert "NaN" in found[0].error
+        filter_.check(images(1))
+    detections = inspect([filter_], [picture()])[0]
+    assert flagged(detections)
+    assert "NaN" in detections[0].error
 
 
 def test_an_image_that_no_filter_has_seen_is_flagged():
@@ -95,16 +97,17 @@ def test_an_image_that_no_filter_has_seen_is_flagged():
 
 
 def test_filters_see_the_very_pixels_that_are_handed_out():
-    one, image = MockFilter(False), picture(3)
-    inspect([one], [image])
-    assert torch.equal(one.calls[0], to_tensor([image]))
+    filter_, image = MockFilter(False), picture(3)
+    inspect([filter_], [image])
+    assert torch.equal(filter_.calls[0], to_tensor([image]))
 
 
 def test_an_early_verdict_flags_a_latent_near_a_protected_one_and_never_a_far_one():
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    early = EarlyVerdict(("a", "b"), latents, 0.9, 2, Settings(("DDIMScheduler",), (25, 25), (4.0, 4.0)))
-    found = early.look(torch.stack([latents[1] * 3, -latents[0]]))
-    assert [(d.flagged, d.matched) for d in found] == [(True, "b"), (False, found[1].matched)]
+    settings = Settings(schedulers=("DDIMScheduler",), steps=(25, 25), guidance=(4.0, 4.0))
+    early = EarlyVerdict(ids=("a", "b"), latents=latents, threshold=0.9, step=2, settings=settings)
+    near, far = early.look(torch.stack([latents[1] * 3, -latents[0]]))
+    assert (near.flagged, near.matched, far.flagged) == (True, "b", False)
     assert early.look(torch.zeros(1, 4, 16, 16)) == []
 
 

@@ -1,4 +1,4 @@
-"""Hash, concept, custom, classifier and safety filters: right on real input, and flagged when they cannot see."""
+"""Hash, concept, custom, classifier and safety filters: right on real input, flagged if they cannot judge."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def protected():
 
 def test_a_hash_knows_every_protected_picture_and_its_resized_copy(protected):
     names, images = protected
-    one = HashFilter.of(names, images)
-    assert [(d.matched, d.score) for d in one.check(images)] == [(name, 1.0) for name in names]
+    filter_ = HashFilter.of(names, images)
+    assert [(d.matched, d.score) for d in filter_.check(images)] == [(name, 1.0) for name in names]
     large = fit(images, 128)
-    assert [d.matched for d in one.check(large) if d.flagged] == names
+    assert [d.matched for d in filter_.check(large) if d.flagged] == names
 
 
 def test_a_hash_is_silent_about_other_pictures(protected):
@@ -48,12 +48,12 @@ def test_a_hash_is_silent_about_other_pictures(protected):
 def test_a_concept_in_words_is_found_in_the_pictures_that_show_it(protected):
     names, images = protected
     counters = ["a penguin, noto style", "a robot, noto style", "a crab, fluent style", "a photo of grass"]
-    one = ConceptFilter.of(Clip.load(MODEL_FOLDER), ["a fox, noto style"], counters)
-    found = dict(zip(names, one.check(images), strict=True))
-    assert found["mascot-acme"].flagged
-    assert found["mascot-acme"].matched == "a fox, noto style"
-    assert not found["mascot-julep"].flagged
-    assert not found["mascot-quindle"].flagged
+    filter_ = ConceptFilter.of(Clip.load(MODEL_FOLDER), ["a fox, noto style"], counters)
+    detections = dict(zip(names, filter_.check(images), strict=True))
+    assert detections["mascot-acme"].flagged
+    assert detections["mascot-acme"].matched == "a fox, noto style"
+    assert not detections["mascot-julep"].flagged
+    assert not detections["mascot-quindle"].flagged
 
 
 def test_a_concept_needs_something_else_that_it_might_be():
@@ -71,8 +71,8 @@ def test_a_custom_filter_that_cannot_answer_flags(answer):
 
 
 def test_a_custom_filter_decides_by_its_score():
-    one = CustomFilter("bright", lambda images: images.mean(dim=(1, 2, 3)), 0.5)
-    dark, bright = one.check(torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)]))
+    filter_ = CustomFilter("bright", lambda images: images.mean(dim=(1, 2, 3)), 0.5)
+    dark, bright = filter_.check(torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)]))
     assert (dark.flagged, bright.flagged) == (False, True)
 
 
@@ -83,9 +83,14 @@ def classifier_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classifier")
     torch.manual_seed(0)
     config = ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=8,
         id2label={0: "cat", 1: "dog", 2: "logo"},
-    )  # fmt: skip
+    )
     ViTForImageClassification(config).save_pretrained(folder)
     settings = (
         '{"size": {"height": 32, "width": 32}, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4]}'
@@ -96,13 +101,13 @@ def classifier_folder(tmp_path_factory):
 
 def test_a_classifier_filter_gives_its_models_own_probabilities(classifier_folder):
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    one = ClassifierFilter.from_pretrained(classifier_folder, ["dog", "logo"])
-    found = one.check(images)
+    filter_ = ClassifierFilter.from_pretrained(classifier_folder, ["dog", "logo"])
+    detections = filter_.check(images)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4]))
-    shares = one.model(pixel_values=(images - mean) / std).logits.softmax(-1)
-    assert [d.score for d in found] == pytest.approx((shares[:, 1] + shares[:, 2]).tolist())
-    assert [d.flagged for d in found] == (shares[:, 0] <= 0.5).tolist()
-    assert {d.matched for d in found} <= {"dog", "logo"}
+    shares = filter_.model(pixel_values=(images - mean) / std).logits.softmax(-1)
+    assert [d.score for d in detections] == pytest.approx((shares[:, 1] + shares[:, 2]).tolist())
+    assert [d.flagged for d in detections] == (shares[:, 0] <= 0.5).tolist()
+    assert {d.matched for d in detections} <= {"dog", "logo"}
 
 
 def test_a_classifier_filter_refuses_what_it_cannot_use(classifier_folder, tmp_path):

@@ -25,9 +25,9 @@ def pictures(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def library(tmp_path: Path, encoder: TinyEncoder, pictures: list[Path]) -> Library:
     """A library of the five pictures."""
-    made = Library.create(tmp_path / "library", [encoder])
-    add(made, pictures, [encoder], owner="Acme")
-    return made
+    library = Library.create(tmp_path / "library", [encoder])
+    add(library, pictures, [encoder], owner="Acme")
+    return library
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def write_pictures(folder: Path, seeds: Iterable[int]) -> list[Path]:
 
 
 def embed(encoder: TinyEncoder, image: Image.Image) -> Tensor:
-    from steerclear.library.images import to_tensor
+    from steerclear.library.images import square_tensor
 
     with torch.no_grad():
-        return encoder(to_tensor(image, encoder.size)[None])
+        return encoder(square_tensor(image, encoder.size)[None])

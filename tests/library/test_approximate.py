@@ -55,7 +55,7 @@ def test_a_row_added_after_the_index_was_built_is_found(indexed):
 
 def test_a_query_that_is_not_finite_is_refused(indexed):
     index, _ = indexed
-    with pytest.raises(EncoderError, match="cannot be judged"):
+    with pytest.raises(EncoderError, match="cannot be compared"):
         index.matches(torch.full((1, DIM), float("nan")))
 
 

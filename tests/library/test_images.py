@@ -14,7 +14,8 @@ from PIL import Image
 
 from steerclear.errors import ImageError
 from steerclear.library import read_image
-from steerclear.library.images import hamming, phash, thumbnail, to_tensor
+from steerclear.library.images import hamming, phash, square_tensor, thumbnail
+from steerclear.pixels import to_tensor
 
 
 def _bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -36,7 +37,7 @@ def test_lossless_formats_keep_every_pixel(kind):
 def test_lossy_formats_are_read_as_rgb(kind):
     read = read_image(_bytes(picture(1), kind))
     assert read.mode == "RGB"
-    assert float((to_tensor(read) - to_tensor(picture(1))).abs().mean()) < 0.05
+    assert float((to_tensor([read]) - to_tensor([picture(1)])).abs().mean()) < 0.05
 
 
 def test_cmyk_is_read_as_the_colours_it_shows():
@@ -132,7 +133,7 @@ def test_a_thumbnail_carries_no_metadata_of_its_source():
 
 def test_the_tensor_for_an_encoder_is_square_and_in_range():
     for shape in ((7, 90), (64, 64), (1, 1)):
-        tensor = to_tensor(Image.new("RGB", shape, "white"), 64)
+        tensor = square_tensor(Image.new("RGB", shape, "white"), 64)
         assert tensor.shape == (3, 64, 64)
         assert torch.allclose(tensor, torch.ones(()), atol=1e-4)
 

@@ -11,8 +11,8 @@ from library_doubles import TinyEncoder, write_pictures
 from moto.server import ThreadedMotoServer
 
 from steerclear.errors import LibraryError
-from steerclear.library import Index, Library, add, verify
-from steerclear.library.images import read_image, to_tensor
+from steerclear.library import Library, add, verify
+from steerclear.library.images import read_image, square_tensor
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,14 @@ def endpoint():
 def uri(endpoint, monkeypatch):
     """A fresh bucket, and the environment in which every S3 client finds the endpoint."""
     for name, value in {
-        "AWS_ENDPOINT": endpoint, "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "id",
-        "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():  # fmt: skip
+        "AWS_ENDPOINT": endpoint,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
         monkeypatch.setenv(name, value)
     bucket = f"b{uuid4().hex}"
     boto3.client("s3").create_bucket(Bucket=bucket)
@@ -45,8 +50,8 @@ def test_a_library_on_s3_adds_searches_removes_and_restores_as_a_local_one_does(
     again = Library.open(uri)
     assert len(again) == 5
     assert add(again, pictures, [encoder]).added == []
-    query = encoder(to_tensor(read_image(pictures[3]), encoder.size)[None])
-    ((best, score),) = Index.of(again, encoder.name).matches(query, 1)[0]
+    query = encoder(square_tensor(read_image(pictures[3]), encoder.size)[None])
+    ((best, score),) = again.index(encoder.name).matches(query, 1)[0]
     assert (best, round(score, 4)) == ("picture-3", 1.0)
     before = again.version
     again.remove(["picture-3"])

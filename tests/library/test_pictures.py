@@ -1,4 +1,4 @@
-"""Thumbnails of a library too large to hold: the same pictures, read when they are asked for, and filters that agree."""
+"""Thumbnails of a library too large to hold: the same pictures, read when asked for, filters that agree."""
 
 from __future__ import annotations
 
@@ -7,30 +7,43 @@ import torch
 from library_doubles import write_pictures
 
 from steerclear.filters.pixel import AllPictures, NearestPictures, PixelFilter, TiledFilter
-from steerclear.library import Index, add, store
-from steerclear.library.pictures import Pictures
+from steerclear.library import add, reading
+from steerclear.library.pictures import LazyThumbnails
 
 
-def test_pictures_that_are_read_one_by_one_are_those_of_the_whole(library):
+@pytest.fixture
+def lazy(library, monkeypatch):
+    """The pictures of a library that is too large to hold all of them in memory."""
+    monkeypatch.setattr(reading, "IN_MEMORY", 4)
+    return library.pictures()
+
+
+def test_pictures_that_are_read_one_by_one_are_those_of_the_whole(library, lazy):
     whole = dict(zip(*library.thumbnails(), strict=True))
-    lazily = Pictures(library)
-    assert list(lazily) == list(whole)
-    assert len(lazily) == 5
-    assert all(torch.equal(lazily[item], pixels) for item, pixels in whole.items())
-    assert "nobody" not in lazily
+    assert list(lazy) == list(whole)
+    assert len(lazy) == 5
+    assert all(torch.equal(lazy[item], pixels) for item, pixels in whole.items())
+    assert "nobody" not in lazy
     with pytest.raises(KeyError):
-        lazily["nobody"]
+        lazy["nobody"]
+
+
+def test_a_thumbnail_that_is_read_one_by_one_is_read_once():
+    calls = []
+    lazy = LazyThumbnails(["a", "b"], lambda item: calls.append(item) or torch.zeros(3, 64, 64))
+    assert lazy["b"] is lazy["b"]
+    assert calls == ["b"]
 
 
 def test_only_a_large_library_reads_them_one_by_one(library, monkeypatch):
     assert isinstance(library.pictures(), dict)
-    monkeypatch.setattr(store, "IN_MEMORY", 4)
-    assert isinstance(library.pictures(), Pictures)
+    monkeypatch.setattr(reading, "IN_MEMORY", 4)
+    assert isinstance(library.pictures(), LazyThumbnails)
 
 
-def test_a_pixel_filter_over_the_nearest_alone_says_the_same_of_a_copy(library, encoder):
+def test_a_pixel_filter_over_the_nearest_alone_says_the_same_of_a_copy(library, encoder, lazy):
     ids, thumbnails = library.thumbnails()
-    nominated = NearestPictures(encoder, Index.of(library, encoder.name), Pictures(library), count=2)
+    nominated = NearestPictures(encoder, library.index(encoder.name), lazy, count=2)
     copies = (
         thumbnails + 0.02 * torch.randn(thumbnails.shape, generator=torch.Generator().manual_seed(0))
     ).clamp(0, 1)

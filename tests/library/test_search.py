@@ -34,7 +34,7 @@ def test_whatever_the_chunks_search_equals_brute_force(count, queries, k, chunk,
 
 
 def test_a_protected_picture_is_its_own_nearest_match(library, encoder):
-    index = Index.of(library, "tiny")
+    index = Index.of(*library.vectors("tiny"))
     for seed in range(5):
         (best, score), (_, second) = index.matches(embed(encoder, picture(seed)), k=2)[0]
         assert best == f"picture-{seed}"

@@ -29,7 +29,7 @@ assert "lancedb" not in sys.modules
 def taken(library):
     """The library of five pictures, a note in it, with a snapshot."""
     library.write_note("calibration", {"threshold": 0.5})
-    snapshot.write(library)
+    library.write_snapshot()
     return library
 
 
@@ -37,12 +37,25 @@ def answers(library):
     """All that a guard reads."""
     name = library.encoders[0].name
     ids, vectors = library.vectors(name)
-    shown, pictures = library.thumbnails(ids[1:3])
+    thumbnail_ids, thumbnails = library.thumbnails(ids[1:3])
     return (
-        len(library), library.items(), [library.get(item) for item in ids], library.ids(), library.ids("withhold"), library.encoders,
-        ids, vectors.tolist(), shown, pictures.tolist(), library.hashes_of(ids[:2]), library.hashes_of([]),
-        library.fingerprint(), library.export().to_pylist(), library.read_note("calibration"), library.read_note("none"),
-    )  # fmt: skip
+        len(library),
+        library.items(),
+        [library.get(item) for item in ids],
+        library.ids(),
+        library.ids("withhold"),
+        library.encoders,
+        ids,
+        vectors.tolist(),
+        thumbnail_ids,
+        thumbnails.tolist(),
+        library.hashes_of(ids[:2]),
+        library.hashes_of([]),
+        library.fingerprint(),
+        library.export().to_pylist(),
+        library.read_note("calibration"),
+        library.read_note("none"),
+    )
 
 
 def test_the_library_inside_the_package_opens_without_lancedb():

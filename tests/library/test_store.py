@@ -17,7 +17,8 @@ from library_doubles import TinyEncoder, picture, write_pictures
 
 from steerclear.errors import LibraryError
 from steerclear.library import Library, add, store, verify
-from steerclear.library.images import to_tensor
+from steerclear.library.images import square_tensor
+from steerclear.pixels import to_tensor
 
 
 def test_an_empty_library_has_no_items_and_empty_tensors(tmp_path, encoder):
@@ -40,7 +41,7 @@ def test_vectors_are_unit_length_and_in_the_order_of_the_items(library, encoder)
     ids, vectors = library.vectors("tiny")
     assert ids == [i.id for i in library.items()]
     assert vectors.dtype == torch.float32
-    expected = torch.cat([encoder(to_tensor(picture(s), 32)[None]) for s in range(5)])
+    expected = torch.cat([encoder(square_tensor(picture(s), 32)[None]) for s in range(5)])
     assert torch.allclose(vectors, expected, atol=1e-6)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(5))
 
@@ -49,7 +50,7 @@ def test_the_thumbnail_of_a_picture_of_its_size_is_lossless(tmp_path, encoder):
     picture(1, size=64).save(tmp_path / "a.png")
     library = Library.create(tmp_path / "library", [encoder])
     add(library, tmp_path / "a.png", [encoder])
-    assert torch.equal(library.thumbnails()[1][0], to_tensor(picture(1, size=64)))
+    assert torch.equal(library.thumbnails()[1], to_tensor([picture(1, size=64)]))
 
 
 def test_several_encoders_each_have_their_vectors(tmp_path, pictures):

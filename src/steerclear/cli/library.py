@@ -17,6 +17,7 @@ from steerclear.errors import InputError, LibraryError
 from steerclear.library.ingest import add
 from steerclear.library.schema import POLICIES, Policy
 from steerclear.library.store import Library
+from steerclear.plugins import check_registered
 
 if TYPE_CHECKING:
     from steerclear.encoders.base import Encoder
@@ -110,13 +111,21 @@ def add_command(
                 ray_actors=ray,
                 on_progress=on_progress,
             )
-        total = len(opened)
+        from steerclear.filters.library import calibrate_command, needs_calibration
+
+        total, uncalibrated = len(opened), needs_calibration(opened)
     for path, reason in report.failed:
         typer.echo(f"failed: {path}: {reason}", err=True)
     skipped, failed = len(report.skipped_duplicates), len(report.failed)
     typer.echo(
         f"{len(report.added)} added, {skipped} already there, {failed} failed; the library holds {total}"
     )
+    if uncalibrated:
+        typer.echo(
+            "no guard opens this library yet, since its filters have no thresholds; next, run: "
+            f"{calibrate_command(library)}",
+            err=True,
+        )
     raise typer.Exit(1 if report.failed else 0)
 
 
@@ -318,20 +327,30 @@ def _encoders(library: str, names: Sequence[str], model: str | None = None) -> l
         except LibraryError:  # there is none yet; where it is only damaged, opening it again will say so
             known = model is None or Path(model).resolve() == MODEL_FOLDER.resolve()
             names = [DEFAULT_ENCODER if known else f"vae:{model}"]
+        _check_importable(names, library)
     return [load_encoder(encoder_name(name)) for name in names]
+
+
+def _check_importable(names: Sequence[str], library: str) -> None:
+    """Refuses a `module:object` that a library's metadata names and the user does not."""
+    for name in names:
+        if ":" in name:
+            check_registered("encoder", name.partition(":")[0], f"the library at {library!r}")
 
 
 def _search(library: Library, image: Path, count: int, name: str | None) -> list[tuple[str, float]]:
     import torch
 
     from steerclear.encoders.base import check_embedding
-    from steerclear.library.images import read_image, to_tensor
+    from steerclear.library.images import read_image, square_tensor
 
     spec = library.spec(name) if name else library.encoders[0]
+    if not name:
+        _check_importable([spec.name], library.uri)
     encoder = load_encoder(spec.name)
     library.check_encoder(encoder)
     with torch.no_grad():
-        query = encoder(to_tensor(read_image(image), encoder.size)[None])
+        query = encoder(square_tensor(read_image(image), encoder.size)[None])
     return library.index(spec.name).matches(check_embedding(query, encoder, 1), count)[0]
 
 

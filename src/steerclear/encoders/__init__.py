@@ -20,11 +20,11 @@ NEED_SOURCE = ("transformers", "sscd", "vae")
 
 
 def encoder_name(text: str) -> str:
-    """An encoder's name as a library remembers it: local paths made absolute, so that it opens from any folder.
+    """Returns an encoder's name as a library keeps it, with local paths made absolute.
 
     Args:
-        text: `KIND` or `KIND:SOURCE` of a registered kind (`descriptor`, `clip`, `transformers:…`, `sscd:…`, `vae:…`), or
-            `module:object`.
+        text: `KIND` or `KIND:SOURCE` of a registered kind (`descriptor`, `clip`, `transformers:…`, `sscd:…`,
+            `vae:…`), or `module:object`.
 
     Raises:
         EncoderError: for any other text.
@@ -35,19 +35,20 @@ def encoder_name(text: str) -> str:
             raise EncoderError(f"there is no encoder {text!r}; there are {KINDS}")
         return text
     if kind in NEED_SOURCE and not source:
-        raise EncoderError(f"the encoder {text!r} needs to know which; there are {KINDS}")
+        raise EncoderError(f"the encoder {text!r} lacks its source, after the colon; there are {KINDS}")
     return f"{kind}:{Path(source).resolve()}" if source and Path(source).exists() else text
 
 
 def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
-    """The encoder of that name, on a device. It takes images on any device.
+    """Loads an encoder by its name onto a device. It takes images on any device.
 
-    A registered kind is a callable (source, name, device) → Encoder. A `module:object` is an encoder, or a callable without
-    arguments that makes one; its `name` must be that very `module:object`, since a library knows it by its name.
+    A registered kind is a callable (source, name, device) → Encoder. A `module:object` is an encoder, or a
+    callable without arguments that makes one; its `name` must be that very `module:object`, since a library
+    finds it by its name.
 
     Args:
-        name: as `encoder_name` gives it and a library remembers it. Only a name that the user gave may be a
-            `module:object`: see `plugins.check_registered`.
+        name: as `encoder_name` returns it. Only a name that the user gave may be a `module:object`: see
+            `plugins.check_registered`.
         device: where its weights go.
 
     Raises:
@@ -60,11 +61,11 @@ def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
     if not source:
         raise EncoderError(f"there is no encoder {name!r}; there are {KINDS}")
     try:
-        loaded = plugins.load("encoder", name)
+        entry = plugins.load("encoder", name)
     except ConfigError as error:
         raise EncoderError(f"there is no encoder {name!r}; there are {KINDS}: {error}") from error
-    own = loaded if isinstance(loaded, Encoder) and not isinstance(loaded, type) else loaded()
-    if not isinstance(own, Encoder) or own.name != name:
-        what = f"has the name {own.name!r}" if isinstance(own, Encoder) else "gives no encoder"
+    custom = entry if isinstance(entry, Encoder) and not isinstance(entry, type) else entry()
+    if not isinstance(custom, Encoder) or custom.name != name:
+        what = f"has the name {custom.name!r}" if isinstance(custom, Encoder) else "gives no encoder"
         raise EncoderError(f"{name!r} {what}; it must be an encoder whose name is {name!r}")
-    return own
+    return custom

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Maps images to points on the unit sphere, where the cosine says how alike two pictures are.
+    """Maps images to points on the unit sphere, where the cosine says how similar two pictures are.
 
-    name: short and stable, names the library's vector column; dim: width of the embedding; size: side in
-    pixels of the square images that it expects; fingerprint: changes whenever the weights or the
-    preprocessing do; differentiable: whether gradients reach the images.
+    Attributes:
+        name: short and stable; it names the library's vector column.
+        dim: width of the embedding.
+        size: side in pixels of the square images that it expects.
+        fingerprint: changes whenever the weights or the preprocessing do.
+        differentiable: whether gradients reach the images.
     """
 
     @property
@@ -32,43 +35,59 @@ class Encoder(Protocol):
     def differentiable(self) -> bool: ...
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), each row of unit length."""
+        """Embeds images.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, dim), each row of unit length.
+        """
         ...
 
 
 def check_embedding(embedding: Tensor, encoder: Encoder, batch: int, *, tolerance: float = 1e-2) -> Tensor:
-    """Return `embedding` unchanged if it can be trusted, else raise.
+    """Returns an embedding unchanged if it can be trusted.
 
-    embedding: what `encoder` returned for `batch` images, to be (batch, encoder.dim), finite, rows of unit
-    length within `tolerance` (wide enough for half precision). Raises EncoderError that names encoder and
-    fault: a NaN compares as "not similar", so an unchecked one would wave a copy through.
+    A NaN compares as "not similar", so that without this check a copy could pass as clear.
+
+    Args:
+        embedding: what `encoder` returned; it must be (batch, encoder.dim) and finite, with rows of unit
+            length.
+        encoder: the encoder.
+        batch: the number of images.
+        tolerance: how far a length may be from 1; wide enough for half precision.
+
+    Raises:
+        EncoderError: if it cannot be trusted; the message names encoder and fault.
     """
     import torch
 
-    wanted = (batch, encoder.dim)
-    if not isinstance(embedding, torch.Tensor) or tuple(embedding.shape) != wanted:
-        got = tuple(embedding.shape) if isinstance(embedding, torch.Tensor) else type(embedding).__name__
+    expected = (batch, encoder.dim)
+    if not isinstance(embedding, torch.Tensor) or tuple(embedding.shape) != expected:
+        actual = tuple(embedding.shape) if isinstance(embedding, torch.Tensor) else type(embedding).__name__
         raise EncoderError(
-            f"encoder {encoder.name!r} returned {got}, not {wanted}; its dim must be what it returns"
+            f"encoder {encoder.name!r} returned {actual}, not {expected}; its dim must be what it returns"
         )
     values = embedding.detach().float()
     if not bool(torch.isfinite(values).all()):
         rows = (~torch.isfinite(values).all(dim=1)).nonzero().flatten().tolist()
         raise EncoderError(
-            f"encoder {encoder.name!r} returned NaN or infinity for image(s) {_few(rows)} of {batch}"
+            f"encoder {encoder.name!r} returned NaN or infinity for image(s) {_first_few(rows)} of {batch}; "
+            "check its weights and precision"
         )
     off = (values.norm(dim=1) - 1).abs() > tolerance
     if bool(off.any()):
         rows = off.nonzero().flatten().tolist()
         length = float(values[rows[0]].norm())
         raise EncoderError(
-            f"encoder {encoder.name!r} returned length {length:.4g}, not 1, for image(s) {_few(rows)} "
+            f"encoder {encoder.name!r} returned length {length:.4g}, not 1, for image(s) {_first_few(rows)} "
             f"of {batch}; normalise its output"
         )
     return embedding
 
 
-def _few(rows: list[int]) -> str:
+def _first_few(rows: list[int]) -> str:
     return ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
 
 

@@ -1,4 +1,4 @@
-"""The encoders that ship inside: the copy descriptor (the filters' eye) and the CLIP (the judge)."""
+"""The encoders that ship inside: the copy descriptor, which filters use, and the CLIP, which judges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ CLIP_MEAN, CLIP_STD = 0.5, 0.5
 
 @dataclass(frozen=True)
 class CopyDescriptor:
-    """The embedded SSCD-style descriptor: what looks like a copy, not what shows the same concept."""
+    """The embedded SSCD-style descriptor: it sees what looks like a copy, not what shows the same concept.
+
+    Attributes:
+        network: on its device.
+        size: side in pixels of the images that it expects; others are resized.
+        dim: width of the embedding.
+        fingerprint: of the weights' file.
+        name: the encoder's name.
+        differentiable: gradients reach the images.
+    """
 
     network: descriptor.DescriptorNetwork
     size: int
@@ -32,26 +41,43 @@ class CopyDescriptor:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> CopyDescriptor:
+        """Loads a descriptor from a folder that `train-emoji` made.
+
+        Raises:
+            EncoderError: if there is no usable one.
+        """
         network, size = descriptor.load(folder)
-        return cls(network.to(device), size, network.dim, file_fingerprint(folder / "model.safetensors"))
+        return cls(
+            network=network.to(device),
+            size=size,
+            dim=network.dim,
+            fingerprint=file_fingerprint(folder / "model.safetensors"),
+        )
 
     @classmethod
     def default(cls, device: torch.device | str = "cpu") -> CopyDescriptor:
-        """The one inside the package; loaded once per process and device."""
+        """Returns the one inside the package; loaded once per process and device."""
         return _default_descriptor(str(device))
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
-        if images.shape[-1] != self.size or images.shape[-2] != self.size:
-            images = F.interpolate(
-                images, size=(self.size, self.size), mode="bicubic", antialias=True, align_corners=False
-            )
-        return self.network(images.to(self.network.head.weight))  # type: ignore[no-any-return]
+        """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
+        pixels = _resized(images, self.size).to(self.network.head.weight)
+        return self.network(pixels)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The embedded CLIP: concept and alignment. It judges, and is never what a filter decides by."""
+    """The embedded CLIP: concepts, and how well a picture fits a text. It judges; no filter decides by it.
+
+    Attributes:
+        model: a `CLIPModel`, on its device.
+        tokenizer: its `CLIPTokenizer`.
+        size: side in pixels of the images that it expects; others are resized.
+        dim: width of the embedding.
+        fingerprint: of the weights' file.
+        name: the encoder's name.
+        differentiable: gradients reach the images.
+    """
 
     model: Any
     tokenizer: Any
@@ -63,7 +89,11 @@ class Clip:
 
     @classmethod
     def load(cls, model_folder: Path, device: torch.device | str = "cpu") -> Clip:
-        """The CLIP beside a model folder's pipeline. Raises EncoderError where there is none."""
+        """Loads the CLIP beside a model folder's pipeline.
+
+        Raises:
+            EncoderError: if there is none.
+        """
         from transformers import CLIPModel, CLIPTokenizer
 
         folder = model_folder / "clip"
@@ -71,28 +101,22 @@ class Clip:
             raise EncoderError(f"no CLIP in {folder}; train it again or reinstall")
         model = CLIPModel.from_pretrained(folder, dtype=torch.float32)
         model = model.to(device).eval().requires_grad_(False)
-        tokenizer = CLIPTokenizer.from_pretrained(model_folder / "tokenizer")
-        config = model.config
         return cls(
-            model,
-            tokenizer,
-            config.vision_config.image_size,
-            config.projection_dim,
-            file_fingerprint(folder / "model.safetensors"),
+            model=model,
+            tokenizer=CLIPTokenizer.from_pretrained(model_folder / "tokenizer"),
+            size=model.config.vision_config.image_size,
+            dim=model.config.projection_dim,
+            fingerprint=file_fingerprint(folder / "model.safetensors"),
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
-        if images.shape[-1] != self.size or images.shape[-2] != self.size:
-            images = F.interpolate(
-                images, size=(self.size, self.size), mode="bicubic", antialias=True, align_corners=False
-            )
-        pixels = (images.to(self.model.device) - CLIP_MEAN) / CLIP_STD
+        """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
+        pixels = (_resized(images, self.size).to(self.model.device) - CLIP_MEAN) / CLIP_STD
         pooled = self.model.vision_model(pixels).pooler_output
         return F.normalize(self.model.visual_projection(pooled), dim=-1)
 
     def texts(self, texts: list[str]) -> Tensor:
-        """Unit-length text embeddings (B, dim) in the same space."""
+        """Embeds texts as (B, dim) in the same space, each row of unit length."""
         length = self.model.config.text_config.max_position_embeddings
         ids = self.tokenizer(
             texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -101,22 +125,29 @@ class Clip:
 
 
 def load_descriptor(source: str, name: str, device: torch.device | str) -> CopyDescriptor:
-    """The embedded copy descriptor, as the encoder `descriptor`."""
-    _no_source(source, name)
+    """Loads the embedded copy descriptor, the encoder `descriptor`."""
+    _check_no_source(source, name)
     return CopyDescriptor.default(device)
 
 
 def load_clip(source: str, name: str, device: torch.device | str) -> Clip:
-    """The embedded CLIP, as the encoder `clip`."""
-    _no_source(source, name)
+    """Loads the embedded CLIP, the encoder `clip`."""
+    _check_no_source(source, name)
     return Clip.load(embedded.MODEL_FOLDER, device)
 
 
-def _no_source(source: str, name: str) -> None:
+def _check_no_source(source: str, name: str) -> None:
     if source:
         raise EncoderError(
             f"{name!r} names a source, but this encoder ships inside; leave out {':' + source!r}"
         )
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    """Images at size × size, not clamped to [0, 1], so that gradients reach every pixel."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
 
 
 @cache

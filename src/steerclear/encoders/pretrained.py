@@ -1,4 +1,4 @@
-"""Encoders from anywhere: CLIP, SigLIP and DINOv2 through transformers, SSCD as a TorchScript file, a pipeline's own VAE."""
+"""Encoders from elsewhere: CLIP, SigLIP and DINOv2 of transformers, SSCD as TorchScript, a pipeline's VAE."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ from steerclear.fingerprints import weights_fingerprint
 from steerclear.pixels import fit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SSCD_SIDE = (
-    288  # Pizzi et al. 2022, §4: the shorter side at inference; here the picture is squeezed to a square
-)
+# Pizzi et al. 2022, §4: the shorter side at inference; here the picture is squeezed to a square
+SSCD_SIDE = 288
 
 
 @dataclass(frozen=True)
 class TransformersEncoder:
-    """The image half of any `transformers` model that has one: CLIP, SigLIP, DINOv2 and their like.
+    """The image half of any `transformers` model that has one: CLIP, SigLIP, DINOv2 and others.
 
-    model: on its device; preprocessing: size, mean and std as its image processor states them, done on tensors, without a
-    centre crop, which would hide what lies at the edge. Embedding: the projected image features where the model has
-    them, else the pooled output, else the first token. Gradients reach the images.
+    The embedding is the projected image features where the model has them, else the pooled output, else the
+    first token. Preprocessing uses the size, mean and std of the model's image processor, on tensors, without
+    a centre crop, which would hide what lies at the edge.
+
+    Attributes:
+        model: on its device.
+        tokenizer: None for a model without texts.
+        size: side in pixels of the images that it expects; others are resized.
+        dim: width of the embedding.
+        mean: per channel, subtracted from the pixels.
+        std: per channel, divides the pixels.
+        fingerprint: of weights and preprocessing.
+        name: the encoder's name.
+        differentiable: gradients reach the images.
     """
 
     model: Any
@@ -45,7 +55,16 @@ class TransformersEncoder:
     def load(
         cls, source: str | Path, name: str | None = None, device: torch.device | str = "cpu"
     ) -> TransformersEncoder:
-        """By folder or hub id; EncoderError where it cannot be loaded or has no image half."""
+        """Loads a model.
+
+        Args:
+            source: a folder or hub id.
+            name: the encoder's name; by default `transformers:SOURCE`.
+            device: where its weights go.
+
+        Raises:
+            EncoderError: if it cannot be loaded, or has no image half.
+        """
         from transformers import AutoModel, AutoTokenizer
         from transformers.image_processing_base import ImageProcessingMixin
 
@@ -62,39 +81,61 @@ class TransformersEncoder:
             tokenizer = None
         side = settings.get("crop_size") or settings.get("size") or 224
         size = side if isinstance(side, int) else int(side.get("height") or side["shortest_edge"])
-        mean, std = (
-            tuple(settings.get(key) or default)
-            for key, default in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD))
-        )
+        mean = tuple(settings.get("image_mean") or IMAGENET_MEAN)
+        std = tuple(settings.get("image_std") or IMAGENET_STD)
         with torch.no_grad():
             dim = _features(model, torch.zeros(1, 3, size, size)).shape[1]
-        mark = weights_fingerprint(model, f"{size} {mean} {std}")
-        return cls(model.to(device), tokenizer, size, dim, mean, std, mark, name or f"transformers:{source}")
+        return cls(
+            model=model.to(device),
+            tokenizer=tokenizer,
+            size=size,
+            dim=dim,
+            mean=mean,
+            std=std,
+            fingerprint=weights_fingerprint(model, f"{size} {mean} {std}"),
+            name=name or f"transformers:{source}",
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
+        """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
         pixels = _normalised(fit(images, self.size), self.mean, self.std)
         return F.normalize(_features(self.model, pixels.to(self.model.device)).float(), dim=-1)
 
     def texts(self, texts: list[str]) -> Tensor:
-        """Unit-length text embeddings (B, dim) in the same space; EncoderError for a model that has none."""
+        """Embeds texts as (B, dim) in the same space, each row of unit length.
+
+        Raises:
+            EncoderError: for a model without texts.
+        """
         if self.tokenizer is None:
-            raise EncoderError(f"the encoder {self.name!r} knows no texts; take a CLIP or a SigLIP")
+            raise EncoderError(f"the encoder {self.name!r} knows no texts; use a CLIP or a SigLIP")
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(
             texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
-        given = {
-            k: v.to(self.model.device) for k, v in tokens.items() if k in ("input_ids", "attention_mask")
+        inputs = {
+            name: tensor.to(self.model.device)
+            for name, tensor in tokens.items()
+            if name in ("input_ids", "attention_mask")
         }
-        return F.normalize(_tensor(self.model.get_text_features(**given)).float(), dim=-1)
+        return F.normalize(_as_tensor(self.model.get_text_features(**inputs)).float(), dim=-1)
 
 
 @dataclass(frozen=True)
 class SscdEncoder:
-    """SSCD (Pizzi et al., CVPR 2022) from one of its authors' TorchScript files, e.g. `sscd_disc_mixup.torchscript.pt`.
+    """SSCD (Pizzi et al., CVPR 2022) from its authors' TorchScript, such as `sscd_disc_mixup.torchscript.pt`.
 
-    Preprocessing: 288 × 288, bicubic, ImageNet mean and std. Repositories differ here, and scores with them: calibrate.
+    Preprocessing: 288 × 288, bicubic, ImageNet mean and std. Public repositories differ in this, and so do
+        their scores: calibrate.
+
+    Attributes:
+        network: on its device.
+        dim: width of the embedding.
+        fingerprint: of the file and the preprocessing.
+        name: the encoder's name.
+        device: where the network is.
+        size: side in pixels of the images that it expects; others are resized.
+        differentiable: gradients reach the images.
     """
 
     network: Any
@@ -109,30 +150,52 @@ class SscdEncoder:
     def load(
         cls, file: str | Path, name: str | None = None, device: torch.device | str = "cpu"
     ) -> SscdEncoder:
-        """EncoderError where the file is missing, is no TorchScript, or returns no embedding."""
+        """Loads a TorchScript file.
+
+        Args:
+            file: one of the authors' files.
+            name: the encoder's name; by default `sscd:FILE`.
+            device: where the network goes.
+
+        Raises:
+            EncoderError: if the file is missing, is no TorchScript, or returns no embedding.
+        """
         try:
             network = torch.jit.load(str(file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                probe = network(torch.zeros(1, 3, SSCD_SIDE, SSCD_SIDE))
-            dim = int(probe.flatten(1).shape[1])
+                embedding = network(torch.zeros(1, 3, SSCD_SIDE, SSCD_SIDE))
+            dim = int(embedding.flatten(1).shape[1])
         except (RuntimeError, ValueError, OSError, AttributeError) as error:
             raise EncoderError(
                 f"{file} is no TorchScript of a copy descriptor: {str(error).splitlines()[0]}"
             ) from error
-        mark = hashlib.sha256(Path(file).read_bytes() + f"{SSCD_SIDE}".encode()).hexdigest()[:16]
-        return cls(network.to(device), dim, mark, name or f"sscd:{file}", device)
+        content = Path(file).read_bytes() + f"{SSCD_SIDE}".encode()
+        return cls(
+            network=network.to(device),
+            dim=dim,
+            fingerprint=hashlib.sha256(content).hexdigest()[:16],
+            name=name or f"sscd:{file}",
+            device=device,
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
+        """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
         pixels = _normalised(fit(images.to(self.device), self.size), IMAGENET_MEAN, IMAGENET_STD)
         return F.normalize(self.network(pixels).flatten(1).float(), dim=-1)
 
 
 @dataclass(frozen=True)
 class LatentEncoder:
-    """A pipeline's own autoencoder: nothing to download, and what two pictures share for the model.
+    """A pipeline's own autoencoder; nothing need be downloaded. The embedding is the flattened latent.
 
-    size: side in pixels at which pictures are encoded; the embedding is the flattened latent.
+    Attributes:
+        codec: the pipeline's codec, see `steering.codecs`.
+        size: side in pixels at which pictures are encoded.
+        dim: width of the embedding.
+        fingerprint: of the weights and the size.
+        name: the encoder's name.
+        device: where the autoencoder is.
+        differentiable: gradients reach the images.
     """
 
     codec: Any
@@ -145,48 +208,75 @@ class LatentEncoder:
 
     @classmethod
     def of(cls, pipe: Any, name: str = "vae", size: int = 128) -> LatentEncoder:
-        """The encoder of a loaded pipeline; UnsupportedError for families without a known codec."""
+        """Makes the encoder of a loaded pipeline.
+
+        Args:
+            pipe: a diffusers pipeline, on its device.
+            name: the encoder's name.
+            size: side in pixels at which pictures are encoded.
+
+        Raises:
+            UnsupportedError: for a pipeline family without a known codec.
+        """
         from steerclear.steering.codecs import codec_for
 
         codec = codec_for(pipe)
         device = pipe._execution_device
         with torch.no_grad():
             dim = codec.encode(torch.zeros(1, 3, size, size, device=device)).flatten(1).shape[1]
-        return cls(codec, size, dim, weights_fingerprint(codec.autoencoder, str(size)), name, device)
+        return cls(
+            codec=codec,
+            size=size,
+            dim=dim,
+            fingerprint=weights_fingerprint(codec.autoencoder, str(size)),
+            name=name,
+            device=device,
+        )
 
     @classmethod
     def load(
         cls, model: str | Path, name: str | None = None, device: torch.device | str = "cpu"
     ) -> LatentEncoder:
-        """The autoencoder of a model folder or hub id."""
+        """Loads the autoencoder of a model.
+
+        Args:
+            model: a folder or hub id.
+            name: the encoder's name; by default `vae:MODEL`.
+            device: where the autoencoder goes.
+
+        Raises:
+            ModelError: if the model cannot be loaded.
+            UnsupportedError: for a pipeline family without a known codec.
+        """
         from steerclear.pipelines import load_pipeline
 
         return cls.of(load_pipeline(model, str(device)), name or f"vae:{model}")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [0, 1]. Returns (B, dim), unit length."""
+        """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
         latents: Tensor = self.codec.encode(fit(images.to(self.device), self.size))
         return F.normalize(latents.flatten(1).float(), dim=-1)
 
 
 def _features(model: Any, pixels: Tensor) -> Tensor:
+    """(B, dim) image features of a transformers model."""
     if hasattr(model, "get_image_features"):
-        return _tensor(model.get_image_features(pixel_values=pixels))
+        return _as_tensor(model.get_image_features(pixel_values=pixels))
     try:
-        found = model(pixel_values=pixels)
+        output = model(pixel_values=pixels)
     except TypeError as error:
-        raise EncoderError(f"{type(model).__name__} takes no pictures; give a vision model") from error
-    pooled: Tensor | None = getattr(found, "pooler_output", None)
-    first: Tensor = found.last_hidden_state[:, 0]
-    return first if pooled is None else pooled
+        raise EncoderError(f"{type(model).__name__} takes no pictures; use a vision model") from error
+    pooled: Tensor | None = getattr(output, "pooler_output", None)
+    first_token: Tensor = output.last_hidden_state[:, 0]
+    return first_token if pooled is None else pooled
 
 
-def _tensor(found: Any) -> Tensor:
-    """Releases of transformers return the features themselves, or an output that holds them as its pooled part."""
-    features: Tensor = found if isinstance(found, Tensor) else found.pooler_output
+def _as_tensor(output: Any) -> Tensor:
+    """The features: releases of transformers return them alone, or in the pooled part of an output."""
+    features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return features
 
 
 def _normalised(images: Tensor, mean: Iterable[float], std: Iterable[float]) -> Tensor:
-    middle, width = (images.new_tensor(tuple(v)).view(1, 3, 1, 1) for v in (mean, std))
-    return (images - middle) / width
+    means, stds = (images.new_tensor(tuple(values)).view(1, 3, 1, 1) for values in (mean, std))
+    return (images - means) / stds

@@ -1,4 +1,4 @@
-"""Filters decide: flagged or clear, with a score, a threshold and the matched protected item."""
+"""Filters decide whether an image is flagged, with a score, a threshold and the matched protected item."""
 
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, flagged, inspect, judge
 from steerclear.filters.concept import ConceptFilter

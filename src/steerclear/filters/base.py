@@ -1,4 +1,4 @@
-"""Step 2 of a request, and its verification: every filter looks at every image, and no failure counts as clear."""
+"""Step 2 of a request, and its verification: filters check every image, and no failure counts as clear."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steerclear.types import Detection
 
 
 class NamedFilter(Protocol):
-    """What every filter has, whatever it looks at."""
+    """What every filter has, whatever it checks."""
 
     @property
     def name(self) -> str: ...
@@ -26,47 +26,78 @@ class NamedFilter(Protocol):
 
 @runtime_checkable
 class Filter(NamedFilter, Protocol):
-    """Decides flagged or clear. Scores grow with the danger: flagged when score ≥ threshold.
+    """Decides whether an image is flagged or clear. Scores grow with the danger: flagged from `threshold` on.
 
-    A filter may have a `cost`: "library" where it compares with the protected pictures, else it counts as "network", and
-    does not look at what a library filter has flagged. One with `check_prompts` or `check_pass` instead of `check` sees
-    prompts or the run of the pipeline: see `PromptFilter` and `MemorizationFilter`.
+    A filter may have a `cost`. With "library" it compares images with the protected pictures; any other
+    counts as "network", and does not check what a library filter has flagged. A filter with `check_prompts`
+    or `check_pass` in the place of `check` sees prompts, or how a pass of the pipeline goes: see
+    `PromptFilter` and `MemorizationFilter`.
     """
 
     def check(self, images: Tensor) -> list[Detection]:
-        """images: (B, 3, H, W) in [0, 1]. One detection per image, in order."""
+        """Checks a batch of images.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            One detection per image, in order.
+        """
         ...
 
 
 @runtime_checkable
 class PromptsFilter(NamedFilter, Protocol):
-    """Decides before anything is denoised."""
+    """Decides by the prompt, before anything is denoised."""
 
     def check_prompts(self, prompts: Sequence[str]) -> list[Detection]:
-        """One detection per prompt, in order."""
+        """Returns one detection per prompt, in order."""
         ...
 
 
 @runtime_checkable
 class PassFilter(NamedFilter, Protocol):
-    """Decides by how a pass went. steps: how many scheduler steps it needs to see."""
+    """Decides by how a pass of the pipeline goes."""
 
     @property
-    def steps(self) -> int: ...
+    def steps(self) -> int:
+        """How many scheduler steps it needs to see."""
+        ...
 
     def check_pass(self, magnitudes: list[Tensor], resumed: bool, batch: int) -> list[Detection]:
-        """See `MemorizationFilter.check_pass`."""
+        """Returns one detection per image; for the arguments see `MemorizationFilter.check_pass`."""
         ...
 
 
+def detection(filter_: NamedFilter, score: float, matched: str | None = None) -> Detection:
+    """Returns a filter's finding on one image: flagged if the score reaches the filter's threshold.
+
+    Args:
+        filter_: the filter.
+        score: on the filter's own scale.
+        matched: the id of the protected item that the image resembles, if the filter knows one.
+    """
+    return Detection(
+        filter=filter_.name,
+        flagged=score >= filter_.threshold,
+        score=score,
+        threshold=filter_.threshold,
+        matched=matched,
+    )
+
+
 def inspect(filters: Sequence[Filter], images: Sequence[Image.Image]) -> list[tuple[Detection, ...]]:
-    """All filters' findings on each image. A filter that raises, returns too few, or scores NaN flags."""
+    """Runs all filters on each image. A filter that raises, returns too few detections, or scores NaN flags.
+
+    Returns:
+        One tuple of detections per image, in the order of the filters.
+    """
     if len({image.size for image in images}) > 1:
         return [inspect(filters, [image])[0] for image in images]
     if not images:
         return []
     pixels = to_tensor(images)
-    columns = [_checked(one, pixels) for one in filters]
+    columns = [_checked(filter_, pixels) for filter_ in filters]
     return [tuple(row) for row in zip(*columns, strict=True)]
 
 
@@ -75,44 +106,70 @@ def judge(
     images: Sequence[Image.Image],
     known: Sequence[tuple[Detection, ...]] | None = None,
 ) -> list[tuple[Detection, ...]]:
-    """The findings that decide on each image: library filters first, the others only on what is clear until then.
+    """Runs the library filters on every image, and the others only on images that are clear until then.
 
-    All library filters look at every image, since what they match is what a steered picture is pushed away from.
-    known: one tuple per image of what was found before, which comes first in the result.
+    All library filters check every image, since a steered picture is pushed away from whatever they match.
+
+    Args:
+        filters: the filters.
+        images: the images.
+        known: per image, the detections from before; they come first in the result.
+
+    Returns:
+        One tuple of detections per image.
     """
-    found: list[tuple[Detection, ...]] = list(known) if known is not None else [()] * len(images)
-    library = [one for one in filters if getattr(one, "cost", "") == "library"]
-    rest = [one for one in filters if getattr(one, "cost", "") != "library"]
-    for stage, everything in ((library, True), (rest, False)):
-        asked = [i for i, row in enumerate(found) if everything or not any(d.flagged for d in row)]
-        if stage and asked:
-            for i, more in zip(asked, inspect(stage, [images[i] for i in asked]), strict=True):
-                found[i] = (*found[i], *more)
-    return found
+    detections: list[tuple[Detection, ...]] = list(known) if known is not None else [()] * len(images)
+    library_filters = [filter_ for filter_ in filters if getattr(filter_, "cost", "") == "library"]
+    other_filters = [filter_ for filter_ in filters if getattr(filter_, "cost", "") != "library"]
+    for stage, every_image in ((library_filters, True), (other_filters, False)):
+        indices = [i for i, row in enumerate(detections) if every_image or not any(d.flagged for d in row)]
+        if stage and indices:
+            rows = inspect(stage, [images[i] for i in indices])
+            for i, row in zip(indices, rows, strict=True):
+                detections[i] = (*detections[i], *row)
+    return detections
 
 
 def flagged(detections: Iterable[Detection]) -> bool:
-    """Whether any filter flags; an image that no filter has seen is flagged too."""
-    found = list(detections)
-    return not found or any(d.flagged for d in found)
+    """Returns whether any filter flags; an image that no filter has checked is flagged too."""
+    rows = list(detections)
+    return not rows or any(row.flagged for row in rows)
 
 
-def answers(one: NamedFilter, ask: Callable[[], Sequence[Detection]], count: int) -> list[Detection]:
-    """What a filter says of `count` things; an error, or another number of detections, flags them all."""
+def answers(filter_: NamedFilter, check: Callable[[], Sequence[Detection]], count: int) -> list[Detection]:
+    """Runs a filter's check on `count` images or prompts; if it fails, all of them are flagged.
+
+    Args:
+        filter_: the filter, for its name and threshold.
+        check: returns its detections.
+        count: how many detections there must be.
+
+    Returns:
+        The detections. Where the check raises, or returns another number of them, each is flagged and carries
+        the error.
+    """
     try:
         with torch.no_grad():
-            found = list(ask())
-        if len(found) != count or not all(isinstance(d, Detection) for d in found):
-            raise TypeError(f"returned {len(found)} detections for {count} images")
-    except Exception as error:  # whatever goes wrong in a filter: it could not see, so the image is flagged
+            detections = list(check())
+        if len(detections) != count or not all(isinstance(row, Detection) for row in detections):
+            raise TypeError(f"returned {len(detections)} detections for {count} images")
+    except Exception as error:  # a filter that fails has not seen the image, so the image is flagged
         reason = f"{type(error).__name__}: {error}"
-        return [Detection(one.name, True, math.nan, one.threshold, error=reason)] * count
-    return found
+        return [
+            Detection(
+                filter=filter_.name,
+                flagged=True,
+                score=math.nan,
+                threshold=filter_.threshold,
+                error=reason,
+            )
+        ] * count
+    return detections
 
 
-def _checked(one: Filter, pixels: Tensor) -> list[Detection]:
-    # a copy, since an encoder that works in place must not blind the next
-    return answers(one, lambda: one.check(pixels.clone()), len(pixels))
+def _checked(filter_: Filter, pixels: Tensor) -> list[Detection]:
+    # a copy, so that a filter which changes its input in place does not change what the next one sees
+    return answers(filter_, lambda: filter_.check(pixels.clone()), len(pixels))
 
 
 __getattr__ = moved(__name__, {"to_image": "steerclear.pixels:to_image"})  # an old name, for one release

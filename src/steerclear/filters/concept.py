@@ -1,4 +1,4 @@
-"""What is protected in words: a concept described by text, against counter-concepts."""
+"""Protecting a concept that is given in words, against counter-concepts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.errors import ConfigError
+from steerclear.filters.base import detection
 from steerclear.pixels import fit
 from steerclear.types import Detection
 
@@ -21,17 +22,24 @@ class TextImageEncoder(Encoder, Protocol):
     """An encoder that puts texts in the same space as images, as CLIP does."""
 
     def texts(self, texts: list[str]) -> Tensor:
-        """Unit-length embeddings (B, dim)."""
+        """Returns unit-length embeddings (B, dim) of texts."""
         ...
 
 
 @dataclass(frozen=True)
 class ConceptFilter:
-    """Softmax over protected concepts and counter-concepts (zero-shot classification, Radford et al. 2021).
+    """Flags images that show a concept, by zero-shot classification (Radford et al. 2021).
 
-    concepts: K texts that must not be shown; counters: what else it might be, at least one, since without it every image
-    shows the concept; vectors: (K + counters, dim), the texts' embeddings. The score is the probability, in [0, 1], of the
-    likeliest concept, which is named as matched.
+    It takes the softmax over the cosines of an image with concepts and counter-concepts.     The score is the
+    probability, in [0, 1], of the likeliest concept, which is named as matched.
+
+    Attributes:
+        encoder: puts texts and images in one space.
+        concepts: K texts that must not be shown.
+        vectors: (K + number of counter-concepts, dim), the embeddings of the texts.
+        threshold: flagged from this probability on.
+        scale: multiplies the cosines before the softmax.
+        name: the filter's name.
     """
 
     encoder: TextImageEncoder
@@ -50,21 +58,38 @@ class ConceptFilter:
         threshold: float = 0.5,
         scale: float = LOGIT_SCALE,
     ) -> ConceptFilter:
-        """A filter for concepts in words. Raises ConfigError where a list is empty or a text is in both."""
+        """Makes a filter for concepts in words.
+
+        Args:
+            encoder: puts texts and images in one space.
+            concepts: texts that must not be shown.
+            counters: what else an image might show; at least one, since without it every image shows the
+                concept.
+            threshold: flagged from this probability on.
+            scale: multiplies the cosines before the softmax.
+
+        Raises:
+            ConfigError: if a list is empty, or a text is in both.
+        """
         if not concepts or not counters:
             raise ConfigError("a concept filter needs at least one concept and one counter-concept")
-        both = set(concepts) & set(counters)
-        if both:
-            raise ConfigError(f"{min(both)!r} is both a concept and a counter-concept")
+        in_both = set(concepts) & set(counters)
+        if in_both:
+            raise ConfigError(
+                f"{min(in_both)!r} is both a concept and a counter-concept; drop it from one of them"
+            )
         with torch.no_grad():
             vectors = encoder.texts([*concepts, *counters])
-        return cls(encoder, tuple(concepts), vectors, threshold, scale)
+        return cls(
+            encoder=encoder, concepts=tuple(concepts), vectors=vectors, threshold=threshold, scale=scale
+        )
 
     def check(self, images: Tensor) -> list[Detection]:
+        """Returns one detection per image (B, 3, H, W) in [0, 1]."""
         embedding = check_embedding(self.encoder(fit(images, self.encoder.size)), self.encoder, len(images))
-        shares = (self.scale * embedding @ self.vectors.to(embedding).T).softmax(dim=1)
-        scores, best = shares[:, : len(self.concepts)].max(dim=1)
+        probabilities = (self.scale * embedding @ self.vectors.to(embedding).T).softmax(dim=1)
+        scores, best = probabilities[:, : len(self.concepts)].max(dim=1)
         return [
-            Detection(self.name, s >= self.threshold, s, self.threshold, self.concepts[i])
-            for s, i in zip(scores.tolist(), best.tolist(), strict=True)
+            detection(self, score, self.concepts[i])
+            for score, i in zip(scores.tolist(), best.tolist(), strict=True)
         ]

@@ -1,4 +1,4 @@
-"""The early verdict: most copies show in the first predictions, and a doomed pass need not be finished."""
+"""The early verdict: most copies show in the first predictions, and such a pass need not be finished."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
+from steerclear.filters.base import detection
 from steerclear.pixels import cosines
 from steerclear.types import Detection
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Ranges, both ends included, in which a threshold was tried: schedulers by class name, all with one spacing of their
-    timesteps."""
+    """The sampling settings in which an early threshold was tried; ranges include both ends.
+
+    Attributes:
+        schedulers: class names.
+        steps: least and most inference steps.
+        guidance: lowest and highest guidance scale.
+        spacing: the schedulers' `timestep_spacing`.
+    """
 
     schedulers: tuple[str, ...]
     steps: tuple[int, int]
@@ -22,6 +29,7 @@ class Settings:
     spacing: str | None = None
 
     def hold(self, scheduler: Any, steps: int, guidance: float) -> bool:
+        """Returns whether a call with this scheduler, step count and guidance scale lies within them."""
         return (
             type(scheduler).__name__ in self.schedulers
             and getattr(scheduler.config, "timestep_spacing", None) == self.spacing
@@ -32,12 +40,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class EarlyVerdict:
-    """Cosine of `denoised` at one early step with the nearest protected latent.
+    """Compares `denoised` at one early step with the protected latents, by cosine.
 
-    ids and latents (N, …): the protected items, encoded by the pipeline's own autoencoder; step: index of the step at
-    which it looks; threshold: calibrated so that no ordinary image reaches it. A positive verdict ends the pass early; a
-    negative one means nothing, since the finished image is always checked.
-    settings: where the threshold was found to raise no false alarm; it stays silent anywhere else.
+    A flagged image ends the pass early. An image that is not flagged may still be a copy: the finished image
+    is always checked.
+
+    Attributes:
+        ids: the N protected items.
+        latents: (N, …), the items encoded by the pipeline's own autoencoder.
+        threshold: calibrated so that no ordinary image reaches it.
+        step: index of the step at which `denoised` is compared.
+        settings: where the threshold raised no false alarm; under any other settings the verdict is not used.
+        name: the name in detections.
     """
 
     ids: tuple[str, ...]
@@ -48,31 +62,35 @@ class EarlyVerdict:
     name: str = "early"
 
     def applies(self, scheduler: Any, kwargs: dict[str, Any]) -> bool:
-        """Whether this call runs under settings that the threshold is known to hold for."""
-        custom = any(
+        """Returns whether a call runs under the settings that the threshold was tried in.
+
+        Args:
+            scheduler: the pipeline's scheduler.
+            kwargs: the arguments of the pipeline's call.
+        """
+        changed_sampling = any(
             kwargs.get(name) is not None
             for name in ("timesteps", "sigmas", "guidance_rescale", "negative_prompt")
         )
         steps, guidance = kwargs.get("num_inference_steps"), kwargs.get("guidance_scale")
         return (
-            not custom
+            not changed_sampling
             and steps is not None
             and guidance is not None
             and self.settings.hold(scheduler, steps, guidance)
         )
 
     def look(self, denoised: Tensor) -> list[Detection]:
-        """`check`, or nothing where the latents are of another shape or cannot be compared: no verdict is a fine one."""
+        """Returns what `check` does; nothing where no protected latent has this shape, which is no danger."""
         if not self.ids or denoised.shape[1:] != self.latents.shape[1:]:
             return []
         return self.check(denoised)
 
     def check(self, denoised: Tensor) -> list[Detection]:
-        """denoised: (B, …) clean latents as predicted. One detection per row."""
-        out = []
+        """Returns one detection per predicted clean latent (B, …)."""
+        detections = []
         for row in denoised:
-            likeness = cosines(row[None], self.latents)
-            best = int(likeness.argmax())
-            score = float(likeness[best])
-            out.append(Detection(self.name, score >= self.threshold, score, self.threshold, self.ids[best]))
-        return out
+            similarities = cosines(row[None], self.latents)
+            best = int(similarities.argmax())
+            detections.append(detection(self, float(similarities[best]), self.ids[best]))
+        return detections

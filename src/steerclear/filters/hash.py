@@ -10,11 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from steerclear.errors import ConfigError
+from steerclear.filters.base import detection
 from steerclear.pixels import fit
 from steerclear.types import Detection
 
 BITS = 256
-SIDE = 256  # pixels at which all are hashed: small pictures of different sizes hash differently otherwise
+# pixels; all pictures are hashed at this size, since small pictures of different sizes hash differently
+SIDE = 256
 SAME = 1 - 31 / BITS  # the distance that PDQ's authors advise for "the same picture"
 
 Bits = np.ndarray[Any, np.dtype[np.bool_]]
@@ -22,10 +24,20 @@ Bits = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class HashFilter:
-    """Flags an image whose PDQ hash is near a protected one's (Facebook, "The TMK+PDQF video-hashing algorithm", 2019).
+    """Flags an image whose PDQ hash is near a protected one's.
 
-    ids: N item names; hashes: (N, 256) bool. The score is the share of equal bits, in [0, 1]. It sees through scaling and
-    compression, not through crops, turns or redrawing. Needs the extra `hash`.
+    PDQ: Facebook, "The TMK+PDQF video-hashing algorithm", 2019. The score is the share of equal bits, in [0,
+        1]. It recognises scaled and compressed copies, but no crops,
+    rotations or redrawings. Needs the extra `hash`.
+
+    Attributes:
+        ids: the N protected items.
+        hashes: (N, 256) bool.
+        threshold: flagged from this share of equal bits on.
+        name: the filter's name.
+
+    Raises:
+        ConfigError: if the hashes do not fit the ids.
     """
 
     ids: tuple[str, ...]
@@ -40,22 +52,37 @@ class HashFilter:
 
     @classmethod
     def of(cls, ids: Sequence[str], images: Tensor, threshold: float = SAME) -> HashFilter:
-        """A filter for protected images (N, 3, H, W) in [0, 1]."""
+        """Makes a filter for protected images.
+
+        Args:
+            ids: N item ids.
+            images: (N, 3, H, W) in [0, 1].
+            threshold: flagged from this share of equal bits on.
+
+        Raises:
+            ConfigError: without the extra `hash`.
+        """
         return cls(tuple(ids), pdq(images), threshold)
 
     def check(self, images: Tensor) -> list[Detection]:
+        """Returns one detection per image (B, 3, H, W) in [0, 1]."""
         if not self.ids:
-            return [Detection(self.name, False, 0.0, self.threshold)] * len(images)
+            clear = Detection(filter=self.name, flagged=False, score=0.0, threshold=self.threshold)
+            return [clear] * len(images)
         equal = (pdq(images)[:, None] == self.hashes[None]).mean(axis=2)
         best = equal.argmax(axis=1)
         return [
-            Detection(self.name, float(row[i]) >= self.threshold, float(row[i]), self.threshold, self.ids[i])
-            for row, i in zip(equal, best.tolist(), strict=True)
+            detection(self, float(row[i]), self.ids[i]) for row, i in zip(equal, best.tolist(), strict=True)
         ]
 
 
 def pdq(images: Tensor) -> Bits:
-    """PDQ hashes (B, 256) of images (B, 3, H, W) in [0, 1]. Raises ConfigError without the extra `hash`."""
+    """Returns the PDQ hashes (B, 256) of images (B, 3, H, W) in [0, 1].
+
+    Raises:
+        ConfigError: without the extra `hash`.
+        ValueError: for an image that is not finite.
+    """
     try:
         import pdqhash
     except ModuleNotFoundError as error:

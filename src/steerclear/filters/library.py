@@ -1,4 +1,4 @@
-"""The filters over a protected library, built with the library's encoders and calibrated thresholds; and filters by name."""
+"""Filters over a protected library, with its encoders and calibrated thresholds, and filters by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from steerclear import plugins
-from steerclear.encoders.base import Encoder
+from steerclear.encoders import DEFAULT, Encoder
 from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter
 from steerclear.filters.hash import SAME, HashFilter
@@ -21,18 +21,18 @@ from steerclear.filters.pixel import AllPictures, Gallery, NearestPictures, Pixe
 from steerclear.library import Library
 from steerclear.library.pictures import IN_MEMORY
 
-LIBRARY_FILTERS = ("nearest", "pixel", "tiled")  # what every guard over a library looks with
+LIBRARY_FILTERS = ("nearest", "pixel", "tiled")  # every guard over a library uses these
 AnyFilter = Filter | PassFilter | PromptsFilter
 
 
 @dataclass(frozen=True)
 class FilterParts:
-    """What a named filter may be built of.
+    """What a named filter may be built from.
 
     Attributes:
         library: the protected pictures.
         encoders: those that the library was built with; the first one's filter is called `nearest`.
-        thresholds: by the filter's name, as the library's calibration has them.
+        thresholds: filter name → threshold, from the library's calibration.
         prefix: put before the filters' names, to tell the strict ones apart.
         device: where vectors are compared.
     """
@@ -44,16 +44,17 @@ class FilterParts:
     device: torch.device | str = "cpu"
 
     def threshold(self, name: str) -> float:
-        """The calibrated threshold of a filter.
+        """Returns the calibrated threshold of a filter.
 
         Raises:
-            LibraryError: if there is none, or it is no finite number.
+            LibraryError: if there is none, or it is not a finite number.
         """
         value = self.thresholds.get(name)
         if not isinstance(value, int | float) or not math.isfinite(value):
+            what = "no threshold" if value is None else f"{value!r} as the threshold"
             raise LibraryError(
-                f"the calibration of {self.library.uri!r} has {value!r} as threshold of {name!r}; run: "
-                f"steerclear calibrate --library {self.library.uri} --clean IMAGES_OR_PROMPTS"
+                f"the library at {self.library.uri!r} has {what} of the filter {name!r}; "
+                f"run: {calibrate_command(self.library.uri)}"
             )
         return float(value)
 
@@ -64,31 +65,63 @@ class FilterParts:
         for number, encoder in enumerate(self.encoders):
             name = "nearest" if number == 0 else f"nearest {encoder.name}"
             index = self.library.index(encoder.name, self.device)
-            filters.append(NearestFilter(encoder, index, self.threshold(name), self.prefix + name))
+            threshold = self.threshold(name)
+            filters.append(
+                NearestFilter(encoder=encoder, index=index, threshold=threshold, name=self.prefix + name)
+            )
         return filters
 
     @cached_property
     def gallery(self) -> Gallery:
-        """The pictures that are compared pixel by pixel: all, or in a large library the nearest by the first encoder."""
+        """What an image is compared with by pixels: all pictures, or the nearest ones of a large library."""
         if len(self.library) > IN_MEMORY:
             return NearestPictures(self.encoders[0], self.nearest[0].index, self.library.pictures())
         ids, thumbnails = self.library.thumbnails()
         return AllPictures(tuple(ids), thumbnails)
 
 
+def calibrate_command(uri: str) -> str:
+    """Returns the command that gives a library its thresholds."""
+    return f"steerclear calibrate --library {uri} --clean IMAGES_OR_PROMPTS"
+
+
+def needs_calibration(library: Library) -> bool:
+    """Returns whether a library must be calibrated before a guard can use it.
+
+    A library without a calibration of its own takes the embedded one, which knows the embedded copy
+    descriptor alone.
+    """
+    calibration = library.read_note("calibration")
+    if calibration is None:
+        return any(spec.name != DEFAULT for spec in library.encoders)
+    return not calibration.get("thresholds")
+
+
 def library_filters(parts: FilterParts) -> list[Filter]:
-    """The filters that every guard over a library looks with. Raises LibraryError where a threshold is missing."""
-    return [filter_ for name in LIBRARY_FILTERS for filter_ in named_filters(name, parts)]  # type: ignore[misc]
+    """Returns the filters that every guard over a library uses.
+
+    Raises:
+        LibraryError: if a threshold is missing.
+    """
+    filters: list[Any] = []
+    for name in LIBRARY_FILTERS:
+        filters += named_filters(name, parts)
+    return filters
 
 
 def named_filters(name: str, parts: FilterParts) -> list[AnyFilter]:
-    """The filters behind a name, most often one.
+    """Returns the filters behind a name, most often one.
 
-    What is registered, or named as `module:object`, is a filter, or a callable that makes one or a list of them: without
-    arguments, or of `FilterParts` where it has a parameter without a default.
+    The name stands for a filter, or for a callable that makes one or a list of them. The callable gets
+    `parts` if it has a parameter without a default, else no argument.
+
+    Args:
+        name: a registered name, or `module:object`.
+        parts: what filters over the library are built from.
 
     Raises:
         ConfigError: for an unknown name, or an object that gives no filter.
+        LibraryError: if a threshold is missing.
     """
     entry = plugins.load("filter", name)
     if not isinstance(entry, type) and isinstance(entry, AnyFilter):
@@ -97,36 +130,35 @@ def named_filters(name: str, parts: FilterParts) -> list[AnyFilter]:
         raise ConfigError(
             f"{name!r} is {entry!r}, which is no filter: it needs a name, a threshold and a check"
         )
-    needed = [
-        p
-        for p in inspect.signature(entry).parameters.values()
-        if p.default is p.empty and p.kind < p.VAR_POSITIONAL
-    ]
-    output = entry(parts) if needed else entry()
+    takes_parts = any(
+        parameter.default is parameter.empty and parameter.kind < parameter.VAR_POSITIONAL
+        for parameter in inspect.signature(entry).parameters.values()
+    )
+    output = entry(parts) if takes_parts else entry()
     filters = list(output) if isinstance(output, list | tuple) else [output]
     if not filters or not all(isinstance(filter_, AnyFilter) for filter_ in filters):
         raise ConfigError(
-            f"{name!r} gives {output!r}, which is no filter: it needs a name, a threshold and a check"
+            f"the filter {name!r} gives {output!r}, which is no filter: it needs name, threshold and check"
         )
     return filters
 
 
 def nearest(parts: FilterParts) -> list[NearestFilter]:
-    """`nearest`: the cosine to the nearest protected picture, by each of the library's encoders."""
+    """Makes the filters `nearest`: the cosine to the nearest protected picture, one for each encoder."""
     return parts.nearest
 
 
 def pixel(parts: FilterParts) -> PixelFilter:
-    """`pixel`: the pixel distance to the nearest protected picture."""
+    """Makes the filter `pixel`: the pixel distance to the nearest protected picture."""
     return PixelFilter(parts.gallery, parts.threshold("pixel"), f"{parts.prefix}pixel")
 
 
 def tiled(parts: FilterParts) -> TiledFilter:
-    """`tiled`: the same of the tile that is least alike."""
+    """Makes the filter `tiled`: the pixel distance of the tile that differs most."""
     return TiledFilter(parts.gallery, parts.threshold("tiled"), f"{parts.prefix}tiled")
 
 
 def hashes(parts: FilterParts) -> HashFilter:
-    """`hash`: the perceptual hash, at its authors' distance."""
+    """Makes the filter `hash`: the perceptual hash, at the distance that its authors advise."""
     ids, thumbnails = parts.library.thumbnails()
     return HashFilter.of(ids, thumbnails, SAME)

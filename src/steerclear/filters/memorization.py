@@ -1,4 +1,4 @@
-"""Memorization without a reference: how much more the prompt says to the model than no prompt does."""
+"""Memorization without a reference: how much the prompt changes what the model predicts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from steerclear.errors import ConfigError
+from steerclear.filters.base import detection
 from steerclear.types import Detection
 
 
 @dataclass(frozen=True)
 class MemorizationFilter:
-    """Root mean square of ε_c − ε_u, averaged over the first steps (Wen et al., ICLR 2024, eq. 3).
+    """Flags by the size of ε_c − ε_u, averaged over the first steps (Wen et al., ICLR 2024, eq. 3).
 
-    A memorized prompt pulls the prediction far from the unconditional one whatever the noise. steps: how many scheduler
-    steps are averaged; 1 is the detector at the first step, more its trajectory form. The paper sums squares, here their
-    mean is taken, so that a threshold does not depend on the size of the picture; it does on model, scheduler and steps:
-    `steerclear_lab.bench.memorization` draws the curve. No library is needed, so nothing is named as matched.
+    A memorized prompt pulls the prediction far from the unconditional one, whatever the noise. The paper sums
+    the squares; here their mean is taken, so that a threshold does not depend on the size of the picture. It
+    does depend on model, scheduler and
+    steps: `steerclear_lab.bench.memorization` draws the curve. No library is needed, so nothing is named as
+        matched.
 
-    It needs classifier-free guidance, and a pass from pure noise: without either it cannot see, and flags.
+    It needs classifier-free guidance, and a pass that begins with pure noise: without either it cannot judge,
+    and flags.
+
+    Attributes:
+        threshold: flagged from this score on.
+        steps: how many scheduler steps are averaged: 1 is the paper's detector at the first step, more its
+            trajectory form.
+        name: the filter's name.
+
+    Raises:
+        ConfigError: for less than one step.
     """
 
     threshold: float
@@ -32,19 +44,29 @@ class MemorizationFilter:
             raise ConfigError(f"the memorization filter was given {self.steps} steps; it needs at least 1")
 
     def check_pass(self, magnitudes: list[Tensor], resumed: bool, batch: int) -> list[Detection]:
-        """magnitudes: of each step so far, (B,), see `Pass`; resumed: whether the pass began at a lower noise level.
+        """Checks a pass.
 
-        One detection per image.
+        Args:
+            magnitudes: per step so far, (B,) root mean square of ε_c − ε_u.
+            resumed: whether the pass began at a lower noise level.
+            batch: the number of images B.
+
+        Returns:
+            One detection per image.
         """
         if resumed:
-            return self._blind(
+            return self._unable(
                 "the pass began at a lower noise level than the threshold was chosen at", batch
             )
         if len(magnitudes) < self.steps:
-            return self._blind(f"the pass was guided in {len(magnitudes)} of {self.steps} steps", batch)
+            return self._unable(f"the pass was guided in {len(magnitudes)} of {self.steps} steps", batch)
         scores = sum(magnitudes[: self.steps]) / self.steps
         assert isinstance(scores, Tensor)
-        return [Detection(self.name, s >= self.threshold, s, self.threshold) for s in scores.tolist()]
+        return [detection(self, score) for score in scores.tolist()]
 
-    def _blind(self, why: str, batch: int) -> list[Detection]:
-        return [Detection(self.name, True, math.nan, self.threshold, error=why)] * batch
+    def _unable(self, reason: str, batch: int) -> list[Detection]:
+        """A flagged detection per image, where the filter cannot judge."""
+        unable = Detection(
+            filter=self.name, flagged=True, score=math.nan, threshold=self.threshold, error=reason
+        )
+        return [unable] * batch

@@ -1,4 +1,4 @@
-"""The main filter: how near an image lies to its nearest protected neighbour."""
+"""The main filter: how near an image is to the nearest protected picture, in an encoder's space."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from steerclear.encoders.base import Encoder, check_embedding
+from steerclear.filters.base import detection
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.search import Index
 from steerclear.pixels import fit
@@ -16,9 +17,14 @@ from steerclear.types import Detection
 
 @dataclass(frozen=True)
 class NearestFilter:
-    """Cosine to the nearest protected item in an encoder's space.
+    """Flags by the cosine, in [-1, 1], to the nearest protected item in an encoder's space.
 
-    index: the items' vectors, made by this very encoder, in memory or on disk. An empty one flags nothing.
+    Attributes:
+        encoder: embeds the images.
+        index: the items' vectors, made by this very encoder, in memory or on disk. An empty one flags
+            nothing.
+        threshold: flagged from this cosine on.
+        name: the filter's name.
     """
 
     encoder: Encoder
@@ -28,8 +34,10 @@ class NearestFilter:
     cost: ClassVar[str] = "library"
 
     def check(self, images: Tensor) -> list[Detection]:
+        """Returns one detection per image (B, 3, H, W) in [0, 1]."""
         if not len(self.index):
-            return [Detection(self.name, False, -1.0, self.threshold)] * len(images)
+            clear = Detection(filter=self.name, flagged=False, score=-1.0, threshold=self.threshold)
+            return [clear] * len(images)
         embedding = check_embedding(self.encoder(fit(images, self.encoder.size)), self.encoder, len(images))
-        best = [row[0] for row in self.index.matches(embedding, 1)]
-        return [Detection(self.name, s >= self.threshold, s, self.threshold, item) for item, s in best]
+        best = [matches[0] for matches in self.index.matches(embedding, 1)]
+        return [detection(self, score, item) for item, score in best]

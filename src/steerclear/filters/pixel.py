@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steerclear._moved import moved
 from steerclear.encoders.base import Encoder, check_embedding
+from steerclear.filters.base import detection
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.search import Index
 from steerclear.pixels import fit
@@ -20,17 +21,29 @@ TILES = 4
 
 
 def pixel_l2(x: Tensor, y: Tensor) -> Tensor:
-    """Root mean squared pixel difference, the paper's memorization distance.
+    """Returns the root mean squared pixel difference, the paper's memorization distance.
 
-    x, y: (B, 3, H, W) in [0, 1], shapes that broadcast. Returns (B,) in [0, 1]; below 0.1 counts as memorized.
+    Args:
+        x: (B, 3, H, W) in [0, 1].
+        y: the same, of a shape that broadcasts with x.
+
+    Returns:
+        (B,) in [0, 1]; below 0.1 counts as memorized.
     """
     return (x - y).square().mean(dim=(-3, -2, -1)).sqrt()
 
 
 def tiled_l2(x: Tensor, y: Tensor) -> Tensor:
-    """The largest `pixel_l2` among 4 × 4 tiles (Carlini et al. 2023): a shared plain ground cannot fake a copy.
+    """Returns the largest `pixel_l2` among 4 × 4 tiles (Carlini et al. 2023).
 
-    x, y: (B, 3, H, W) in [0, 1], H and W multiples of 4. Returns (B,) in [0, 1].
+    Two pictures on the same plain background are near by `pixel_l2`, but not by this distance.
+
+    Args:
+        x: (B, 3, H, W) in [0, 1], H and W multiples of 4.
+        y: the same, of a shape that broadcasts with x.
+
+    Returns:
+        (B,) in [0, 1].
     """
     squared = (x - y).square()
     h, w = squared.shape[-2:]
@@ -42,24 +55,37 @@ class Gallery(Protocol):
     """The protected pictures that an image is compared with."""
 
     def candidates(self, image: Tensor) -> tuple[Sequence[str], Tensor]:
-        """Ids and pixels (N, 3, S, S) for one image (3, H, W)."""
+        """Returns the ids and pixels (N, 3, S, S) to compare one image (3, H, W) with."""
         ...
 
 
 @dataclass(frozen=True)
 class AllPictures:
-    """All of them: ids and thumbnails (N, 3, S, S) in memory."""
+    """All protected pictures, in memory.
+
+    Attributes:
+        ids: N item ids.
+        thumbnails: (N, 3, S, S) in [0, 1].
+    """
 
     ids: tuple[str, ...]
     thumbnails: Tensor
 
     def candidates(self, image: Tensor) -> tuple[Sequence[str], Tensor]:
+        """Returns all ids and thumbnails."""
         return self.ids, self.thumbnails
 
 
 @dataclass(frozen=True)
 class NearestPictures:
-    """The nearest by an encoder, for a library too large to hold: pixels confirm what the encoder finds."""
+    """The nearest pictures by an encoder, for a library too large to hold: pixels confirm what it finds.
+
+    Attributes:
+        encoder: embeds the image.
+        index: the items' vectors, made by this very encoder.
+        pictures: id → thumbnail (3, S, S) in [0, 1].
+        count: how many pictures are compared.
+    """
 
     encoder: Encoder
     index: Index | LanceIndex
@@ -67,6 +93,7 @@ class NearestPictures:
     count: int = 32
 
     def candidates(self, image: Tensor) -> tuple[Sequence[str], Tensor]:
+        """Returns the ids and thumbnails of the items nearest to one image (3, H, W)."""
         embedding = check_embedding(self.encoder(fit(image[None], self.encoder.size)), self.encoder, 1)
         ids = [item for item, _ in self.index.matches(embedding, self.count)[0]]
         return ids, torch.stack([self.pictures[item] for item in ids])
@@ -76,7 +103,12 @@ class NearestPictures:
 class PixelFilter:
     """Flags an image whose `pixel_l2` to a protected one is small, both at the thumbnails' size.
 
-    The score is 1 − distance, so that it grows with likeness; the default threshold is the paper's distance of 0.1.
+    The score is 1 − distance, so that it grows with similarity.
+
+    Attributes:
+        gallery: the protected pictures.
+        threshold: flagged from this score on; the default is the paper's distance of 0.1.
+        name: the filter's name.
     """
 
     gallery: Gallery
@@ -85,12 +117,21 @@ class PixelFilter:
     cost: ClassVar[str] = "library"
 
     def check(self, images: Tensor) -> list[Detection]:
+        """Returns one detection per image (B, 3, H, W) in [0, 1]."""
         return [_closest(self, pixel_l2, image) for image in images]
 
 
 @dataclass(frozen=True)
 class TiledFilter:
-    """Flags an image whose `tiled_l2` to a protected one is small. Score and threshold as in PixelFilter."""
+    """Flags an image whose `tiled_l2` to a protected one is small, both at the thumbnails' size.
+
+    The score is 1 − distance, so that it grows with similarity.
+
+    Attributes:
+        gallery: the protected pictures.
+        threshold: flagged from this score on.
+        name: the filter's name.
+    """
 
     gallery: Gallery
     threshold: float = 0.8
@@ -98,21 +139,22 @@ class TiledFilter:
     cost: ClassVar[str] = "library"
 
     def check(self, images: Tensor) -> list[Detection]:
+        """Returns one detection per image (B, 3, H, W) in [0, 1]."""
         return [_closest(self, tiled_l2, image) for image in images]
 
 
 def _closest(
-    one: PixelFilter | TiledFilter, distance: Callable[[Tensor, Tensor], Tensor], image: Tensor
+    filter_: PixelFilter | TiledFilter, distance: Callable[[Tensor, Tensor], Tensor], image: Tensor
 ) -> Detection:
-    ids, thumbnails = one.gallery.candidates(image)
+    """A filter's finding on one image (3, H, W)."""
+    ids, thumbnails = filter_.gallery.candidates(image)
     if not ids:
-        return Detection(one.name, False, 0.0, one.threshold)
+        return Detection(filter=filter_.name, flagged=False, score=0.0, threshold=filter_.threshold)
     distances = distance(fit(image[None], thumbnails.shape[-1]), thumbnails.to(image))
     if not bool(torch.isfinite(distances).all()):
         raise ValueError("a pixel distance is not finite")
     best = int(distances.argmin())
-    score = 1 - float(distances[best])
-    return Detection(one.name, score >= one.threshold, score, one.threshold, ids[best])
+    return detection(filter_, 1 - float(distances[best]), ids[best])
 
 
 __getattr__ = moved(  # old names, for one release

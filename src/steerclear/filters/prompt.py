@@ -1,4 +1,4 @@
-"""Before anything is denoised: prompts that ask for what is blocked, word for word or nearly."""
+"""Checking prompts against a block-list before anything is denoised, word for word or nearly."""
 
 from __future__ import annotations
 
@@ -9,22 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steerclear.errors import ConfigError, InputError
+from steerclear.filters.base import detection
 from steerclear.types import Detection
 
-SHORTEST_FUZZY = 6  # characters; in shorter entries one changed letter makes another word
+SHORTEST_FUZZY = 6  # characters; in a shorter entry one changed letter makes another word
 
 
 @dataclass(frozen=True)
 class PromptFilter:
-    """Block-list of prompts and captions. Needs the extra `prompt` (RapidFuzz) for the fuzzy comparison.
+    """Flags prompts that hold an entry of a block-list, or nearly hold it.
 
-    entries: (id, text) pairs; a flagged prompt names the id, which may be a protected item, as matched. The score is 1 where
-    a prompt holds an entry as a phrase, whatever its case, accents, punctuation and width of letters; else the normalised
-    edit similarity, in [0, 1], of the entry and the stretch of the prompt that is most like it, or the whole prompt where
-    it is the shorter one. threshold: 1.0 leaves exact matches only.
+    The score is 1 where a prompt holds an entry as a phrase, whatever its case, accents, punctuation and
+    width of letters. Else it is the normalised edit similarity, in [0, 1], of the entry and the part of the
+    prompt that is most like it, or of the entry and the whole prompt where the prompt is shorter. The fuzzy
+    comparison needs the extra `prompt` (RapidFuzz).
 
-    A flagged prompt is not refused: its image is steered like any other, and its own picture is never handed out. Where
-    every prompt of a call is flagged, the first pass is left after one step.
+    A flagged prompt is not refused: its image is steered like any other, and its own picture is never handed
+    out. Where every prompt of a call is flagged, the first pass ends after one step.
+
+    Attributes:
+        entries: (id, text) pairs; the id of the best match, which may be a protected item's, is named as
+            matched.
+        threshold: flagged from this score on; with 1.0 only exact matches are.
+        name: the filter's name.
+
+    Raises:
+        ConfigError: for a text without letters.
     """
 
     entries: tuple[tuple[str, str], ...]
@@ -35,17 +45,22 @@ class PromptFilter:
         empty = [key for key, text in self.entries if not normalised(text)]
         if empty:
             raise ConfigError(
-                f"the block-list entry {empty[0]!r} has no letters: it would match every prompt"
+                f"the block-list entry {empty[0]!r} has no letters: it would match every prompt; remove it"
             )
 
     @classmethod
     def of(cls, texts: Sequence[str], threshold: float = 0.9) -> PromptFilter:
-        """A block-list of texts, each its own id."""
+        """Makes a filter of texts, each with itself as its id."""
         return cls(tuple((text, text) for text in texts), threshold)
 
     @classmethod
     def from_file(cls, file: str | Path, threshold: float = 0.9) -> PromptFilter:
-        """A block-list with one text a line; blank lines and those that start with # are skipped."""
+        """Reads a block-list with one text per line; blank lines and lines that start with # are skipped.
+
+        Raises:
+            InputError: if the file cannot be read.
+            ConfigError: for a text without letters.
+        """
         try:
             lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -53,23 +68,24 @@ class PromptFilter:
         return cls.of([line.strip() for line in lines if line.strip() and line[0] != "#"], threshold)
 
     def check_prompts(self, prompts: Sequence[str]) -> list[Detection]:
-        """One detection per prompt, in order."""
+        """Returns one detection per prompt, in order."""
         return [self._detection(normalised(prompt)) for prompt in prompts]
 
     def _detection(self, prompt: str) -> Detection:
-        scores = [(_likeness(normalised(text), prompt), key) for key, text in self.entries]
+        scores = [(_similarity(normalised(text), prompt), key) for key, text in self.entries]
         score, key = max(scores, default=(0.0, None), key=lambda pair: pair[0])
-        return Detection(self.name, score >= self.threshold, score, self.threshold, key)
+        return detection(self, score, key)
 
 
 def normalised(text: str) -> str:
-    """Words in lower case, without accents, punctuation and the width of letters, one space between them."""
+    """Returns the words in lower case and normal width, without accents and punctuation."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     letters = "".join(c for c in plain if not unicodedata.combining(c))
     return " ".join(re.findall(r"\w+", letters))
 
 
-def _likeness(entry: str, prompt: str) -> float:
+def _similarity(entry: str, prompt: str) -> float:
+    """The score of one entry, both texts normalised."""
     if f" {entry} " in f" {prompt} ":
         return 1.0
     if len(entry) < SHORTEST_FUZZY or not prompt:

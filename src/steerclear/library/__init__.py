@@ -1,4 +1,4 @@
-"""The protected pictures: store, ingestion and exact search. Cheap to import: LanceDB waits for first use."""
+"""The protected pictures: a store, adding to it, and exact search. LanceDB is only imported at first use."""
 
 from steerclear.library.images import read_image
 from steerclear.library.ingest import IngestReport, Progress, add

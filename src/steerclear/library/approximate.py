@@ -1,8 +1,9 @@
-"""Nearest pictures of a library too large for memory: Lance's index proposes candidates, exact cosines decide among them.
+"""Nearest pictures of a library too large for memory: Lance's index proposes, exact cosines decide.
 
-The index keeps one bit per dimension (RaBitQ, Gao & Long, SIGMOD 2024), so that all its partitions can be scanned; what
-the bits rank first is fetched in full and compared exactly. Rows that were added since it was built are compared exactly
-as well. What it may miss is measured in docs/benchmarks/scale.md.
+The index keeps one bit per dimension (RaBitQ, Gao & Long, SIGMOD 2024), so that all its partitions can be
+scanned; the best candidates by these bits are fetched in full and compared exactly. Rows that were added
+after the index was built are also compared exactly. How much it misses is measured in
+docs/benchmarks/scale.md.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from steerclear.library.table import lance_errors
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEAST_ROWS = 10_000  # below, an index would be slower than comparing everything
+LEAST_ROWS = 10_000  # with fewer rows an index is slower than comparing everything
 ROWS_PER_PARTITION = 8192
 CANDIDATES = 64  # compared exactly, for each match that is asked for
 
 
 def build(table: Any, column: str) -> None:
-    """Make or renew the index of a vector column."""
+    """Makes the index of a vector column, or replaces it."""
     from lancedb.index import IvfRq
 
     partitions = max(1, table.count_rows() // ROWS_PER_PARTITION)
@@ -30,15 +31,20 @@ def build(table: Any, column: str) -> None:
 
 
 def has_index(table: Any, column: str) -> bool:
-    """Whether a vector column has an index."""
+    """Returns whether a vector column has an index."""
     return any(column in index.columns for index in table.list_indices())
 
 
 @dataclass(frozen=True, slots=True)
 class LanceIndex:
-    """The indexed vectors of one encoder, left on disk or object storage.
+    """The indexed vectors of one encoder, on disk or object storage.
 
-    probes: partitions that are scanned, all by default; candidates: see CANDIDATES.
+    Attributes:
+        uri: where the library lies, for error messages.
+        table: the LanceDB table.
+        column: the indexed vector column.
+        probes: how many partitions are scanned; by default all.
+        candidates: how many rows are compared exactly, for each match that is asked for.
     """
 
     uri: str
@@ -52,19 +58,27 @@ class LanceIndex:
             return int(self.table.count_rows())
 
     def matches(self, queries: Tensor, k: int = 1) -> list[list[tuple[str, float]]]:
-        """For each query (Q, D) of unit length the k best (id, cosine), best first.
+        """Returns the k best (id, cosine) of each query, best first.
 
-        Raises EncoderError for a query that is not finite, which would match nothing and pass as clear.
+        Args:
+            queries: (Q, D), of unit length.
+            k: how many matches per query.
+
+        Raises:
+            EncoderError: if a query is not finite: it would match nothing and pass as clear.
+            LibraryError: if the table cannot be read.
         """
         import torch
 
         if queries.ndim != 2 or not bool(torch.isfinite(queries).all()):
             raise EncoderError(
-                f"a query embedding of shape {tuple(queries.shape)} is no finite (Q, D); it cannot be judged"
+                f"a query embedding of shape {tuple(queries.shape)} cannot be compared: it must be (Q, D) "
+                "and finite; check the encoder"
             )
-        return [self._one(query, k) for query in queries.float().cpu()]
+        return [self._search(query, k) for query in queries.float().cpu()]
 
-    def _one(self, query: Tensor, k: int) -> list[tuple[str, float]]:
+    def _search(self, query: Tensor, k: int) -> list[tuple[str, float]]:
+        """The k best (id, cosine) of one query (D,)."""
         import torch
 
         with lance_errors(self.uri):
@@ -79,5 +93,5 @@ class LanceIndex:
             return []
         flat = rows[self.column].combine_chunks().flatten()
         vectors = torch.tensor(flat.to_numpy(zero_copy_only=False)).reshape(len(rows), -1)
-        found = zip(rows["id"].to_pylist(), (vectors @ query).tolist(), strict=True)
-        return sorted(found, key=lambda pair: -pair[1])
+        matches = zip(rows["id"].to_pylist(), (vectors @ query).tolist(), strict=True)
+        return sorted(matches, key=lambda match: -match[1])

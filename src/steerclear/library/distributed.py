@@ -1,4 +1,4 @@
-"""Reading and embedding on a Ray cluster: a pool of actors, each with the encoders; the caller's process only commits."""
+"""Reading and embedding on a Ray cluster: each actor has the encoders; the caller's process only commits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import ConfigError
-from steerclear.library.ingest import Prepare, Skipped, embedded
+from steerclear.library.prepare import Preprocessor, Skipped, embed_block
 from steerclear.library.schema import Entry
 from steerclear.library.sources import Source
 
@@ -14,46 +14,70 @@ if TYPE_CHECKING:
     from steerclear.encoders.base import Encoder
 
 
-def blocks(
-    sources: Sequence[Source], prepare: Prepare, encoders: Sequence[Encoder], batch: int, actors: int
+def embed_blocks(
+    sources: Sequence[Source],
+    *,
+    preprocess: Preprocessor,
+    encoders: Sequence[Encoder],
+    batch: int,
+    actors: int,
 ) -> Iterator[list[Entry | Skipped]]:
-    """What became of the sources, `batch` at a time and in order, from `actors` actors.
+    """Reads and embeds the sources on a Ray cluster.
 
-    Joins the cluster that the environment names (RAY_ADDRESS), else starts one on this machine. Needs the extra `ray`.
+    It joins the cluster that the environment names (RAY_ADDRESS), else starts one on this machine.
+
+    Args:
+        sources: the pictures.
+        preprocess: reads and decodes a source.
+        encoders: all encoders of the library.
+        batch: how many pictures a block has.
+        actors: how many actors work at a time.
+
+    Yields:
+        The results of each block, in the order of the sources.
+
+    Raises:
+        ConfigError: if Ray is not installed.
     """
     ray = _ray()
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
     context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True  # the same table as a run in one process makes
+    context.execution_options.preserve_order = True  # the table is then the same as from one process
     context.enable_progress_bars = False
-    parts = [list(sources[i : i + batch]) for i in range(0, len(sources), batch)]
-    if not parts:
+    blocks = [list(sources[start : start + batch]) for start in range(0, len(sources), batch)]
+    if not blocks:
         return
-    # one part a block, so that no more than one part a task waits in memory
-    found = ray.data.from_items([{"part": _packed(part)} for part in parts], override_num_blocks=len(parts)).map(
-        _Embedder, concurrency=min(actors, len(parts)), fn_constructor_args=(ray.put((prepare, list(encoders))),),
-    )  # fmt: skip
-    for row in found.iter_rows():
+    # one row per Ray block, so that no more than one of ours per actor waits in memory
+    rows = ray.data.from_items(
+        [{"block": _packed(block)} for block in blocks], override_num_blocks=len(blocks)
+    )
+    results = rows.map(
+        _Embedder,
+        concurrency=min(actors, len(blocks)),
+        fn_constructor_args=(ray.put((preprocess, list(encoders))),),
+    )
+    for row in results.iter_rows():
         yield _unpacked(row["block"])
 
 
 class _Embedder:
-    """One actor."""
+    """What one actor does: it keeps the encoders and embeds block after block."""
 
     def __init__(self, settings: Any) -> None:
         import ray
 
-        self.prepare, self.encoders = ray.get(settings)
+        self.preprocess, self.encoders = ray.get(settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"block": _packed(embedded([self.prepare(s) for s in _unpacked(row["part"])], self.encoders))}
+        pictures = [self.preprocess(source) for source in _unpacked(row["block"])]
+        return {"block": _packed(embed_block(pictures, self.encoders))}
 
 
-def _packed(thing: Any) -> bytes:
+def _packed(value: Any) -> bytes:
     from ray import cloudpickle
 
-    packed: bytes = cloudpickle.dumps(thing)
+    packed: bytes = cloudpickle.dumps(value)
     return packed
 
 

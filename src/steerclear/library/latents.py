@@ -1,7 +1,8 @@
 """Latents of the protected pictures, kept in the library for each autoencoder that made them.
 
-Encoding a picture costs a pass through an autoencoder, reading its latent back costs next to nothing, and the original
-file may be gone by then. Rows belong to a picture's bytes, not to its id, so that they survive `restore`.
+Encoding a picture costs a pass through an autoencoder; reading its latent back costs next to nothing, and by
+then the original file may be gone. A row belongs to the hash of a picture's file, not to its id, so that it
+outlives a `restore`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LatentCache:
-    """A library's latents by one autoencoder. model: the fingerprint of its weights."""
+    """The latents of a library's pictures, by one autoencoder.
+
+    Attributes:
+        library: the protected pictures.
+        model: the fingerprint of the autoencoder's weights.
+    """
 
     library: Library
     model: str
@@ -28,38 +34,62 @@ class LatentCache:
     def read(
         self, ids: Sequence[str], shape: Sequence[int], size: tuple[int, int] | None = None
     ) -> dict[str, Tensor]:
-        """id → latent of this shape, of those items that have one; LibraryError when they cannot be read.
+        """Reads the latents of some items.
 
-        size: of the image, which tells packed latents of the same length apart.
+        Args:
+            ids: the items.
+            shape: the shape of the latents, without a batch dimension.
+            size: height and width of the image in pixels; it tells packed latents of the same length apart.
+
+        Returns:
+            Id → float32 latent of this shape, for the items that have one.
+
+        Raises:
+            LibraryError: if they cannot be read.
         """
         import torch
 
-        by_hash = {sha256: item for item, sha256 in self.library.hashes_of(ids).items()}
+        id_of_hash = {sha256: item for item, sha256 in self.library.hashes_of(ids).items()}
         with lance_errors(self.library.uri):
             table = self._table()
-            if table is None or not by_hash:
+            if table is None or not id_of_hash:
                 return {}
-            mine = f"model = {quoted([self.model])} AND shape = {quoted([_written(shape, size)])}"
-            rows = table.search().where(f"{mine} AND sha256 IN ({quoted(list(by_hash))})").to_list()
-        return {
-            by_hash[row["sha256"]]: torch.frombuffer(bytearray(row["latent"]), dtype=torch.float32).reshape(
-                tuple(shape)
+            conditions = (
+                f"model = {quoted([self.model])}",
+                f"shape = {quoted([_shape_text(shape, size)])}",
+                f"sha256 IN ({quoted(list(id_of_hash))})",
             )
+            rows = table.search().where(" AND ".join(conditions)).to_list()
+        return {
+            id_of_hash[row["sha256"]]: torch.frombuffer(
+                bytearray(row["latent"]), dtype=torch.float32
+            ).reshape(tuple(shape))
             for row in rows
         }
 
     def write(self, latents: Mapping[str, Tensor], size: tuple[int, int] | None = None) -> None:
-        """Keep latents by id, all of one shape, in one commit. LibraryError where writing is not possible."""
+        """Stores latents in one commit.
+
+        Args:
+            latents: id → latent, all of one shape.
+            size: height and width of the image in pixels, as for `read`.
+
+        Raises:
+            LibraryError: if the library cannot be written to.
+        """
         import pyarrow as pa
 
         hashes = self.library.hashes_of(list(latents))
         rows = [
             {
-                "sha256": hashes[item], "model": self.model, "shape": _written(latent.shape, size),
+                "sha256": hashes[item],
+                "model": self.model,
+                "shape": _shape_text(latent.shape, size),
                 "latent": latent.detach().float().cpu().contiguous().numpy().tobytes(),
             }
-            for item, latent in latents.items() if item in hashes
-        ]  # fmt: skip
+            for item, latent in latents.items()
+            if item in hashes
+        ]
         kinds = [
             ("sha256", pa.string()),
             ("model", pa.string()),
@@ -75,6 +105,7 @@ class LatentCache:
             retry_conflicts(lambda: merge.execute(pa.Table.from_pylist(rows, schema=schema)))
 
     def _table(self) -> Any | None:
+        """The table of latents; None where none was ever written."""
         try:
             return connect(self.library.uri).open_table(LATENTS)
         except ValueError as error:
@@ -83,6 +114,7 @@ class LatentCache:
             return None
 
 
-def _written(shape: Sequence[int], size: tuple[int, int] | None) -> str:
-    own = "x".join(map(str, shape))
-    return own if size is None else f"{own} of {size[0]}x{size[1]}"
+def _shape_text(shape: Sequence[int], size: tuple[int, int] | None) -> str:
+    """A latent's shape, and the image's size where it is given, as the table's column `shape` has them."""
+    text = "x".join(map(str, shape))
+    return text if size is None else f"{text} of {size[0]}x{size[1]}"

@@ -18,21 +18,45 @@ from steerclear.library.table import (
 
 
 def read_all(uri: str) -> dict[str, dict[str, Any]]:
-    """The newest document of every name; LibraryError when they cannot be read."""
+    """Reads all notes of a library.
+
+    Args:
+        uri: the folder or address of the library.
+
+    Returns:
+        Name → the newest document of that name.
+
+    Raises:
+        LibraryError: if they cannot be read.
+    """
     with lance_errors(uri):
         table = _table(uri)
         rows = [] if table is None else table.search().to_list()
-        found = {row["name"]: json.loads(row["json"]) for row in sorted(rows, key=lambda row: row["written"])}
-    for name, document in found.items():
+        documents = {
+            row["name"]: json.loads(row["json"]) for row in sorted(rows, key=lambda row: row["written"])
+        }
+    for name, document in documents.items():
         if not isinstance(document, dict):
             raise LibraryError(
-                f"the note {name!r} in {uri!r} is damaged: {type(document).__name__}, not an object"
+                f"the note {name!r} in the library at {uri!r} is damaged: it holds a "
+                f"{type(document).__name__}, not a JSON object; write it again"
             )
-    return found
+    return documents
 
 
 def write(uri: str, name: str, document: dict[str, Any]) -> None:
-    """Store `document` under `name` in one commit; ValueError for NaN in it, TypeError when it is no JSON."""
+    """Stores a document under a name in one commit, in the place of an older one.
+
+    Args:
+        uri: the folder or address of the library.
+        name: the note's name, such as "calibration".
+        document: a JSON object.
+
+    Raises:
+        ValueError: if the document holds NaN or infinity.
+        TypeError: if it holds something that JSON cannot write.
+        LibraryError: if the library cannot be written to.
+    """
     import pyarrow as pa
 
     kinds = [("name", pa.string()), ("json", pa.string()), ("written", pa.timestamp("us", "UTC"))]
@@ -48,6 +72,7 @@ def write(uri: str, name: str, document: dict[str, Any]) -> None:
 
 
 def _table(uri: str) -> Any | None:
+    """The table of notes; None where no note was ever written."""
     try:
         return connect(uri).open_table(NOTES)
     except ValueError as error:

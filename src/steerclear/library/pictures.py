@@ -1,10 +1,10 @@
-"""A library's pictures by id: thumbnails, all in memory where they are few, and originals while they can be read."""
+"""A library's pictures by id: thumbnails read one by one, and the original files while they are there."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from steerclear.errors import SteerclearError
@@ -15,32 +15,37 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from steerclear.library.store import Library
+    from steerclear.library.schema import Item
 
-IN_MEMORY = 20_000  # thumbnails of 48 kB each
-KEPT = 2048  # of those that are read one by one
+IN_MEMORY = 20_000  # thumbnails of 48 kB each that a library still holds in memory all together
+CACHED = 2048  # thumbnails kept in memory where they are read one by one
 
 
-class Pictures(Mapping[str, "Tensor"]):
-    """Thumbnails (3, 64, 64) in [0, 1] of the library as it was when this was made."""
+class LazyThumbnails(Mapping[str, "Tensor"]):
+    """Thumbnails (3, 64, 64) in [0, 1] by id, each read when it is first asked for.
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
-        self._ids = tuple(library.ids())
-        self._known = frozenset(self._ids)
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+    Args:
+        ids: the ids of all items; an item that is added later is not among them.
+        read: reads the thumbnail of one id.
+    """
+
+    def __init__(self, ids: Sequence[str], read: Callable[[str], Tensor]) -> None:
+        self._ids = tuple(ids)
+        self._id_set = frozenset(ids)
+        self._read = read
+        self._cache: OrderedDict[str, Tensor] = OrderedDict()
 
     def __getitem__(self, item_id: str) -> Tensor:
-        if item_id not in self._known:
+        if item_id not in self._id_set:
             raise KeyError(item_id)
-        if item_id not in self._kept:
-            self._kept[item_id] = self._library.thumbnails([item_id])[1][0]
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return self._kept[item_id]
+        if item_id not in self._cache:
+            self._cache[item_id] = self._read(item_id)
+            if len(self._cache) > CACHED:
+                self._cache.popitem(last=False)
+        return self._cache[item_id]
 
     def __contains__(self, item_id: object) -> bool:
-        return item_id in self._known
+        return item_id in self._id_set
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
@@ -49,23 +54,24 @@ class Pictures(Mapping[str, "Tensor"]):
         return len(self._ids)
 
 
-def original(library: Library, item_id: str) -> Image.Image | None:
-    """The picture that was added, while its source can be read and has not changed; None where only a thumbnail is left.
+def original(item: Item, library_uri: str) -> Image.Image | None:
+    """Reads the file that an item was added from, if it is still there and unchanged.
 
-    Of a member of a shard or a row of a dataset there is only the thumbnail, and a library on this machine's disk does not
+    A member of a shard and a row of a dataset have no file of their own. A library on the local disk does not
     make a request wait for the network.
+
+    Args:
+        item: an item of the library.
+        library_uri: the folder or address of the library.
+
+    Returns:
+        The RGB picture, or None where only the thumbnail is left.
     """
+    if "://" in item.source and "://" not in library_uri:
+        return None
     try:
-        item = library.get(item_id)
-        if "://" in item.source and "://" not in library.uri:
-            return None
         sources, _ = discover([item.source])
         raw = sources[0].read() if len(sources) == 1 and sources[0].ref == item.source else b""
         return read_image(raw, name=item.source) if hashlib.sha256(raw).hexdigest() == item.sha256 else None
-    except (
-        SteerclearError,
-        OSError,
-        ValueError,
-        ImportError,
-    ):  # moved, gone, offline, no reader for its protocol
-        return None
+    except (SteerclearError, OSError, ValueError, ImportError):
+        return None  # moved, deleted, offline, or no reader for its protocol

@@ -1,26 +1,25 @@
-"""A library's rows and notes in one Arrow file beside it, for starts that cannot wait a second for LanceDB's import.
+"""A copy of a library's rows and notes in one Arrow file beside it, read in the place of the library.
 
-It speaks only for the very bytes of which it was taken: after any change to the library's files it is not looked at, and
-LanceDB answers again. Made for the library inside the package; each read hashes the whole folder, which suits small ones.
+Opening a library so does not import LanceDB, which takes a second. The copy is used only while the library's
+files are the very bytes that it was made from: after any change LanceDB is read again. It is meant for the
+library inside the package; each read hashes the whole folder, which is fast enough for small libraries.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerclear.library import notes
-from steerclear.library.schema import METADATA_KEY, arrow_schema
+from steerclear.library.schema import METADATA_KEY, EncoderSpec, arrow_schema
 from steerclear.library.table import ITEMS, NOTES, local_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from steerclear.library.store import Library
 
 FILE = "snapshot.arrow"
 _KEY = b"steerclear-snapshot"
@@ -28,25 +27,35 @@ _KEY = b"steerclear-snapshot"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """rows: all columns of all items; notes: name → document."""
+    """What a snapshot holds.
+
+    Attributes:
+        rows: all columns of all items.
+        notes: name → JSON document.
+    """
 
     rows: pa.Table
     notes: dict[str, Any]
 
-    def select(self, columns: Sequence[str], among: tuple[str, Sequence[str]] | None) -> pa.Table:
-        """Columns of all rows, or of those whose value in a column is among some."""
+    def select(self, columns: Sequence[str], where: tuple[str, Sequence[str]] | None) -> pa.Table:
+        """Returns some columns of all rows, or of the rows whose value in one column is among some values.
+
+        Args:
+            columns: the names of the columns to return.
+            where: a column's name and the values that it may have; None for all rows.
+        """
         rows = self.rows
-        if among is not None:
+        if where is not None:
             import pyarrow as pa
 
-            column, values = among
+            column, values = where
             wanted = set(values)
             rows = rows.filter(pa.array([value in wanted for value in rows[column].to_pylist()], pa.bool_()))
         return rows.select(list(columns))
 
 
 def read(uri: str) -> Snapshot | None:
-    """What was taken of the library as it is now; None where nothing was, or the library is another by now."""
+    """Reads the snapshot of a library; None if there is none, or the library has changed since."""
     folder = local_folder(uri)
     if folder is None or not (folder / FILE).is_file():
         return None
@@ -55,25 +64,37 @@ def read(uri: str) -> Snapshot | None:
     try:
         with pa.ipc.open_file(folder / FILE) as file:
             rows = file.read_all()
-        about = json.loads(rows.schema.metadata[_KEY])
-        fresh = about["state"] == _state(folder)
-        return Snapshot(rows, dict(about["notes"])) if fresh else None
+        metadata = json.loads(rows.schema.metadata[_KEY])
+        current = metadata["state"] == _state(folder)
+        return Snapshot(rows, dict(metadata["notes"])) if current else None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-        return None  # LanceDB has the library itself
+        return None  # the library itself is read instead
 
 
-def write(library: Library) -> Path:
-    """Take one of a local library, beside it. Raises ValueError for one in an object store."""
-    folder = local_folder(library.uri)
+def write(uri: str, encoders: Sequence[EncoderSpec], read_rows: Callable[[], pa.Table]) -> Path:
+    """Writes the snapshot of a local library beside it.
+
+    Args:
+        uri: the library's folder.
+        encoders: the encoders that the library was built with.
+        read_rows: reads all columns of all items; called when the old snapshot is gone.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: for a library in an object store.
+    """
+    folder = local_folder(uri)
     if folder is None:
-        raise ValueError(f"a snapshot lies beside a library, and {library.uri!r} is in no folder")
+        raise ValueError(f"a snapshot lies beside a library in a folder, and {uri!r} is an address")
     import pyarrow as pa
 
     (folder / FILE).unlink(missing_ok=True)
-    rows, known = library.export(), notes.read_all(library.uri)
-    about = arrow_schema(library.encoders).metadata[METADATA_KEY]
-    taken = {"state": _state(folder), "notes": known}
-    rows = rows.replace_schema_metadata({METADATA_KEY: about, _KEY: json.dumps(taken).encode()})
+    rows, documents = read_rows(), notes.read_all(uri)
+    library_metadata = arrow_schema(encoders).metadata[METADATA_KEY]
+    snapshot_metadata = json.dumps({"state": _state(folder), "notes": documents}).encode()
+    rows = rows.replace_schema_metadata({METADATA_KEY: library_metadata, _KEY: snapshot_metadata})
     with pa.ipc.new_file(folder / FILE, rows.schema) as file:
         file.write_table(rows)
     return folder / FILE
@@ -81,13 +102,14 @@ def write(library: Library) -> Path:
 
 def _state(folder: Path) -> str:
     """Hash of every byte that LanceDB reads items and notes from."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in _files(folder):
-        found.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
-        found.update(file.read_bytes())
-    return found.hexdigest()
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """All files of the tables of items and notes, in a fixed order."""
     for table in (ITEMS, NOTES):
         yield from sorted(path for path in (folder / f"{table}.lance").rglob("*") if path.is_file())

@@ -22,9 +22,12 @@ FIELDS = ("id", "caption", "owner", "licence", "note", "tags", "policy")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One picture to be read: ref names it (path, URI or shard#member), read gives the file's bytes.
+    """One picture to be read.
 
-    fields: any of FIELDS that its list or shard says about it; they win over what `add` was given for all.
+    Attributes:
+        ref: its name: a path, a URI, or shard#member.
+        read: returns the file's bytes.
+        fields: any of FIELDS that its list or shard gives for it; they win over the arguments of `add`.
     """
 
     ref: str
@@ -33,63 +36,77 @@ class Source:
 
 
 def discover(paths: Iterable[str | Path | Source]) -> tuple[list[Source], list[tuple[str, str]]]:
-    """All pictures that `paths` name, and (path, reason) for what names none.
+    """Finds all pictures that some paths name.
 
-    paths: image files; folders, searched with all below them for files with an image's suffix; globs such as
-    "art/**/*.png"; `.txt` (a path a line), `.csv` and `.parquet` (column path or source, any of FIELDS beside
-    it; relative to the list's folder); `.tar` shards in WebDataset layout; folders that Hugging Face `datasets` saved to
-    disk (their image column, and columns named as FIELDS or `text`, which is a caption). fsspec reads paths with "://".
-    Raises InputError for a path that does not exist, a glob without a match and a list that cannot be read.
+    Args:
+        paths: each of them one of
+
+            - an image file, or an address with "://", which fsspec reads;
+            - a folder, searched with all folders below it for files with an image's suffix;
+            - a glob such as "art/**/*.png";
+            - a list: `.txt` with one path per line, `.csv` or `.parquet` with a column `path` or `source` and
+              any of FIELDS beside it; paths are relative to the list's folder;
+            - a `.tar` shard in WebDataset layout;
+            - a folder that Hugging Face `datasets` saved to disk: its image column, and columns named as
+              FIELDS, or `text`, which is the caption.
+
+    Returns:
+        The sources, and (path, reason) for each path without pictures.
+
+    Raises:
+        InputError: for a path that does not exist, a glob without a match, or a list that cannot be read.
     """
-    found: list[Source] = []
+    sources: list[Source] = []
     failed: list[tuple[str, str]] = []
     for path in paths:
         if isinstance(path, Source):
-            found.append(path)
+            sources.append(path)
             continue
         for name in _expand(str(path)):
-            before = len(found)
-            found.extend(_of(name))
-            if len(found) == before:
+            before = len(sources)
+            sources.extend(_sources(name))
+            if len(sources) == before:
                 failed.append((name, "no pictures in it"))
-    return found, failed
+    return sources, failed
 
 
 def _expand(path: str) -> list[str]:
+    """The paths that a glob matches, else the path itself."""
     if "://" in path or Path(path).exists():
         return [path]
     if re.search(r"[*?\[]", path):
         if matches := sorted(glob.glob(path, recursive=True)):
             return matches
-        raise InputError(f"no file matches {path!r}")
-    raise InputError(f"there is no file or folder {path!r}")
+        raise InputError(f"no file matches {path!r}; check the pattern")
+    raise InputError(f"there is no file or folder {path!r}; check the path")
 
 
-def _of(path: str) -> Iterator[Source]:
-    here = Path(path)
-    if "://" in path:
-        yield Source(path, partial(_fetch, path))
-    elif here.is_dir() and (arrows := sorted(here.rglob("data-*.arrow"))):
-        for arrow in arrows:
+def _sources(name: str) -> Iterator[Source]:
+    """All pictures of one path or address."""
+    path = Path(name)
+    if "://" in name:
+        yield Source(name, partial(_read_uri, name))
+    elif path.is_dir() and (arrow_files := sorted(path.rglob("data-*.arrow"))):
+        for arrow_file in arrow_files:
             try:
-                yield from _dataset(arrow)
+                yield from _dataset(arrow_file)
             except (OSError, ValueError) as error:
-                raise InputError(f"cannot read the dataset {str(arrow)!r}: {error}") from error
-    elif here.is_dir():
-        for child in sorted(here.rglob("*")):
-            hidden = any(part.startswith(".") for part in child.relative_to(here).parts)
+                raise InputError(f"cannot read the dataset {str(arrow_file)!r}: {error}") from error
+    elif path.is_dir():
+        for child in sorted(path.rglob("*")):
+            hidden = any(part.startswith(".") for part in child.relative_to(path).parts)
             if child.suffix.lower() in SUFFIXES and not hidden and child.is_file():
                 yield _file(child)
-    elif here.suffix.lower() in LISTS:
-        reader = {".txt": _text, ".csv": _csv, ".parquet": _parquet, ".tar": _shard}[here.suffix.lower()]
+    elif path.suffix.lower() in LISTS:
+        reader = {".txt": _text, ".csv": _csv, ".parquet": _parquet, ".tar": _shard}[path.suffix.lower()]
         try:
-            yield from reader(here)
+            yield from reader(path)
         except (OSError, ValueError, csv.Error, tarfile.TarError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"cannot read the list {path!r}: {error}") from error
+            raise InputError(f"cannot read the list {name!r}: {error}") from error
     else:
-        yield _file(here)
+        yield _file(path)
 
 
 def _file(path: Path, fields: Mapping[str, Any] | None = None) -> Source:
@@ -99,45 +116,47 @@ def _file(path: Path, fields: Mapping[str, Any] | None = None) -> Source:
 def _text(path: Path) -> Iterator[Source]:
     for line in path.read_text(encoding="utf-8-sig").splitlines():
         if line.strip() and not line.startswith("#"):
-            yield _row(path, {"path": line.strip()})
+            yield _listed(path, {"path": line.strip()})
 
 
 def _csv(path: Path) -> Iterator[Source]:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         for row in csv.DictReader(stream):
-            yield _row(path, row)
+            yield _listed(path, row)
 
 
 def _parquet(path: Path) -> Iterator[Source]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        wanted = [name for name in file.schema_arrow.names if name in ("path", "source", *FIELDS)]
-        for part in file.iter_batches(columns=wanted):
-            for row in part.to_pylist():
-                yield _row(path, row)
+        columns = [name for name in file.schema_arrow.names if name in ("path", "source", *FIELDS)]
+        for batch in file.iter_batches(columns=columns):
+            for row in batch.to_pylist():
+                yield _listed(path, row)
 
 
 def _dataset(path: Path) -> Iterator[Source]:
-    """The rows of one Arrow file of `datasets`, which keeps a picture as a struct of its bytes or its path."""
+    """The rows of one Arrow file of `datasets`, which keeps a picture as a struct of bytes and path."""
     import pyarrow as pa
 
     table = _arrow(path)
-    kinds = {f.name: f.type for f in table.schema}
-    image = next(
-        (n for n, k in kinds.items() if pa.types.is_struct(k) and {"bytes", "path"} <= {f.name for f in k}),
-        None,
-    )
-    if image is None:
+    types = {column.name: column.type for column in table.schema}
+    image_columns = [
+        name
+        for name, kind in types.items()
+        if pa.types.is_struct(kind) and {"bytes", "path"} <= {part.name for part in kind}
+    ]
+    if not image_columns:
         raise InputError(f"the dataset {str(path)!r} has no column of pictures")
-    described = {name: ("caption" if name == "text" else name) for name in kinds if name in (*FIELDS, "text")}
-    columns = table.select(list(described)).to_pydict()
+    field_of = {name: ("caption" if name == "text" else name) for name in types if name in (*FIELDS, "text")}
+    columns = table.select(list(field_of)).to_pydict()
     for row in range(len(table)):
-        fields = {described[name]: values[row] for name, values in columns.items() if values[row]}
-        yield Source(f"{path}#{row}", partial(_cell, path, image, row), fields)
+        fields = {field_of[name]: values[row] for name, values in columns.items() if values[row]}
+        yield Source(f"{path}#{row}", partial(_read_cell, path, image_columns[0], row), fields)
 
 
-def _cell(path: Path, column: str, row: int) -> bytes:
+def _read_cell(path: Path, column: str, row: int) -> bytes:
+    """The picture in one cell of a dataset's Arrow file."""
     cell = _arrow(path)[column][row].as_py()
     raw: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
     return raw
@@ -145,24 +164,25 @@ def _cell(path: Path, column: str, row: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _arrow(path: Path) -> Any:
-    """The file as a table, mapped into memory and read where it is touched."""
+    """The file as a table, mapped into memory, so that only the parts in use are read."""
     import pyarrow as pa
 
     return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
 
 
-def _row(listing: Path, row: Mapping[str, Any]) -> Source:
+def _listed(list_file: Path, row: Mapping[str, Any]) -> Source:
+    """The picture that one row of a list names."""
     ref = row.get("path") or row.get("source")
     if not ref:
-        raise InputError(f"the list {str(listing)!r} needs a column 'path' with a value in every row")
+        raise InputError(f"the list {str(list_file)!r} needs a column 'path' with a value in every row")
     fields = {name: row[name] for name in FIELDS if row.get(name)}
     if "://" in ref:
-        return Source(ref, partial(_fetch, ref), fields)
-    beside = listing.parent / ref
+        return Source(ref, partial(_read_uri, ref), fields)
+    beside = list_file.parent / ref
     return _file(Path(ref) if not beside.exists() and Path(ref).exists() else beside, fields)
 
 
-def _fetch(uri: str) -> bytes:
+def _read_uri(uri: str) -> bytes:
     import fsspec
 
     with fsspec.open(uri, "rb") as stream:
@@ -171,12 +191,14 @@ def _fetch(uri: str) -> bytes:
 
 
 def _shard(path: Path) -> Iterator[Source]:
-    """Members named alike up to the first dot are one sample: picture, `.txt` caption, `.json` fields."""
+    """The pictures of a shard: members with the same name up to the first dot belong together.
+
+    They are a picture, its caption (`.txt`) and its fields (`.json`).
+    """
     pictures: list[tuple[str, tarfile.TarInfo]] = []
-    beside: dict[str, dict[str, Any]] = {}
-    with tarfile.open(
-        path, "r:"
-    ) as shard:  # uncompressed only: members are then read in any order, by offset
+    fields_of: dict[str, dict[str, Any]] = {}
+    # uncompressed only: members can then be read in any order, by offset
+    with tarfile.open(path, "r:") as shard:
         for member in shard:
             folder, _, base = member.name.rpartition("/")
             stem, _, suffix = base.partition(".")
@@ -186,17 +208,16 @@ def _shard(path: Path) -> Iterator[Source]:
             if suffix in SUFFIXES:
                 pictures.append((key, member))
             elif suffix in (".txt", ".json") and (stream := shard.extractfile(member)):
-                said = stream.read().decode()
-                beside.setdefault(key, {}).update(
-                    {"caption": said.strip()} if suffix == ".txt" else json.loads(said)
-                )
+                text = stream.read().decode()
+                fields = {"caption": text.strip()} if suffix == ".txt" else json.loads(text)
+                fields_of.setdefault(key, {}).update(fields)
     for key, member in pictures:
-        fields = {name: value for name, value in beside.get(key, {}).items() if name in FIELDS and value}
-        read = partial(_slice, path, member.offset_data, member.size)
+        fields = {name: value for name, value in fields_of.get(key, {}).items() if name in FIELDS and value}
+        read = partial(_read_slice, path, member.offset_data, member.size)
         yield Source(f"{path}#{member.name}", read, fields)
 
 
-def _slice(path: Path, offset: int, size: int) -> bytes:
+def _read_slice(path: Path, offset: int, size: int) -> bytes:
     with path.open("rb") as stream:
         stream.seek(offset)
         return stream.read(size)

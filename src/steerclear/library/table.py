@@ -1,4 +1,4 @@
-"""The ground under a library: reaching LanceDB, its errors in our words, retries and the write lock."""
+"""What all tables of a library share: reaching LanceDB, its errors as ours, retries and the write lock."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from typing import Any, TypeVar
 from steerclear.errors import LibraryError
 
 T = TypeVar("T")
-ITEMS, NOTES, LATENTS = "items", "notes", "latents"
+ITEMS, NOTES, LATENTS = "items", "notes", "latents"  # names of the tables
 LOCK = ".write.lock"
 LOCK_SECONDS = 300.0
 ATTEMPTS = 30
 
 
 def local_folder(uri: str) -> Path | None:
-    """The folder that `uri` names, None for an object store such as s3://bucket/library."""
+    """Returns the folder that `uri` names; None for an address such as s3://bucket/library."""
     return None if "://" in uri else Path(uri)
 
 
 def connect(uri: str) -> Any:
-    """A LanceDB connection whose tables always show what other processes have committed."""
+    """Returns a LanceDB connection whose tables always show what other processes have committed.
+
+    Raises:
+        LibraryError: if LanceDB cannot reach it.
+    """
     import lancedb
 
     with lance_errors(uri):
@@ -34,15 +38,17 @@ def connect(uri: str) -> Any:
 
 @contextmanager
 def lance_errors(uri: str) -> Iterator[None]:
-    """Turn whatever LanceDB raises into one LibraryError that names the library and the cause."""
+    """Turns whatever LanceDB raises inside the block into a LibraryError with the library and the cause."""
     try:
         yield
     except LibraryError:
         raise
     except PermissionError as error:
-        raise LibraryError(f"no permission for the library at {uri!r}: {error.strerror or error}") from error
+        raise LibraryError(
+            f"no permission for the library at {uri!r}: {error.strerror or error}; check the folder's rights"
+        ) from error
     except BaseException as error:
-        # a panic in Lance's Rust code derives from BaseException, and is damage like any other
+        # a panic in Lance's Rust code derives from BaseException; it is damage like any other
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         cause = str(error).split(", /")[0].removeprefix("lance error: ")[:300]
@@ -55,7 +61,7 @@ def lance_errors(uri: str) -> Iterator[None]:
 
 
 def retry_conflicts(commit: Callable[[], T]) -> T:
-    """Run `commit` until no other writer gets in between: Lance refuses a conflicting commit as a whole."""
+    """Runs `commit` until no other writer comes in between: Lance refuses a conflicting commit as a whole."""
     for attempt in range(ATTEMPTS):
         try:
             return commit()
@@ -68,10 +74,14 @@ def retry_conflicts(commit: Callable[[], T]) -> T:
 
 @contextmanager
 def write_lock(uri: str) -> Iterator[None]:
-    """One writer at a time for a local library; the system frees the lock when its holder dies.
+    """Lets one process at a time write to a local library; the system frees the lock when its holder dies.
 
-    "Is this picture new, is this id free" and the commit that follows must be one step. An object store has
-    no such lock: there two writers that add the same file at once may store it twice, which `verify` reports.
+    Checking that a picture and its id are new, and the commit that follows, must be one step. An object store
+    has no such
+    lock: two writers that add the same file there at once may store it twice, which `verify` reports.
+
+    Raises:
+        LibraryError: if the library is read-only, or another process holds the lock for too long.
     """
     folder = local_folder(uri)
     if folder is None:
@@ -98,27 +108,33 @@ def write_lock(uri: str) -> Iterator[None]:
 
 
 def quoted(values: list[str]) -> str:
-    """SQL list of string literals."""
+    """Returns the values as a list of SQL string literals."""
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
 def holds_rows(uri: str, table: str = ITEMS) -> bool:
-    """Whether a local `uri` has the files of rows of `table`, readable or not; False for an object store."""
+    """Returns whether a local library has files of a table's rows, readable or not; False for an address."""
     # Lance makes this folder with the first rows; without it a half-made table can be made again without loss
     folder = local_folder(uri)
     return folder is not None and (folder / f"{table}.lance" / "data").exists()
 
 
-def make_room(uri: str) -> None:
-    """Make the folder of a new library; LibraryError if it holds anything that is not ours."""
+def make_folder(uri: str) -> None:
+    """Makes the folder of a new library.
+
+    Raises:
+        LibraryError: if it cannot be made, holds a library, or holds anything else.
+    """
     folder = local_folder(uri)
     if folder is None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = sorted(p.name for p in folder.iterdir() if p.name not in (LOCK, f"{ITEMS}.lance"))
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in (LOCK, f"{ITEMS}.lance"))
     except OSError as error:
-        raise LibraryError(f"cannot make a library at {uri!r}: {error.strerror}") from error
+        raise LibraryError(
+            f"cannot make a library at {uri!r}: {error.strerror}; choose another folder"
+        ) from error
     if holds_rows(uri):
         raise LibraryError(f"there is a library at {uri!r} already; open it instead")
     if foreign:

@@ -145,7 +145,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     from steerclear.embedded import LIBRARY_FOLDER
-    from steerclear.library import Library, snapshot
+    from steerclear.library import Library
     from steerclear.loading import embedded_calibration
     from steerclear.pipelines import latent_like, load_pipeline
     from steerclear.protected import Protected
@@ -163,7 +163,7 @@ def main() -> None:
         )
         library = Library.open(LIBRARY_FOLDER)
         library.write_note("calibration", calibration)
-        snapshot.write(library)
+        library.write_snapshot()
         kept = ASSETS / "calibration.json"
         kept.write_text(
             json.dumps({**json.loads(kept.read_text()), "early": calibration["early"]}, indent=1) + "\n"

@@ -41,7 +41,7 @@ def build(folder: Path) -> None:
 def calibrate(folder: Path) -> dict[str, Any]:
     """Choose the thresholds on one half of the seeds, state how they hold on the other, and note both in the library."""
     from steerclear.filters.library import FilterParts, library_filters
-    from steerclear.library import Library, snapshot
+    from steerclear.library import Library
     from steerclear.pipelines import latent_like, load_pipeline
     from steerclear.protected import Protected
 
@@ -88,7 +88,7 @@ def calibrate(folder: Path) -> dict[str, Any]:
         }  # fmt: skip
     chosen["model"] = file_fingerprint(folder / "model" / "unet" / "diffusion_pytorch_model.safetensors")
     library.write_note("calibration", chosen)
-    snapshot.write(library)
+    library.write_snapshot()
     (folder / "calibration.json").write_text(
         json.dumps({**chosen, "scores": _listed(halves)}, indent=1) + "\n"
     )
