@@ -17,7 +17,7 @@ from steerclear.errors import ConfigError
 FIRST = ("generate", "check", "replay", "library", "calibrate")
 # commands of the laboratory, which is a package of its own
 LABORATORY_COMMANDS = {
-    "bench": "Compare every rival, or run one of the paper's experiments.",
+    "bench": "Compare all methods of preventing copies, or run one of the paper's experiments.",
     "train-emoji": "Train the embedded model from scratch.",
 }
 
@@ -121,24 +121,27 @@ def _load(name: str) -> Any:
         return _unusable(
             name,
             help_text=f"{LABORATORY_COMMANDS[name]} Needs: {install}",
+            summary=f"Not installed: {install}",
             message=f"`steerclear {name}` is part of the laboratory, which is not installed; run: {install}",
         )
     try:
         command = plugins.load("command", name)
     except ConfigError as error:  # a broken package must not take the other commands with it
-        return _unusable(name, help_text=f"Cannot be loaded: {error}", message=str(error))
+        return _unusable(name, help_text=str(error), summary=f"Cannot be loaded: {error}", message=str(error))
     if isinstance(command, typer.Typer):
         return typer.main.get_group(command)
     return _single(name, command)
 
 
-def _unusable(name: str, *, help_text: str, message: str) -> Any:
+def _unusable(name: str, *, help_text: str, summary: str, message: str) -> Any:
+    """A command that only says why it cannot run. summary: its line in the help of the whole."""
+
     def unusable() -> None:
         print_error(message)
         raise typer.Exit(BAD_INPUT)
 
     any_arguments = {"allow_extra_args": True, "ignore_unknown_options": True}
-    return _single(name, unusable, help=help_text, context_settings=any_arguments)
+    return _single(name, unusable, help=help_text, short_help=summary, context_settings=any_arguments)
 
 
 def _single(name: str, function: Any, **options: Any) -> Any:

@@ -73,9 +73,7 @@ def calibrate(
     ] = None,
     model: Annotated[
         str,
-        typer.Option(
-            metavar="FOLDER_OR_ID", help="What generates from prompts; default: the embedded model."
-        ),
+        typer.Option(metavar="FOLDER_OR_ID", help="What generates from prompts, as in `generate`."),
     ] = EMBEDDED,
     seeds: Annotated[str, typer.Option(metavar="LIST", help="For each prompt, as in `generate`.")] = "0",
     steps: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Denoising steps.")] = 25,
@@ -84,8 +82,9 @@ def calibrate(
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the figures go.")] = Path("calibration"),
 ) -> None:
-    """Set each filter's threshold so that it flags at most RATE of clean pictures, with 95 % confidence.
+    """Set the filters' thresholds at a false-positive rate.
 
+    Each filter will flag at most RATE of clean pictures, with 95 % confidence.
     Writes thresholds and evidence into the library, where every guard finds them, and DIR/calibration.json,
     DIR/histograms.png and DIR/roc.png. Warns where there are too few clean pictures for the rate.
     Needs: pip install "steerclear[calibrate]"

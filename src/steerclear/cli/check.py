@@ -30,7 +30,7 @@ def check(
             "--library",
             "-l",
             metavar="DIR",
-            help="Folder or address of the protected pictures; default: the embedded library.",
+            help="Folder or address of the protected pictures; `embedded` is the library that comes with steerclear.",
         ),
     ] = EMBEDDED,
     filter_names: Annotated[

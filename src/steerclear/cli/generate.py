@@ -47,7 +47,9 @@ def generate(
     model: Annotated[
         str,
         typer.Option(
-            "--model", metavar="FOLDER_OR_ID", help="A diffusers pipeline; default: the embedded model."
+            "--model",
+            metavar="FOLDER_OR_ID",
+            help="A diffusers pipeline; `embedded` is the one that comes with steerclear.",
         ),
     ] = EMBEDDED,
     library: Annotated[
@@ -56,7 +58,7 @@ def generate(
             "--library",
             "-l",
             metavar="DIR",
-            help="Folder or address of the protected pictures; default: the embedded library.",
+            help="Folder or address of the protected pictures; `embedded` is the library that comes with steerclear.",
         ),
     ] = EMBEDDED,
     filter_names: Annotated[

@@ -57,7 +57,7 @@ def replay(
         Path | None, typer.Option("--out", metavar="FILE", help="Also write the new picture here.")
     ] = None,
 ) -> None:
-    """Make a picture again and say whether it is the same, bit for bit.
+    """Make a picture again and compare it bit by bit.
 
     The same machine gives the same pixels; another processor or another version of torch may round differently.
     A recipe is only a text in a file: code of yours that it names is imported only if you name it as well.

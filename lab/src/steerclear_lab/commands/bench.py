@@ -97,7 +97,9 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Compare all methods of preventing copies: tuned alike, judged by what none of them optimises.
+    """Compare all methods of preventing copies.
+
+    They are tuned alike, and judged by what none of them optimises.
 
     Writes DIR/rivals.json (every number, its seeds, the environment), DIR/rivals.html (one file, opens without a network),
     DIR/rivals.md with its pictures, and DIR/rows.jsonl, from which --resume continues.

@@ -52,9 +52,9 @@ def train_emoji(
         bool, typer.Option("--evaluate", help="Measure the finished model afterwards.")
     ] = False,
 ) -> None:
-    """Train the embedded model from scratch: autoencoder, clip, descriptor, denoiser, export, library.
+    """Train the embedded model from scratch.
 
-    Every stage is loaded from its finished checkpoint in the work folder, or trained. Three more stages run only when
+    The stages are autoencoder, clip, descriptor, denoiser, export and library. Every stage is loaded from its finished checkpoint in the work folder, or trained. Three more stages run only when
     named: dit and flow, models of other architectures around the shipped autoencoder and CLIP, and bystander, a CLIP
     that has seen no protected picture and judges in the benchmarks. With --evaluate the figures are printed as JSON
     and kept, with sheets of pictures, in the work folder's `evaluation`.

@@ -32,7 +32,7 @@ def restore(version: int, library: LibraryOption = DEFAULT_LIBRARY) -> None:
     """Bring the items of an earlier version back, as a new version.
 
     \b
-    steerclear library restore 7 -l protected
+    steerclear library restore 3 -l protected
     """
     with one_line_errors():
         opened = Library.open(library)
