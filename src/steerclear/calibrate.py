@@ -23,7 +23,7 @@ COPIES_CAUGHT = 0.99  # share of known copies that the final filters must flag
 CLEAR_FLAGGED = 0.005  # share of ordinary generations that they may flag
 # share of ordinary generations that the strict thresholds for steered pictures would flag
 STRICT_FLAGGED = 0.03
-# share of known copies that each filter must flag by itself, however similar to them an ordinary picture may be
+# share of known copies that each filter must flag by itself, however similar an ordinary picture may be
 ALONE = 0.95
 EARLY_CAUGHT = 0.95  # share of known copies that an early verdict should catch to be worth its step
 
@@ -98,20 +98,21 @@ def collect(
 def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
     """Choose thresholds for every filter and for the early verdict.
 
-    Where the scores of copies and of ordinary pictures do not overlap, a threshold is as low as the ordinary ones allow
-    (see `_apart`); where they do, it is a little above the highest ordinary score. If the filters together then flag fewer
-    than COPIES_CAUGHT of the copies, the thresholds are halfway between the two groups, or where CLEAR_FLAGGED of the
-    ordinary pictures are flagged. The pixel filter keeps the paper's distance of 0.1.
+    Where the scores of copies and of ordinary pictures do not overlap, a threshold is as low as the ordinary
+    ones allow (see `_apart`); where they do, it is a little above the highest ordinary score. If the filters
+    together then flag fewer than COPIES_CAUGHT of the copies, the thresholds are halfway between the two
+    groups, or where CLEAR_FLAGGED of the ordinary pictures are flagged. The pixel filter keeps the paper's
+    distance of 0.1.
 
     Args:
         copies: of generations that are known to be copies.
         clear: of ordinary generations.
 
     Returns:
-        A library's calibration: `thresholds` by filter; `strict`, what a steered picture must stay below, where
-        STRICT_FLAGGED of the ordinary pictures would be flagged (it comes from a request for a copy, so a similarity that is
-        chance elsewhere is suspect here); `early`, threshold and step of the early verdict, or None; and the `evidence`
-        that they rest on.
+        A library's calibration: `thresholds` by filter; `strict`, what a steered picture must stay below,
+        where STRICT_FLAGGED of the ordinary pictures would be flagged (it comes from a request for a copy, so
+        a similarity that is chance elsewhere is suspect here); `early`, threshold and step of the early
+        verdict, or None; and the `evidence` that they rest on.
 
     Raises:
         InputError: if a score is not finite.
@@ -154,8 +155,8 @@ def thresholds_at_rate(
     Strict thresholds, for steered pictures, are where STRICT_FLAGGED of the clean pictures would be flagged.
 
     Args:
-        clean: filter name → scores of pictures that must not be flagged; the same pictures in the same order for every
-            filter.
+        clean: filter name → scores of pictures that must not be flagged; the same pictures in the same order
+            for every filter.
         copies: the same of pictures that should be flagged.
         fpr: the highest false-positive rate, in (0, 1).
 
@@ -205,8 +206,8 @@ def thresholds_at_rate(
 def altered_copies(pictures: Tensor) -> list[Image.Image]:
     """Copies as they are met in practice, four of each picture.
 
-    They are: JPEG of quality 40, a crop of 80 % scaled up again, brighter by a quarter, and half the size and back with
-    noise of standard deviation 0.03.
+    They are: JPEG of quality 40, a crop of 80 % scaled up again, brighter by a quarter, and half the size and
+    back with noise of standard deviation 0.03.
 
     Args:
         pictures: (N, 3, H, W) in [0, 1].
@@ -244,8 +245,8 @@ def flagged_share(scores: Scores, thresholds: Mapping[str, float]) -> float:
 def early_threshold(copies: Tensor, clear: Tensor) -> float:
     """The early verdict's threshold at one step: no false alarm, with a margin.
 
-    It lies a third of the way from the highest ordinary similarity to the copies' median, and at least 0.02 above the
-    former.
+    It lies a third of the way from the highest ordinary similarity to the copies' median, and at least 0.02
+    above the former.
 
     Args:
         copies: (N,) cosines of copies to the nearest protected latent.
@@ -287,8 +288,8 @@ def _curve(clean: Sequence[float], copies: Sequence[float], points: int = 21) ->
 def _thresholds(copies: Scores, clear: Scores, *, close: bool, above_all: bool) -> dict[str, float]:
     """One way to choose the filters' thresholds.
 
-    close: near the ordinary scores rather than halfway, where the groups do not overlap. above_all: above every ordinary
-    score, where they do.
+    Where the groups do not overlap, `close` puts them near the ordinary scores rather than halfway; where
+    they do, `above_all` puts them above every ordinary score.
     """
     thresholds = {"pixel": 0.9}
     for name in ("nearest", "tiled"):
@@ -307,15 +308,15 @@ def _thresholds(copies: Scores, clear: Scores, *, close: bool, above_all: bool) 
 def _apart(copies: Tensor, clear: Tensor) -> float:
     """Threshold between two groups of scores that do not overlap: low, since a copy may be a soft one.
 
-    It lies as far above the highest ordinary score as that lies above 99 % of them, which estimates how much higher the next
-    rare one may be; but never so high that fewer than ALONE of the copies reach it.
+    It lies as far above the highest ordinary score as that lies above 99 % of them, which estimates how much
+    higher the next rare one may be; but never so high that fewer than ALONE of the copies reach it.
     """
     highest = float(clear.max())
     return min(highest + (highest - float(clear.quantile(0.99))), float(copies.quantile(1 - ALONE)))
 
 
 def _choose_early(copies: Tensor, clear: Tensor) -> tuple[dict[str, Any] | None, list[dict[str, float]]]:
-    """The first step that catches enough copies, else the best one, else None; and the figures of every step."""
+    """The first step that catches enough copies, else the best one or None; and the figures of every step."""
     curve: list[dict[str, float]] = []
     for step in range(copies.shape[1]):
         threshold = early_threshold(copies[:, step], clear[:, step])

@@ -17,7 +17,7 @@ ENCODER, CLIP = FakeEncoder(name="descriptor"), FakeEncoder(name="clip")
 COPIED, ORDINARY = "the acme fox mascot", "a bear in the snow"
 STEPS = 3
 TOGETHER = ("--steps", str(STEPS), "--guidance", "4")
-# only a picture that is the same, pixel for pixel, is flagged: everything else a random model makes is different
+# only a picture that is the same, pixel for pixel, is flagged: whatever else a random model makes differs
 THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999}
 
 

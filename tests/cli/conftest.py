@@ -50,7 +50,7 @@ def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Only the product's entry points are installed, and those of kind "command" that are given as name=value."""
+    """Only the product's entry points are installed, and the commands that are given as name=value."""
 
     def install_commands(**commands: str) -> None:
         def only(*, group: str) -> list[EntryPoint]:

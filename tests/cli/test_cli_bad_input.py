@@ -52,7 +52,7 @@ def messy(here, assets):
         (["generate", "a fox", "--guidance", "-2"], "guidance is -2"),
         (["generate", "a fox", "--budget", "-1"], "budget is -1"),
         (["generate", "a fox", "--budget", "nan"], "budget is nan"),
-        (["generate", "a fox", "--ladder", "condition,dance"], "unknown strategy 'dance'; there are condition"),
+        (["generate", "a fox", "--ladder", "condition,dance"], "unknown strategy 'dance'; there are"),
         (["generate", "a fox", "--ladder", ""], "empty name"),
         (["generate", "a fox", "--device", "abacus"], "device 'abacus'"),
         (["generate", "a fox", "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),

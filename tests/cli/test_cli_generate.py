@@ -22,8 +22,8 @@ from steerclear.output import read_png
 from steerclear.pipelines import load_pipeline
 
 REPORT_KEYS = {
-    "prompt", "seed", "outcome", "file", "detections", "attempts", "nfe", "nfe_plain", "seconds", "before", "after",
-    "matched", "reason", "overhead", "steerclear_version",
+    "prompt", "seed", "outcome", "file", "detections", "attempts", "nfe", "nfe_plain", "seconds", "before",
+    "after", "matched", "reason", "overhead", "steerclear_version",
 }  # fmt: skip
 
 
@@ -126,8 +126,9 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, asse
     assert [len(fingerprint) for fingerprint in fingerprints] == [16, 16]
     assert recipe.pop("ladder") == list(DEFAULT_LADDER)
     assert recipe == {
-        "prompt": ORDINARY, "seed": 7, "steps": 3, "guidance": 4.0, "model": "embedded", "library": "embedded",
-        "device": "cpu", "budget": 8.0, "filters": [], "encoder": "", "prefer": [{"text": "a red fox"}], "outcome": "clear",
+        "prompt": ORDINARY, "seed": 7, "steps": 3, "guidance": 4.0, "model": "embedded",
+        "library": "embedded", "device": "cpu", "budget": 8.0, "filters": [], "encoder": "",
+        "prefer": [{"text": "a red fox"}], "outcome": "clear",
         "steerclear_version": __version__,
     }  # fmt: skip
 
@@ -135,7 +136,8 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, asse
 def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(assets, tmp_path):
     code = (
         # a shell that runs this in the background has it ignore the signal
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.path.insert(0, sys.argv[1])\n"
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.path.insert(0, sys.argv[1])\n"
         "from cli_doubles import stand_in; from pathlib import Path; stand_in(Path(sys.argv[2]))\n"
         "from steerclear.cli import main; sys.exit(main(sys.argv[3:]))"
     )

@@ -1,4 +1,4 @@
-"""A library that was built with a model's own copy descriptor, as `train-emoji` makes one, and what that model says of itself."""
+"""A library built with a model's own copy descriptor, and what a trained model folder says of itself."""
 
 from __future__ import annotations
 
@@ -60,8 +60,13 @@ def test_a_model_folder_that_is_not_there_is_named(run, trained):
 
 @pytest.mark.parametrize(
     ("written", "guidance"),
-    [('{"guidance": 3}', 3.0), ('{"guidance": "much"}', USUAL_GUIDANCE), ("[]", USUAL_GUIDANCE), ("{", USUAL_GUIDANCE)],
-)  # fmt: skip
+    [
+        ('{"guidance": 3}', 3.0),
+        ('{"guidance": "much"}', USUAL_GUIDANCE),
+        ("[]", USUAL_GUIDANCE),
+        ("{", USUAL_GUIDANCE),
+    ],
+)
 def test_a_model_is_asked_with_the_guidance_that_its_recipe_names(tmp_path, written, guidance):
     (tmp_path / "recipe.json").write_text(written)
     assert usual_guidance(str(tmp_path)) == guidance

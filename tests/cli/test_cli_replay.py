@@ -8,6 +8,7 @@ import pytest
 from cli_doubles import COPIED, ENCODER, ORDINARY, TOGETHER
 from PIL import Image
 
+from steerclear.cli.recipe import Recipe
 from steerclear.library import Library, add
 from steerclear.output import CHUNK, read_png, save_png
 from steerclear.testing import tiny_pipeline
@@ -81,19 +82,15 @@ def test_nothing_is_fetched_because_a_picture_names_it(run, here):
     ("field", "value"),
     [
         ("prompt", 3), ("prompt", " "), ("seed", "0"), ("seed", -1), ("steps", True), ("steps", 0),
-        ("guidance", None), ("ladder", "rewrite"), ("ladder", ["dance"]), ("filters", "hash"), ("filters", [3]),
-        ("filters", None), ("encoder", None), ("prefer", [{"file": "x"}]), ("prefer", ["fox"]),
+        ("guidance", None), ("ladder", "rewrite"), ("ladder", ["dance"]), ("filters", "hash"),
+        ("filters", [3]), ("filters", None), ("encoder", None), ("prefer", [{"file": "x"}]),
+        ("prefer", ["fox"]),
         ("budget", "much"), ("device", "abacus"),
     ],
 )  # fmt: skip
 def test_a_damaged_recipe_is_named_by_its_field(run, here, field, value):
     picture = here / "picture.png"
-    undamaged = {
-        "prompt": "a bear", "seed": 0, "steps": 2, "guidance": 4.0, "model": "embedded", "library": "embedded",
-        "device": "cpu",
-        "ladder": [], "budget": 8.0, "prefer": [], "model_fingerprint": "0" * 16, "library_fingerprint": "0" * 16,
-        "outcome": "clear", "steerclear_version": "0.1.0",
-    }  # fmt: skip
+    undamaged = Recipe(prompt="a bear", steps=2, budget=8.0, outcome="clear").to_dict()
     save_png(picture, Image.new("RGB", (8, 8)), {**undamaged, field: value})
     result = run("replay", picture)
     assert (result.code, result.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""`steerclear`: the command line, one file a command; here they are put together. Cheap to import: no torch."""
+"""`steerclear`: the command line, put together from one file a command. Cheap to import: no torch."""
 
 from __future__ import annotations
 

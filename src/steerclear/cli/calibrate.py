@@ -36,8 +36,8 @@ def calibrate(
         list[str],
         typer.Option(
             metavar="IMAGES_OR_PROMPTS",
-            help="What must not be flagged: pictures (file, folder or glob), or a .txt file of prompts to generate "
-            "from, one a line. May be given several times.",
+            help="What must not be flagged: pictures (file, folder or glob), or a .txt file of prompts to "
+            "generate from, one a line. May be given several times.",
         ),
     ],
     library: Annotated[
@@ -67,8 +67,8 @@ def calibrate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Only for a library that was built with a module:object: that name again, as your consent to "
-            "import it.",
+            help="Only for a library that was built with a module:object: that name again, as your consent "
+            "to import it.",
         ),
     ] = None,
     model: Annotated[
@@ -171,15 +171,16 @@ def _print_results(
             f"{bound.upper:.2%} with {bound.confidence:.0%} confidence; {copies_flagged:.1%} of copies"
         )
     typer.echo(
-        f"together: at most {evidence['clear_upper']:.2%} of clean, {evidence['copies_flagged']:.1%} of copies"
+        f"together: at most {evidence['clear_upper']:.2%} of clean, "
+        f"{evidence['copies_flagged']:.1%} of copies"
     )
     too_few = [bound for bound in bounds.values() if not bound.enough]
     if too_few:
         from steerclear.conformal import needed
 
         typer.echo(
-            f"warning: {too_few[0].n} clean pictures are too few to promise {fpr:.2%}: it takes {needed(fpr)}; the "
-            "thresholds flag none of yours",
+            f"warning: {too_few[0].n} clean pictures are too few to promise {fpr:.2%}: "
+            f"it takes {needed(fpr)}; the thresholds flag none of yours",
             err=True,
         )
     typer.echo(f"evidence in {out}: calibration.json, histograms.png, roc.png")

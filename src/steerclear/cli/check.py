@@ -30,7 +30,8 @@ def check(
             "--library",
             "-l",
             metavar="DIR",
-            help="Folder or address of the protected pictures; `embedded` is the library that comes with steerclear.",
+            help="Folder or address of the protected pictures; `embedded` is the library that comes with "
+            "steerclear.",
         ),
     ] = EMBEDDED,
     filter_names: Annotated[
@@ -38,15 +39,16 @@ def check(
         typer.Option(
             "--filter",
             metavar="NAME",
-            help="A further filter, by its name (hash, nudity, …) or as module:object; may be given several times.",
+            help="A further filter, by its name (hash, nudity, …) or as module:object; may be given several "
+            "times.",
         ),
     ] = None,
     encoder: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Only for a library that was built with a module:object: that name again, as your consent to "
-            "import it.",
+            help="Only for a library that was built with a module:object: that name again, as your consent "
+            "to import it.",
         ),
     ] = None,
     model: Annotated[

@@ -58,7 +58,8 @@ def generate(
             "--library",
             "-l",
             metavar="DIR",
-            help="Folder or address of the protected pictures; `embedded` is the library that comes with steerclear.",
+            help="Folder or address of the protected pictures; `embedded` is the library that comes with "
+            "steerclear.",
         ),
     ] = EMBEDDED,
     filter_names: Annotated[
@@ -66,7 +67,8 @@ def generate(
         typer.Option(
             "--filter",
             metavar="NAME",
-            help="A further filter, by its name (hash, nudity, …) or as module:object; may be given several times.",
+            help="A further filter, by its name (hash, nudity, …) or as module:object; may be given several "
+            "times.",
         ),
     ] = None,
     seeds: Annotated[
@@ -120,8 +122,8 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="In whose space strategies steer that need an encoder; default: the library's first. Required for a "
-            "library that was built with a module:object.",
+            help="In whose space strategies steer that need an encoder; default: the library's first. "
+            "Required for a library that was built with a module:object.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or mps.")] = "cpu",
@@ -131,8 +133,8 @@ def generate(
     Writes DIR/{prompt}-{seed}.png for every picture handed out (prompts are counted from 0000), and one line
     per prompt and seed in DIR/report.jsonl. Each PNG carries its recipe: see `steerclear replay`.
 
-    Exit codes: 0 all handed out; 3 something was withheld; 2 bad input; 130 stopped by Ctrl-C, with everything
-    finished by then kept.
+    Exit codes: 0 all handed out; 3 something was withheld; 2 bad input; 130 stopped by Ctrl-C, with
+    everything finished by then kept.
 
     \b
     steerclear generate "a cat, noto style"
@@ -147,7 +149,8 @@ def generate(
         check_folder(out)
         if compare and len(requests) > MOST_ROWS:
             raise InputError(
-                f"--compare draws at most {MOST_ROWS} rows, not {len(requests)}; ask for fewer prompts or seeds"
+                f"--compare draws at most {MOST_ROWS} rows, not {len(requests)}; "
+                "ask for fewer prompts or seeds"
             )
         recipe = Recipe(
             model=model,
@@ -240,7 +243,7 @@ def _save(path: Path, image: Image.Image | None, report: Report, recipe: Recipe)
 
 
 def _sheet_row(guard: Guard, recipe: Recipe, image: Image.Image | None, report: Report) -> SheetRow:
-    """A row of the sheet. A clear picture is the plain pipeline's own; for any other the plain one is made now."""
+    """A row of the sheet; a clear picture is the plain pipeline's own, else the plain one is made now."""
     is_clear = image is not None and not report.attempts
     plain = image if is_clear else guard.pipe(prompt=recipe.prompt, **_call_arguments(recipe)).images[0]
     assert plain is not None

@@ -1,4 +1,4 @@
-"""What the user wrote, checked before anything costly begins: prompts, seeds, numbers, names, places to write to."""
+"""What the user typed, checked before anything costly begins: prompts, seeds, numbers, names, output paths."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[str]:
 
     Args:
         arguments: prompts as given on the command line.
-        file: one prompt a line; blank lines are skipped, and so is what follows a tab (the lists that come with the
-            embedded model name the protected picture there).
+        file: one prompt a line; blank lines are skipped, and so is what follows a tab (the lists that come
+            with the embedded model name the protected picture there).
 
     Raises:
         InputError: for no prompt at all, an empty or an overlong one, or a file that cannot be read.
@@ -98,8 +98,8 @@ def read_seeds(text: str) -> list[int]:
 def read_names(kind: plugins.Kind, names: Sequence[str]) -> tuple[str, ...]:
     """Names of filters, encoders or strategies that the user typed, in order.
 
-    A `module:object` is also looked for in the working folder. Only names from the command line may come here: see
-    `plugins.check_registered` for names from files.
+    A `module:object` is also looked for in the working folder. Only names from the command line may come
+    here: see `plugins.check_registered` for names from files.
 
     Args:
         kind: what is named.

@@ -1,4 +1,4 @@
-"""What the names on a command line stand for: the model's folder, the library with its encoders, and the guard of a recipe."""
+"""What names on the command line stand for: a model folder, a library and its encoders, a recipe's guard."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def model_folder(model: str) -> Path | None:
 def usual_guidance(model: str) -> float:
     """The guidance scale to use where the user gives none.
 
-    That is the one in the `recipe.json` of a model folder that `train-emoji` made, at which its library was calibrated;
-    for any other model Stable Diffusion's.
+    That is the one in the `recipe.json` of a model folder that `train-emoji` made, at which its library was
+    calibrated; for any other model Stable Diffusion's.
     """
     folder = model_folder(model)
     try:
@@ -67,8 +67,8 @@ def open_encoders(library: Library, model: Path | None = None, names: Sequence[s
     Args:
         library: the protected pictures.
         model: a model folder that may bring the copy descriptor that the library was built with.
-        names: the library's encoders that the user has named as well: a `module:object` is imported only if it is among
-            them, since a library's own word is not enough.
+        names: the library's encoders that the user has named as well: a `module:object` is imported only if
+            it is among them, since a library's own word is not enough.
 
     Raises:
         LibraryError: if the library was not built with an encoder that the user named, or with other weights.
@@ -155,7 +155,8 @@ def _read(preferred: Preferred) -> str | Image.Image:
     image = read_image(path)
     if image_fingerprint(path) != preferred.sha256:
         raise InputError(
-            f"the preferred image {preferred.image!r} has changed since: it is not the one that the recipe names"
+            f"the preferred image {preferred.image!r} has changed since: it is not the one that the recipe "
+            "names"
         )
     return image
 
@@ -173,6 +174,6 @@ def _downloaded(hub_id: str) -> Path:
 
 
 def library_filter_names(encoders: Sequence[Encoder]) -> list[str]:
-    """Names of the filters over a library, as its calibration has them: one for each encoder, then by pixels."""
+    """Names of the filters over a library, as its calibration has them."""
     others = [f"nearest {encoder.name}" for encoder in encoders[1:]]
     return ["nearest", *others, "pixel", "tiled"]

@@ -1,4 +1,4 @@
-"""What decides a picture: the options of `generate`, kept whole in every PNG so that `replay` can make it again."""
+"""What decides a picture: the options of `generate`, kept in every PNG so that `replay` can make it again."""
 
 from __future__ import annotations
 
@@ -146,15 +146,15 @@ def _has_type(value: Any, name: str, default: Any) -> bool:
 
 
 def _check_trusted(recipe: Recipe, source: str, trusted: Mapping[plugins.Kind, Collection[str]]) -> None:
-    """Refuse what a file alone names: a module that would be imported, or an encoder that would be fetched."""
+    """Refuse what only a file names: a module that would be imported, an encoder that would be fetched."""
     for kind, name in recipe.plugin_names():
         if name in trusted.get(kind, ()):
             continue
         way_out = f"if it is your own, pass {OPTIONS[kind]} {name} as well"
         if kind == "encoder" and ":" in name:
             raise ConfigError(
-                f"the recipe in {source!r} names the encoder {name!r}, which is not loaded because a file says "
-                f"so; {way_out}"
+                f"the recipe in {source!r} names the encoder {name!r}, which is not loaded on the word of a "
+                f"file; {way_out}"
             )
         try:
             plugins.check_registered(kind, name, f"the recipe in {source!r}")
@@ -163,7 +163,7 @@ def _check_trusted(recipe: Recipe, source: str, trusted: Mapping[plugins.Kind, C
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Check everything that needs neither the model nor the library. Imports the filters and strategies it names.
+    """Check everything that needs neither the model nor the library. Imports the filters and strategies.
 
     Raises:
         InputError: for a number or device that cannot be used.
@@ -176,7 +176,8 @@ def check_recipe(recipe: Recipe) -> None:
         raise InputError(f"steps is {recipe.steps}; it must be a whole number from 1 to {MOST_STEPS}")
     if not (math.isfinite(recipe.guidance) and recipe.guidance >= 0):
         raise InputError(
-            f"guidance is {recipe.guidance}; it must be a finite number of at least 0, such as {USUAL_GUIDANCE}"
+            f"guidance is {recipe.guidance}; it must be a finite number of at least 0, "
+            f"such as {USUAL_GUIDANCE}"
         )
     if recipe.budget is not None and not (math.isfinite(recipe.budget) and recipe.budget >= 0):
         raise InputError(

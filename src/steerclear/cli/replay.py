@@ -43,8 +43,8 @@ def replay(
         typer.Option(
             "--filter",
             metavar="NAME",
-            help="A module:object that the recipe names as a filter, as your consent to import it; may be given "
-            "several times.",
+            help="A module:object that the recipe names as a filter, as your consent to import it; may be "
+            "given several times.",
         ),
     ] = None,
     ladder: Annotated[
@@ -59,8 +59,9 @@ def replay(
 ) -> None:
     """Make a picture again and compare it bit by bit.
 
-    The same machine gives the same pixels; another processor or another version of torch may round differently.
-    A recipe is only a text in a file: code of yours that it names is imported only if you name it as well.
+    The same machine gives the same pixels; another processor or another version of torch may round
+    differently. A recipe is only a text in a file: code of yours that it names is imported only if you name
+    it as well.
 
     Exit codes: 0 the same; 3 it differs, and how; 2 bad input, such as a model with other weights.
 
@@ -109,13 +110,13 @@ def _check_named(recipe: Recipe, trusted: Mapping[Kind, Collection[str]], file: 
         for name in names:
             if (kind, name) not in in_recipe:
                 raise InputError(
-                    f"the recipe in {str(file)!r} does not name the {kind} {name!r}; leave {OPTIONS[kind]} out, or "
-                    "generate anew"
+                    f"the recipe in {str(file)!r} does not name the {kind} {name!r}; "
+                    f"leave {OPTIONS[kind]} out, or generate anew"
                 )
 
 
 def _check_model(recipe: Recipe, file: Path, *, chosen: bool) -> None:
-    """Refuse a model with other weights before it is loaded, and never fetch one because a picture names it."""
+    """Refuse a model with other weights before loading it; never fetch one because a picture names it."""
     folder = model_folder(recipe.model)
     if folder is not None:
         if folder.is_dir():
@@ -130,8 +131,8 @@ def _check_model(recipe: Recipe, file: Path, *, chosen: bool) -> None:
 def _check_fingerprint(recipe: Recipe, fingerprint: str, model: str, file: Path) -> None:
     if fingerprint != recipe.model_fingerprint:
         raise ModelError(
-            f"{str(file)!r} was made by a model with fingerprint {recipe.model_fingerprint}, but {model!r} has "
-            f"{fingerprint}; pass --model with the one that made it"
+            f"{str(file)!r} was made by a model with fingerprint {recipe.model_fingerprint}, but {model!r} "
+            f"has {fingerprint}; pass --model with the one that made it"
         )
 
 
@@ -146,7 +147,8 @@ def _differences(
         differences.append(f"it is {new.outcome} now, and was {old.outcome}")
     elif new_image.size != old_image.size:
         differences.append(
-            f"it is {new_image.width} × {new_image.height} now, and was {old_image.width} × {old_image.height}"
+            f"it is {new_image.width} × {new_image.height} now, "
+            f"and was {old_image.width} × {old_image.height}"
         )
     else:
         new_pixels = np.asarray(new_image.convert("RGB"), np.int16)

@@ -1,4 +1,4 @@
-"""What every command shares on the terminal: exit codes, errors of one line, Ctrl-C, a progress bar, tables and JSON."""
+"""What every command shares on the terminal: exit codes, one-line errors, Ctrl-C, progress, tables, JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Advance(Protocol):
 def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
     """Turn what goes wrong in a command into one line on stderr and an exit code.
 
-    A SteerclearError exits with BAD_INPUT (2), Ctrl-C with STOPPED (130). Any other exception is a bug and passes through.
+    A SteerclearError exits with BAD_INPUT (2), Ctrl-C with STOPPED (130). Any other exception is a bug and
+    passes through.
 
     Args:
         stopped: what is printed after Ctrl-C: what became of the work.

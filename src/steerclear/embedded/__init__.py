@@ -1,4 +1,4 @@
-"""Where the embedded model, its library, its protected pictures and its prompt lists lie inside the package."""
+"""Where the embedded model, its library, protected pictures and prompt lists lie inside the package."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def read_prompts(name: str) -> list[tuple[str, str | None]]:
     """Read a prompt list that comes with the embedded model.
 
     Args:
-        name: "planted" and "template" (paraphrases of planted captions) name a protected picture for each prompt;
-            "ordinary", "heldout" and "controls" (ordinary pictures under unusual captions) do not.
+        name: "planted" and "template" (paraphrases of planted captions) name a protected picture for each
+            prompt; "ordinary", "heldout" and "controls" (ordinary pictures under unusual captions) do not.
 
     Returns:
         Pairs of a prompt and the file of its protected picture, or None.

@@ -55,7 +55,7 @@ def bench(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Pictures that the model must not reproduce; `urls` fetches those that the prompt file names.",
+            help="Pictures that the model must not reproduce; `urls` fetches those in the prompt file.",
         ),
     ] = None,
     sscd: Annotated[
@@ -101,10 +101,10 @@ def bench(
 
     They are tuned alike, and judged by what none of them optimises.
 
-    Writes DIR/rivals.json (every number, its seeds, the environment), DIR/rivals.html (one file, opens without a network),
-    DIR/rivals.md with its pictures, and DIR/rows.jsonl, from which --resume continues.
-    With --experiment, writes DIR/NAME.json, NAME.md and NAME.png instead, and DIR/experiments.md with the sections of all of
-    them; --memorized is then the number of prompts.
+    Writes DIR/rivals.json (every number, its seeds, the environment), DIR/rivals.html (one file, opens
+    without a network), DIR/rivals.md with its pictures, and DIR/rows.jsonl, from which --resume continues.
+    With --experiment, writes DIR/NAME.json, NAME.md and NAME.png instead, and DIR/experiments.md with the
+    sections of all of them; --memorized is then the number of prompts.
 
     \b
     steerclear bench --quick --out bench
@@ -117,7 +117,8 @@ def bench(
         if experiment is not None or rows is not None:
             if experiment is None or methods or model is not None or resume:
                 raise InputError(
-                    "--experiment has its own model and methods, and is not resumed; --rows goes with it alone"
+                    "--experiment has its own model and methods, and is not resumed; "
+                    "--rows goes with it alone"
                 )
             from steerclear_lab.bench.experiments import common, report
 

@@ -39,7 +39,8 @@ def train_emoji(
     preset: Annotated[
         Preset,
         typer.Option(
-            help="cpu: two hours on two cores; long: the same sizes, two million draws, for a GPU; gpu: larger."
+            help="cpu: two hours on two cores; long: the same sizes, trained on two million draws, for a "
+            "GPU; gpu: larger."
         ),
     ] = Preset.CPU,
     parts: Annotated[
@@ -54,10 +55,11 @@ def train_emoji(
 ) -> None:
     """Train the embedded model from scratch.
 
-    The stages are autoencoder, clip, descriptor, denoiser, export and library. Every stage is loaded from its finished checkpoint in the work folder, or trained. Three more stages run only when
-    named: dit and flow, models of other architectures around the shipped autoencoder and CLIP, and bystander, a CLIP
-    that has seen no protected picture and judges in the benchmarks. With --evaluate the figures are printed as JSON
-    and kept, with sheets of pictures, in the work folder's `evaluation`.
+    The stages are autoencoder, clip, descriptor, denoiser, export and library. Every stage is loaded from its
+    finished checkpoint in the work folder, or trained. Three more stages run only when named: dit and flow,
+    models of other architectures around the shipped autoencoder and CLIP, and bystander, a CLIP that has seen
+    no protected picture and judges in the benchmarks. With --evaluate the figures are printed as JSON and
+    kept, with sheets of pictures, in the work folder's `evaluation`.
     Needs: pip install "steerclear-lab[train]"
 
     Exit codes: 0 done; 2 bad input; 130 stopped by Ctrl-C, and the same command continues.
@@ -86,7 +88,8 @@ def train_emoji(
             if error.name is not None and error.name.startswith("steerclear"):
                 raise
             raise ConfigError(
-                f"training needs {error.name!r}, which is not installed; run: pip install 'steerclear-lab[train]'"
+                f"training needs {error.name!r}, which is not installed; "
+                "run: pip install 'steerclear-lab[train]'"
             ) from error
         if evaluate:
             typer.echo(json.dumps(finite(_figures(stages, work=work, out=out)), indent=2))

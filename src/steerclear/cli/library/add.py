@@ -46,16 +46,16 @@ def add(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Encoder of a new library; may be given several times: descriptor (default) or clip, which ship "
-            "inside, transformers:NAME_OR_FOLDER, sscd:FILE, vae:MODEL, or module:object of your own.",
+            help="Encoder of a new library; may be given several times: descriptor (default) or clip, which "
+            "ship inside, transformers:NAME_OR_FOLDER, sscd:FILE, vae:MODEL, or module:object of your own.",
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER_OR_ID",
-            help="The model that a new library is for: without --encoder, that model's own autoencoder is the encoder, "
-            "and nothing else is downloaded.",
+            help="The model that a new library is for: without --encoder, that model's own autoencoder is "
+            "the encoder, and nothing else is downloaded.",
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures embedded and committed together.")] = 64,
@@ -121,8 +121,8 @@ def _policy(text: str) -> Policy:
 def _encoders(library: str, names: Sequence[str], model: str | None = None) -> list[Encoder]:
     """The encoders that the user names, else those of the library, else the one that a new library gets.
 
-    The shipped model's is its descriptor; for any other model it is that model's autoencoder, which sees what the model
-    draws.
+    The shipped model's is its descriptor; for any other model it is that model's autoencoder, which sees what
+    the model draws.
     """
     from steerclear.encoders import DEFAULT, encoder_name, load_encoder
 

@@ -42,7 +42,9 @@ def restore(version: int, library: LibraryOption = DEFAULT_LIBRARY) -> None:
 
 
 def index(library: LibraryOption = DEFAULT_LIBRARY) -> None:
-    """Build the approximate index for searching a very large library; build it again after adding many pictures.
+    """Build the approximate index for searching a very large library.
+
+    Build it again after adding many pictures.
 
     \b
     steerclear library index -l protected
