@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steerclear.errors import ImageError, InputError, ModelError
-from steerclear.fingerprints import model_fingerprint
-from steerclear.output import CELL, GAP, MARGIN, ReportFile, read_png, report_line, save_png
-from steerclear.sheet import SheetRow, compare_sheet
+from steerclear.errors import ImageError, InputError
+from steerclear.output import ReportFile, read_png, report_line, save_png
 from steerclear.types import Attempt, Detection, Outcome, Report
 
-RED, GREEN, BLUE = (Image.new("RGB", (64, 64), colour) for colour in ("#ff0000", "#00ff00", "#0000ff"))
+RED, GREEN = (Image.new("RGB", (64, 64), colour) for colour in ("#ff0000", "#00ff00"))
 
 
 def report(outcome: Outcome = Outcome.STEERED, score: float = 0.9) -> Report:
@@ -107,49 +105,3 @@ def test_a_full_disk_leaves_no_half_line(tmp_path):
         with pytest.raises(InputError, match="No space left"):
             file.write({"b": 2})
     assert (tmp_path / "report.jsonl").read_text() == '{"a": 1}\n'
-
-
-def test_the_sheet_shows_protected_plain_and_handed_out_side_by_side():
-    sheet = compare_sheet(
-        [
-            SheetRow(report(), RED, "fox", GREEN, BLUE),
-            SheetRow(report(Outcome.WITHHELD), RED, "fox", GREEN, None),
-        ]
-    )
-    pixels = np.asarray(sheet)
-    for colour, column in (((255, 0, 0), 0), ((0, 255, 0), 1), ((0, 0, 255), 2)):
-        rows, columns = np.nonzero((pixels == colour).all(-1))
-        assert columns.min() == MARGIN + column * (CELL + GAP)
-        assert columns.max() - columns.min() == CELL - 1
-        assert len(rows) == CELL * CELL * (1 if column == 2 else 2)
-    assert (pixels[0] == 255).all()
-
-
-def test_pictures_of_any_shape_keep_it_in_the_sheet():
-    wide = Image.new("RGB", (1024, 512), "#00ff00")
-    pixels = np.asarray(compare_sheet([SheetRow(report(), None, None, wide, RED)]))
-    rows, columns = np.nonzero((pixels == (0, 255, 0)).all(-1))
-    assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == (CELL, CELL // 2)
-
-
-def test_a_models_fingerprint_follows_names_and_contents_of_its_weights(tmp_path):
-    def model(name: str, files: dict[str, bytes]) -> str:
-        for file, content in files.items():
-            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / file).write_bytes(content)
-        return model_fingerprint(tmp_path / name)
-
-    first = model("first", {"unet/a.safetensors": b"1", "vae/b.safetensors": b"2", "README.md": b"x"})
-    assert (len(first), first) == (
-        16,
-        model("second", {"vae/b.safetensors": b"2", "unet/a.safetensors": b"1"}),
-    )
-    others = [
-        model("third", {"unet/a.safetensors": b"2", "vae/b.safetensors": b"1"}),
-        model("fourth", {"unet/c.safetensors": b"1", "vae/b.safetensors": b"2"}),
-        model("fifth", {"unet/a.safetensors": b"1"}),
-    ]
-    assert len({first, *others}) == 4
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"no \.safetensors files"):
-        model_fingerprint(tmp_path / "empty")

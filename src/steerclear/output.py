@@ -1,4 +1,4 @@
-"""What a request leaves on disk: pictures that carry their recipe, report lines, and the sheet for comparing."""
+"""What a request leaves on disk: pictures that carry their recipe, and the lines of a report."""
 
 from __future__ import annotations
 
@@ -21,12 +21,30 @@ from steerclear.types import Report
 CHUNK = "steerclear"  # keyword of the PNG text chunk that holds the recipe
 REPORT = "report.jsonl"
 SHEET = "compare.png"
+REPORT_FIELDS = (
+    "prompt",
+    "seed",
+    "outcome",
+    "matched",
+    "before",
+    "after",
+    "reason",
+    "nfe",
+    "nfe_plain",
+    "seconds",
+)
 
 
 def save_png(path: Path, image: Image.Image, recipe: Mapping[str, Any] | None = None) -> None:
-    """Write a PNG, whole or not at all, with `recipe` as JSON in its text chunk "steerclear".
+    """Write a PNG, whole or not at all.
 
-    Raises InputError that names the file when it cannot be written.
+    Args:
+        path: the file.
+        image: the picture.
+        recipe: a JSON object for the text chunk "steerclear"; None for no chunk.
+
+    Raises:
+        InputError: if the file cannot be written.
     """
     info = PngInfo()
     if recipe is not None:
@@ -43,9 +61,17 @@ def save_png(path: Path, image: Image.Image, recipe: Mapping[str, Any] | None = 
 
 
 def read_png(path: Path) -> tuple[Image.Image, dict[str, Any]]:
-    """A PNG that steerclear wrote: its pixels as RGB, and its recipe.
+    """Read a PNG that steerclear wrote.
 
-    Raises ImageError when it is no readable PNG, InputError when it carries no recipe or a damaged one.
+    Args:
+        path: the file.
+
+    Returns:
+        The picture as RGB, and its recipe.
+
+    Raises:
+        ImageError: if it is no readable PNG.
+        InputError: if it carries no recipe, or a damaged one.
     """
     try:
         with Image.open(path, formats=("PNG",)) as opened:
@@ -70,32 +96,31 @@ def read_png(path: Path) -> tuple[Image.Image, dict[str, Any]]:
 
 
 def report_line(report: Report, file: str | None) -> dict[str, Any]:
-    """One line of report.jsonl. file: name of the picture beside the report, None where it was withheld.
+    """One line of report.jsonl.
 
-    A score that is no number (a filter that failed) is written as null; its detection's `error` says why.
+    A score that is not finite (a filter that failed) becomes null; its detection's `error` says why.
+
+    Args:
+        report: of one picture.
+        file: name of the picture beside the report; None where it was withheld.
+
+    Returns:
+        A JSON object.
     """
-    found = report.to_dict()
-    names = (
-        "prompt",
-        "seed",
-        "outcome",
-        "matched",
-        "before",
-        "after",
-        "reason",
-        "nfe",
-        "nfe_plain",
-        "seconds",
-    )
-    line = {name: found[name] for name in names}
+    values = report.to_dict()
+    line = {name: values[name] for name in REPORT_FIELDS}
     line |= {"file": file, "overhead": report.overhead, "steerclear_version": __version__}
-    line |= {"detections": found["detections"], "attempts": found["attempts"]}
-    safe: dict[str, Any] = finite(line)
-    return safe
+    line |= {"detections": values["detections"], "attempts": values["attempts"]}
+    finite_line: dict[str, Any] = finite(line)
+    return finite_line
 
 
 class ReportFile:
-    """report.jsonl in a folder: made with the first line, every line whole and on its way to disk at once."""
+    """report.jsonl in a folder: created with the first line; every line is complete and on disk at once.
+
+    Attributes:
+        path: the file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / REPORT
@@ -111,7 +136,14 @@ class ReportFile:
             self._file.close()
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Add one line. Raises InputError when it cannot be written; the lines before it stay whole."""
+        """Add one line.
+
+        Args:
+            line: a JSON object without infinities or NaN.
+
+        Raises:
+            InputError: if it cannot be written; the lines before it stay complete.
+        """
         encoded = (json.dumps(line, allow_nan=False) + "\n").encode()
         try:
             if self._file is None:
@@ -129,17 +161,18 @@ class ReportFile:
 
 
 def finite(value: Any) -> Any:
-    """The same JSON value with None for every number that JSON cannot write: NaN and the infinities."""
+    """A copy of a JSON value with None for every number that JSON cannot write: NaN and the infinities."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
     return value
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
+    """The error for an output file that cannot be written."""
     return InputError(f"cannot write {str(path)!r}: {error.strerror or error}; choose another --out")
 
 

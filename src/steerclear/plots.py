@@ -7,25 +7,34 @@ from pathlib import Path
 from typing import Any
 
 Scores = Mapping[str, Sequence[float]]
-CLEAN, COPIES, LINE = (
-    "#4477aa",
-    "#cc6677",
-    "#222222",
-)  # told apart with any colour vision (Tol's bright scheme)
+# told apart with any colour vision (Tol's bright scheme)
+CLEAN, COPIES, LINE = "#4477aa", "#cc6677", "#222222"
+BINS = 40
 
 
 def histograms(clean: Scores, copies: Scores, thresholds: Mapping[str, float], file: Path) -> None:
-    """Both groups' scores, a panel per filter, with the threshold; written as PNG."""
+    """Draw both groups' scores with the threshold, a panel per filter.
+
+    Args:
+        clean: filter name → scores of clean pictures.
+        copies: filter name → scores of copies.
+        thresholds: filter name → threshold.
+        file: the PNG to write.
+    """
     figure, panels = _panels(len(clean))
     for panel, name in zip(panels, clean, strict=True):
-        everything = [*clean[name], *copies[name]]
-        low, high = min(everything), max(everything)
-        bins = [low + (high - low or 1.0) * i / 40 for i in range(41)]
+        scores_of_both = [*clean[name], *copies[name]]
+        low, high = min(scores_of_both), max(scores_of_both)
+        bins = [low + (high - low or 1.0) * i / BINS for i in range(BINS + 1)]
         for scores, colour, label in ((clean[name], CLEAN, "clean"), (copies[name], COPIES, "copies")):
             panel.hist(
-                scores, bins, weights=[1 / len(scores)] * len(scores), alpha=0.65, color=colour,
+                scores,
+                bins,
+                weights=[1 / len(scores)] * len(scores),
+                alpha=0.65,
+                color=colour,
                 label=f"{label} ({len(scores)})",
-            )  # fmt: skip
+            )
         panel.axvline(thresholds[name], color=LINE, linestyle="--", label=f"threshold {thresholds[name]:.3f}")
         panel.set(title=name, xlabel="score", ylabel="share of pictures")
         panel.legend(fontsize=8)
@@ -33,7 +42,14 @@ def histograms(clean: Scores, copies: Scores, thresholds: Mapping[str, float], f
 
 
 def roc(clean: Scores, copies: Scores, thresholds: Mapping[str, float], file: Path) -> None:
-    """Detection rate against false-positive rate, every filter in one figure, with its threshold as a dot; PNG."""
+    """Draw the share of copies that is flagged against the false-positive rate, with each threshold as a dot.
+
+    Args:
+        clean: filter name → scores of clean pictures.
+        copies: filter name → scores of copies.
+        thresholds: filter name → threshold.
+        file: the PNG to write.
+    """
     from steerclear.conformal import auc
 
     figure, (panel,) = _panels(1)
@@ -60,7 +76,14 @@ def roc(clean: Scores, copies: Scores, thresholds: Mapping[str, float], file: Pa
 
 
 def curve(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, file: Path) -> None:
-    """Several curves of (x, y) points in one figure; PNG."""
+    """Draw several curves in one figure.
+
+    Args:
+        lines: label → (x, y) points.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
+        file: the PNG to write.
+    """
     figure, (panel,) = _panels(1)
     for name, points in lines.items():
         panel.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
@@ -70,7 +93,7 @@ def curve(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, fi
 
 
 def _rate(scores: Sequence[float], cut: float) -> float:
-    return sum(s >= cut for s in scores) / len(scores)
+    return sum(score >= cut for score in scores) / len(scores)
 
 
 def _panels(count: int) -> tuple[Any, list[Any]]:

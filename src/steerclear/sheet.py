@@ -1,4 +1,4 @@
-"""The sheet for comparing: a row per image, protected | plain | handed out."""
+"""The comparison sheet: a row per request, protected | plain | handed out."""
 
 from __future__ import annotations
 
@@ -13,12 +13,27 @@ from steerclear.types import Outcome, Report
 CELL, GAP, MARGIN = 192, 28, 32
 TITLES = ("protected", "plain pipeline", "handed out")
 INK, FAINT, LINE, EMPTY = "#1c1e21", "#6b7280", "#e5e7eb", "#f3f4f6"
+WIDE_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "Arial Unicode.ttf",
+    "arial.ttf",
+)
 COLOURS = {Outcome.CLEAR: "#4b5563", Outcome.STEERED: "#15803d", Outcome.WITHHELD: "#b91c1c"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SheetRow:
-    """One image of the sheet. protected: the matched item, or the nearest; handed_out: None where withheld."""
+    """One request of the sheet.
+
+    Attributes:
+        report: of the request.
+        protected: the protected picture that was matched, or the nearest; None where there is none.
+        protected_id: its id.
+        plain: what the plain pipeline makes.
+        handed_out: what the guard handed out; None where it was withheld.
+    """
 
     report: Report
     protected: Image.Image | None
@@ -28,7 +43,14 @@ class SheetRow:
 
 
 def compare_sheet(rows: Sequence[SheetRow]) -> Image.Image:
-    """The sheet: per row what is protected, what the plain pipeline gives, and what was handed out instead."""
+    """Draw the sheet: a row per request, the protected picture | the plain pipeline's | the one handed out.
+
+    Args:
+        rows: at least one request.
+
+    Returns:
+        An RGB picture.
+    """
     big, text, small = (ImageFont.load_default(size) for size in (17, 14, 12))
     row_height = 26 + CELL + 22 + GAP
     left = [MARGIN + i * (CELL + GAP) for i in range(len(TITLES))]
@@ -46,23 +68,17 @@ def compare_sheet(rows: Sequence[SheetRow]) -> Image.Image:
         prompt_font = text if row.report.prompt.isascii() else _wide_font(14)
         draw.text((MARGIN, top + 2), _shortened(draw, row.report.prompt, prompt_font, room), INK, prompt_font)
         for x, picture in zip(left, (row.protected, row.plain, row.handed_out), strict=True):
-            _cell(sheet, draw, x, top + 26, picture)
+            _draw_cell(sheet, draw, corner=(x, top + 26), picture=picture)
         if row.handed_out is None:
             draw.text((left[2] + CELL / 2, top + 26 + CELL / 2), "withheld", FAINT, text, anchor="mm")
-        for x, (words, colour) in zip(left, _captions(row), strict=True):
-            draw.text((x, top + 26 + CELL + 5), _shortened(draw, words, small, CELL), colour, small)
+        for x, (caption, colour) in zip(left, _captions(row), strict=True):
+            draw.text((x, top + 26 + CELL + 5), _shortened(draw, caption, small, CELL), colour, small)
     return sheet
 
 
 def _wide_font(size: int) -> Any:
-    """A font of the system that knows more letters than Pillow's own, where there is one."""
-    for name in (
-        "DejaVuSans.ttf",
-        "NotoSans-Regular.ttf",
-        "LiberationSans-Regular.ttf",
-        "Arial Unicode.ttf",
-        "arial.ttf",
-    ):
+    """A system font with more letters than Pillow's own, if there is one."""
+    for name in WIDE_FONTS:
         try:
             return ImageFont.truetype(name, size)
         except OSError:
@@ -71,22 +87,26 @@ def _wide_font(size: int) -> Any:
 
 
 def _captions(row: SheetRow) -> tuple[tuple[str, str], ...]:
+    """Text and colour under each of the three pictures."""
     report = row.report
     name = row.protected_id or "none"
     before, after = (
-        f"similarity {s:.2f}" if s is not None else ""
-        for s in (report.similarity_before, report.similarity_after)
+        "" if score is None else f"{score:.2f}"
+        for score in (report.similarity_before, report.similarity_after)
     )
-    ending = (str(report.outcome), after.replace("similarity ", ""), f"{report.overhead:.1f}x cost")
+    outcome = (str(report.outcome), after, f"{report.overhead:.1f}x cost")
     return (
         (name if report.matched else f"nearest: {name}", FAINT),
-        (before, FAINT),
-        ("  ·  ".join(part for part in ending if part), COLOURS[report.outcome]),
+        (f"similarity {before}" if before else "", FAINT),
+        ("  ·  ".join(part for part in outcome if part), COLOURS[report.outcome]),
     )
 
 
-def _cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, picture: Image.Image | None) -> None:
-    """A picture in the middle of its cell, framed, since many stand on white themselves."""
+def _draw_cell(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, *, corner: tuple[int, int], picture: Image.Image | None
+) -> None:
+    """A picture in the middle of its cell, framed, since many are white at the edges themselves."""
+    x, y = corner
     box = (x - 1, y - 1, x + CELL, y + CELL)
     draw.rectangle(box, EMPTY if picture is None else "white", LINE)
     if picture is None:
@@ -97,9 +117,9 @@ def _cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, picture
     sheet.paste(fitted, (x + (CELL - size[0]) // 2, y + (CELL - size[1]) // 2))
 
 
-def _shortened(draw: ImageDraw.ImageDraw, words: str, font: Any, room: float) -> str:
-    """One line that fits: `words` without line breaks, cut with an ellipsis where it must be."""
-    line = " ".join(words.split())[:400]
+def _shortened(draw: ImageDraw.ImageDraw, text: str, font: Any, room: float) -> str:
+    """The text in one line without line breaks, cut with an ellipsis where it does not fit."""
+    line = " ".join(text.split())[:400]
     if draw.textlength(line, font) <= room:
         return line
     while line and draw.textlength(line + "…", font) > room:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from steerclear.testing import FakeEncoder, tiny_pipeline
 
-ENCODER = FakeEncoder(name="descriptor")
-COPIED, ORDINARY = (
-    "the acme fox mascot",
-    "a bear in the snow",
-)  # prompts; seed 0 of the first gives a protected picture
+ENCODER, CLIP = FakeEncoder(name="descriptor"), FakeEncoder(name="clip")
+# prompts; seed 0 of the first gives a protected picture
+COPIED, ORDINARY = "the acme fox mascot", "a bear in the snow"
 STEPS = 3
 TOGETHER = ("--steps", str(STEPS), "--guidance", "4")
-# only a picture that is the same, pixel for pixel, is flagged: everything else a random model makes is different
+# only a picture that is the same, pixel for pixel, is flagged: whatever else a random model makes differs
 THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999}
 
 
@@ -42,11 +42,28 @@ def plain(pipe: Any, prompt: str, seed: int) -> Any:
     return pipe(prompt, num_inference_steps=STEPS, guidance_scale=4.0, generator=generator).images[0]
 
 
-def stand_in(folder: Path, put: Callable[[Any, str, Any], None] = setattr) -> None:
+def stand_in(folder: Path, set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let the model and library in `folder` be the embedded ones."""
     from steerclear import embedded
-    from steerclear.encoders.embedded import CopyDescriptor
+    from steerclear.encoders.embedded import Clip, CopyDescriptor
 
-    put(embedded, "MODEL_FOLDER", folder / "model")
-    put(embedded, "LIBRARY_FOLDER", folder / "library")
-    put(CopyDescriptor, "default", classmethod(lambda cls, device="cpu": ENCODER))
+    set_attribute(embedded, "MODEL_FOLDER", folder / "model")
+    set_attribute(embedded, "LIBRARY_FOLDER", folder / "library")
+    set_attribute(CopyDescriptor, "default", classmethod(lambda cls, device="cpu": ENCODER))
+    set_attribute(Clip, "load", classmethod(lambda cls, folder, device="cpu": CLIP))
+
+
+def write_pictures(folder: Path, seeds: Iterable[int]) -> list[Path]:
+    """Write a smooth random `picture-SEED.png` for each seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for seed in seeds:
+        coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+        paths.append(folder / f"picture-{seed}.png")
+        Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC).save(paths[-1])
+    return paths
+
+
+def examples(help_text: str) -> list[str]:
+    """The example command lines in a help text."""
+    return [line.strip() for line in help_text.splitlines() if line.startswith("  steerclear ")]

@@ -7,12 +7,12 @@ import json
 from PIL import Image
 
 
-def test_a_protected_picture_is_flagged_and_another_is_not(run, here, shelf):
+def test_a_protected_picture_is_flagged_and_another_is_not(run, here, assets):
     Image.new("RGB", (100, 60), "teal").save(here / "other.png")
     clear = run("check", "other.png")
     assert (clear.code, clear.stderr) == (0, "")
-    copy = shelf / "art" / "copied.png"
-    result = run("check", "other.png", copy, "--library", shelf / "library")
+    copy = assets / "art" / "copied.png"
+    result = run("check", "other.png", copy, "--library", assets / "library")
     assert result.code == 3
     other, copied = map(json.loads, result.stdout.splitlines())
     assert (other["file"], other["flagged"], copied["file"], copied["flagged"]) == (
@@ -28,9 +28,9 @@ def test_a_protected_picture_is_flagged_and_another_is_not(run, here, shelf):
     ]
 
 
-def test_an_unreadable_picture_is_bad_input_and_the_others_are_checked_all_the_same(run, here, shelf):
+def test_an_unreadable_picture_is_bad_input_and_the_others_are_checked_all_the_same(run, here, assets):
     (here / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    result = run("check", "broken.png", shelf / "art" / "copied.png", "nowhere.png")
+    result = run("check", "broken.png", assets / "art" / "copied.png", "nowhere.png")
     assert result.code == 2
     assert [json.loads(line)["flagged"] for line in result.stdout.splitlines()] == [True]
     first, second = result.stderr.splitlines()
@@ -39,9 +39,9 @@ def test_an_unreadable_picture_is_bad_input_and_the_others_are_checked_all_the_s
     assert "nowhere.png" in second
 
 
-def test_the_diffusion_model_is_not_loaded(run, shelf, monkeypatch):
+def test_the_diffusion_model_is_not_loaded(run, assets, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("check needs no diffusion model")
 
-    monkeypatch.setattr("steerclear.loading.load_pipeline", refuse)
-    assert run("check", shelf / "art" / "copied.png").code == 3
+    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", refuse)
+    assert run("check", assets / "art" / "copied.png").code == 3

@@ -16,14 +16,14 @@ from cli_doubles import COPIED, ORDINARY, TOGETHER, plain
 from PIL import Image
 
 from steerclear import __version__
-from steerclear.cli.inputs import uninterrupted
+from steerclear.cli.terminal import uninterrupted
 from steerclear.nudge import DEFAULT_LADDER
 from steerclear.output import read_png
 from steerclear.pipelines import load_pipeline
 
 REPORT_KEYS = {
-    "prompt", "seed", "outcome", "file", "detections", "attempts", "nfe", "nfe_plain", "seconds", "before", "after",
-    "matched", "reason", "overhead", "steerclear_version",
+    "prompt", "seed", "outcome", "file", "detections", "attempts", "nfe", "nfe_plain", "seconds", "before",
+    "after", "matched", "reason", "overhead", "steerclear_version",
 }  # fmt: skip
 
 
@@ -35,13 +35,13 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_clear_picture_is_the_plain_pipelines_and_a_copy_is_steered(run, here, shelf):
+def test_a_clear_picture_is_the_plain_pipelines_and_a_copy_is_steered(run, here, assets):
     result = run("generate", ORDINARY, COPIED, "--compare", *TOGETHER)
     assert (result.code, result.stderr) == (0, "")
     clear, steered = lines(here / "out" / "report.jsonl")
     assert set(clear) == REPORT_KEYS
-    assert [one["outcome"] for one in (clear, steered)] == ["clear", "steered"]
-    assert [one["file"] for one in (clear, steered)] == ["0000-0.png", "0001-0.png"]
+    assert [line["outcome"] for line in (clear, steered)] == ["clear", "steered"]
+    assert [line["file"] for line in (clear, steered)] == ["0000-0.png", "0001-0.png"]
     assert (steered["matched"], clear["matched"], steered["steerclear_version"]) == (
         "copied",
         None,
@@ -50,9 +50,9 @@ def test_a_clear_picture_is_the_plain_pipelines_and_a_copy_is_steered(run, here,
     assert steered["overhead"] > clear["overhead"] == 1.0
     assert steered["after"] < steered["before"] == pytest.approx(1.0, abs=1e-5)
 
-    pipe = load_pipeline(shelf / "model")
+    pipe = load_pipeline(assets / "model")
     assert (pixels(here / "out" / "0000-0.png") == pixels(plain(pipe, ORDINARY, 0))).all()
-    assert (pixels(here / "out" / "0001-0.png") != pixels(shelf / "art" / "copied.png")).any()
+    assert (pixels(here / "out" / "0001-0.png") != pixels(assets / "art" / "copied.png")).any()
 
     first, second = result.stdout.splitlines()
     assert first.split()[0] == "clear"
@@ -92,13 +92,13 @@ def test_prompts_come_from_arguments_and_file_and_json_prints_the_report(run, he
     assert (here / "a" / "b" / "0002-5.png").exists()
 
 
-def test_a_model_and_library_of_ones_own_are_used_with_the_guidance_that_the_model_names(run, here, shelf):
-    (here / "model").symlink_to(shelf / "model")
+def test_a_model_and_library_of_ones_own_are_used_with_the_guidance_that_the_model_names(run, here, assets):
+    (here / "model").symlink_to(assets / "model")
     words = (
         "--model",
         "model",
         "--library",
-        shelf / "library",
+        assets / "library",
         "--steps",
         "2",
         "--ladder",
@@ -111,8 +111,8 @@ def test_a_model_and_library_of_ones_own_are_used_with_the_guidance_that_the_mod
     assert read_png(here / "embedded" / "0000-0.png")[1]["model"] == "embedded"
 
 
-def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, shelf):
-    (here / "wish.png").write_bytes((shelf / "art" / "copied.png").read_bytes())
+def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, assets):
+    (here / "wish.png").write_bytes((assets / "art" / "copied.png").read_bytes())
     assert (
         run(
             "generate", ORDINARY, "--seeds", "7", "--prefer", "wish.png", "--prefer", "a red fox", *TOGETHER
@@ -123,24 +123,26 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, shel
     image = recipe["prefer"].pop(0)
     assert (image["image"], len(image["sha256"])) == ("wish.png", 16)
     fingerprints = recipe.pop("model_fingerprint"), recipe.pop("library_fingerprint")
-    assert [len(one) for one in fingerprints] == [16, 16]
+    assert [len(fingerprint) for fingerprint in fingerprints] == [16, 16]
     assert recipe.pop("ladder") == list(DEFAULT_LADDER)
     assert recipe == {
-        "prompt": ORDINARY, "seed": 7, "steps": 3, "guidance": 4.0, "model": "embedded", "library": "embedded",
-        "device": "cpu", "budget": 8.0, "prefer": [{"text": "a red fox"}], "outcome": "clear",
+        "prompt": ORDINARY, "seed": 7, "steps": 3, "guidance": 4.0, "model": "embedded",
+        "library": "embedded", "device": "cpu", "budget": 8.0, "filters": [], "encoder": "",
+        "prefer": [{"text": "a red fox"}], "outcome": "clear",
         "steerclear_version": __version__,
     }  # fmt: skip
 
 
-def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(shelf, tmp_path):
+def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(assets, tmp_path):
     code = (
         # a shell that runs this in the background has it ignore the signal
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.path.insert(0, sys.argv[1])\n"
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.path.insert(0, sys.argv[1])\n"
         "from cli_doubles import stand_in; from pathlib import Path; stand_in(Path(sys.argv[2]))\n"
         "from steerclear.cli import main; sys.exit(main(sys.argv[3:]))"
     )
     words = ("generate", "a bear", "--seeds", "0-9999", "--steps", "2")
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(shelf), *words]
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(assets), *words]
     child = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -165,14 +167,14 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(shelf, tmp_path):
 
 
 def test_an_interrupt_waits_for_the_end_of_a_block():
-    done = []
+    events = []
 
     def save() -> None:
         with uninterrupted():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
-            done.append("saved")
+            events.append("saved")
 
     with pytest.raises(KeyboardInterrupt):
         save()
-    assert done == ["saved"]
+    assert events == ["saved"]

@@ -6,47 +6,47 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from cli_doubles import ENCODER, write_pictures
 
-from steerclear.cli import library
-from steerclear.library import Library
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path, encoder, pictures):
-    """Run a command in a folder that holds `art`; returns its result."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(library, "load_encoder", lambda name: encoder)
-    monkeypatch.setattr(library, "encoder_name", lambda name: name)
-    runner = CliRunner()
-    return lambda *words: runner.invoke(library.app, [str(w) for w in words])
+from steerclear.cli.library import app
+from steerclear.library import Library, add
 
 
 @pytest.fixture
-def filled(run, library):
-    return lambda *words: run(*words, "--library", library.uri)
+def art(here):
+    """Five different pictures in a folder `art`."""
+    return write_pictures(here / "art", range(5))
 
 
-def test_add_makes_the_library_and_says_what_it_did(run):
-    result = run("add", "art", "--owner", "Acme", "--tag", "a", "--tag", "b", "--policy", "withhold")
-    assert result.exit_code == 0, result.output
+@pytest.fixture
+def filled(run, here, art):
+    """Run a command of `steerclear library` on a library of the five pictures."""
+    add(Library.create("filled", [ENCODER]), art, [ENCODER], owner="Acme")
+    return lambda *words: run("library", *words, "--library", "filled")
+
+
+def test_add_makes_the_library_and_says_what_it_did(run, art):
+    result = run(
+        "library", "add", "art", "--owner", "Acme", "--tag", "a", "--tag", "b", "--policy", "withhold"
+    )
+    assert result.code == 0, result.stderr
     assert result.stdout == "5 added, 0 already there, 0 failed; the library holds 5\n"
     item = Library.open("library").get("picture-0")
     assert (item.owner, item.tags, item.policy) == ("Acme", ("a", "b"), "withhold")
-    assert "0 added, 5 already there" in run("add", "art").stdout
+    assert "0 added, 5 already there" in run("library", "add", "art").stdout
 
 
-def test_add_lists_failures_and_exits_with_one(run):
+def test_add_lists_failures_and_exits_with_one(run, art):
     Path("art/bad.png").write_bytes(b"bad")
-    result = run("add", "art")
-    assert result.exit_code == 1
+    result = run("library", "add", "art")
+    assert result.code == 1
     assert "failed: art/bad.png:" in result.stderr
     assert "5 added" in result.stdout
 
 
-def test_add_takes_captions_from_a_json_file(run):
+def test_add_takes_captions_from_a_json_file(run, art):
     Path("captions.json").write_text(json.dumps({"picture-2": "two"}))
-    assert run("add", "art", "--captions", "captions.json").exit_code == 0
+    assert run("library", "add", "art", "--captions", "captions.json").code == 0
     assert Library.open("library").get("picture-2").caption == "two"
 
 
@@ -61,9 +61,9 @@ def test_add_takes_captions_from_a_json_file(run):
         ("verify",),
     ],
 )
-def test_an_error_is_one_line_on_stderr_and_exit_code_two(run, words):
-    result = run(*words)
-    assert (result.exit_code, result.stdout) == (2, "")
+def test_an_error_is_one_line_on_stderr_and_code_two(run, art, words):
+    result = run("library", *words)
+    assert (result.code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert not Path("nowhere").exists()
@@ -79,17 +79,17 @@ def test_list_filters_and_prints_json(filled):
 def test_show_prints_every_column(filled):
     assert "owner    Acme" in filled("show", "picture-1").stdout
     assert json.loads(filled("show", "picture-1", "--json").stdout)["policy"] == "steer"
-    assert filled("show", "nobody").exit_code == 2
+    assert filled("show", "nobody").code == 2
 
 
-def test_remove_tells_how_to_undo_it(filled, library):
+def test_remove_tells_how_to_undo_it(filled):
     result = filled("remove", "picture-1", "picture-2")
     assert result.stdout.startswith("2 removed; undo with: steerclear library restore ")
     version = result.stdout.split("restore ")[1].split()[0]
     assert filled("restore", version).stdout == f"version {version} restored; the library holds 5\n"
     assert [line.split()[-1] for line in filled("log").stdout.splitlines()][-3:] == ["5", "3", "5"]
-    assert filled("remove", "picture-1", "nobody").exit_code == 2
-    assert len(library) == 5
+    assert filled("remove", "picture-1", "nobody").code == 2
+    assert len(Library.open("filled")) == 5
 
 
 def test_search_finds_the_picture_itself_first(filled):
@@ -98,13 +98,13 @@ def test_search_finds_the_picture_itself_first(filled):
     table = filled("search", "art/picture-3.png").stdout.splitlines()
     assert (table[1].split(), len(table)) == (["1.0000", "picture-3"], 6)
     for words in (("art/none.png",), ("art/picture-3.png", "--encoder", "sscd")):
-        assert filled("search", *words).exit_code == 2
+        assert filled("search", *words).code == 2
 
 
 def test_stats_count_by_owner_and_policy(filled):
     figures = json.loads(filled("stats", "--json").stdout)
     assert (figures["items"], figures["owners"], figures["policies"]) == (5, {"Acme": 5}, {"steer": 5})
-    assert figures["encoders"] == {"tiny": {"dim": 48, "fingerprint": "tiny-1"}}
+    assert figures["encoders"] == {"descriptor": {"dim": ENCODER.dim, "fingerprint": ENCODER.fingerprint}}
     assert "items     5" in filled("stats").stdout
 
 
@@ -113,21 +113,30 @@ def test_verify_names_a_source_that_has_changed(filled):
     Path("art/picture-0.png").write_bytes(b"other")
     Path("art/picture-1.png").unlink()
     result = filled("verify", "--sources")
-    assert (result.exit_code, result.stdout) == (1, "5 items, 2 problems\n")
+    assert (result.code, result.stdout) == (1, "5 items, 2 problems\n")
     assert "picture-0: its source" in result.stderr
 
 
-def test_an_export_can_be_added_to_another_library(filled, run, library):
-    assert filled("export", "all.parquet").exit_code == 0
-    assert run("add", "all.parquet", "--library", "second").exit_code == 0
-    assert Library.open("second").fingerprint() == library.fingerprint()
+def test_an_export_can_be_added_to_another_library(filled, run):
+    assert filled("export", "all.parquet").code == 0
+    assert run("library", "add", "all.parquet", "--library", "second").code == 0
+    assert Library.open("second").fingerprint() == Library.open("filled").fingerprint()
     assert Library.open("second").get("picture-0").owner == "Acme"
-    assert filled("export", "no/where.parquet").exit_code == 2
+    assert filled("export", "no/where.parquet").code == 2
 
 
 def test_every_command_has_a_help_with_an_example(run):
-    for command in library.app.registered_commands:
+    for command in app.registered_commands:
         name = command.name or command.callback.__name__
-        result = run(name, "--help")
-        assert result.exit_code == 0
+        result = run("library", name, "--help")
+        assert result.code == 0
         assert f"steerclear library {name}" in result.stdout
+
+
+def test_a_library_that_no_guard_would_take_yet_is_told_to_be_calibrated(run, art):
+    result = run("library", "add", "art", "-l", "two", "--encoder", "descriptor", "--encoder", "clip")
+    assert result.code == 0, result.stderr
+    assert result.stdout.splitlines()[1] == (
+        "next: this library has no thresholds for its encoders yet, and no guard takes it without; run: "
+        "steerclear calibrate --library two --clean IMAGES_OR_PROMPTS"
+    )

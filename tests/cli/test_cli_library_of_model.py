@@ -1,4 +1,4 @@
-"""A library that was built with a model's own copy descriptor, as `train-emoji` makes one, and what that model says of itself."""
+"""A library built with a model's own copy descriptor, and what a trained model folder says of itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from steerclear import Guard
-from steerclear.cli.recipe import USUAL_GUIDANCE, open_library, usual_guidance
+from steerclear.cli.opening import open_encoders, open_library, usual_guidance
+from steerclear.cli.recipe import USUAL_GUIDANCE
 from steerclear.embedded import LIBRARY_FOLDER, MODEL_FOLDER
 from steerclear.encoders import descriptor
 from steerclear.encoders.embedded import CopyDescriptor
@@ -20,37 +21,38 @@ from steerclear.loading import embedded_calibration
 
 
 @pytest.fixture
-def made(tmp_path):
+def trained(tmp_path):
     """A folder with a model's descriptor and a library of one picture that was built with it."""
     torch.manual_seed(0)
-    own = tmp_path / "model" / "descriptor"
-    descriptor.save(descriptor.DescriptorNetwork((8, 16)), 64, own)
-    encoder = CopyDescriptor.load(own)
+    folder = tmp_path / "model" / "descriptor"
+    descriptor.save(descriptor.DescriptorNetwork((8, 16)), 64, folder)
+    encoder = CopyDescriptor.load(folder)
     Image.radial_gradient("L").convert("RGB").save(tmp_path / "disc.png")
     library = Library.create(tmp_path / "library", [encoder])
     add(library, [Source("disc.png", (tmp_path / "disc.png").read_bytes, {"id": "disc"})], [encoder])
     return tmp_path
 
 
-def test_it_opens_beside_that_model_and_not_without_it(made):
-    library, encoders = open_library(str(made / "library"), made / "model")
+def test_it_opens_beside_that_model_and_not_without_it(trained):
+    library = open_library(str(trained / "library"))
+    encoders = open_encoders(library, trained / "model")
     assert [encoder.fingerprint for encoder in encoders] == [spec.fingerprint for spec in library.encoders]
     with pytest.raises(LibraryError, match=r"built with encoder 'descriptor'.* name the model folder"):
-        open_library(str(made / "library"))
+        open_encoders(library)
 
 
-def test_pictures_are_checked_against_it_where_the_model_is_named(run, made):
-    words = ("check", made / "disc.png", "--library", made / "library")
+def test_pictures_are_checked_against_it_where_the_model_is_named(run, trained):
+    words = ("check", trained / "disc.png", "--library", trained / "library")
     without = run(*words)
     assert without.code == 2
     assert "name the model folder" in without.stderr
-    found = run(*words, "--model", made / "model")
-    assert found.code == 3
-    assert json.loads(found.stdout)["detections"][0]["matched"] == "disc"
+    result = run(*words, "--model", trained / "model")
+    assert result.code == 3
+    assert json.loads(result.stdout)["detections"][0]["matched"] == "disc"
 
 
-def test_a_model_folder_that_is_not_there_is_named(run, made):
-    result = run("check", made / "disc.png", "--model", made / "nowhere")
+def test_a_model_folder_that_is_not_there_is_named(run, trained):
+    result = run("check", trained / "disc.png", "--model", trained / "nowhere")
     assert result.code == 2
     assert "there is no model folder" in result.stderr
     assert "nowhere" in result.stderr
@@ -58,8 +60,13 @@ def test_a_model_folder_that_is_not_there_is_named(run, made):
 
 @pytest.mark.parametrize(
     ("written", "guidance"),
-    [('{"guidance": 3}', 3.0), ('{"guidance": "much"}', USUAL_GUIDANCE), ("[]", USUAL_GUIDANCE), ("{", USUAL_GUIDANCE)],
-)  # fmt: skip
+    [
+        ('{"guidance": 3}', 3.0),
+        ('{"guidance": "much"}', USUAL_GUIDANCE),
+        ("[]", USUAL_GUIDANCE),
+        ("{", USUAL_GUIDANCE),
+    ],
+)
 def test_a_model_is_asked_with_the_guidance_that_its_recipe_names(tmp_path, written, guidance):
     (tmp_path / "recipe.json").write_text(written)
     assert usual_guidance(str(tmp_path)) == guidance

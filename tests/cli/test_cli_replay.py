@@ -8,15 +8,16 @@ import pytest
 from cli_doubles import COPIED, ENCODER, ORDINARY, TOGETHER
 from PIL import Image
 
+from steerclear.cli.recipe import Recipe
 from steerclear.library import Library, add
 from steerclear.output import CHUNK, read_png, save_png
 from steerclear.testing import tiny_pipeline
 
 
-def changed(path, **recipe):
-    """Rewrite a picture's recipe in place."""
-    image, found = read_png(path)
-    save_png(path, image, {**found, **recipe})
+def rewrite_recipe(path, **changes):
+    """Change a picture's recipe in place."""
+    image, recipe = read_png(path)
+    save_png(path, image, {**recipe, **changes})
 
 
 def test_a_picture_is_made_again_bit_for_bit_steered_or_not(run, here):
@@ -30,7 +31,7 @@ def test_a_picture_is_made_again_bit_for_bit_steered_or_not(run, here):
     assert read_png(here / "again.png")[1] == read_png(here / "out" / "0000-0.png")[1]
 
 
-def test_a_difference_is_counted_and_explained(run, here, shelf):
+def test_a_difference_is_counted_and_explained(run, here, assets):
     assert run("generate", ORDINARY, *TOGETHER).code == 0
     path = here / "out" / "0000-0.png"
     image, recipe = read_png(path)
@@ -67,11 +68,11 @@ def test_another_model_is_refused_before_anything_is_made(run, here):
 
 def test_nothing_is_fetched_because_a_picture_names_it(run, here):
     assert run("generate", ORDINARY, *TOGETHER).code == 0
-    changed(here / "out" / "0000-0.png", model="somebody/model")
+    rewrite_recipe(here / "out" / "0000-0.png", model="somebody/model")
     result = run("replay", "out/0000-0.png")
     assert result.code == 2
     assert "'somebody/model', which is no folder here; pass --model" in result.stderr
-    changed(here / "out" / "0000-0.png", model="embedded", library="s3://somebody/library")
+    rewrite_recipe(here / "out" / "0000-0.png", model="embedded", library="s3://somebody/library")
     result = run("replay", "out/0000-0.png")
     assert result.code == 2
     assert "'s3://somebody/library', which is not here; pass --library" in result.stderr
@@ -80,19 +81,17 @@ def test_nothing_is_fetched_because_a_picture_names_it(run, here):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("prompt", 3), ("prompt", " "), ("seed", "0"), ("seed", -1), ("steps", True), ("steps", 0), ("guidance", None),
-        ("ladder", "rewrite"), ("ladder", ["dance"]), ("prefer", [{"file": "x"}]), ("prefer", ["fox"]),
+        ("prompt", 3), ("prompt", " "), ("seed", "0"), ("seed", -1), ("steps", True), ("steps", 0),
+        ("guidance", None), ("ladder", "rewrite"), ("ladder", ["dance"]), ("filters", "hash"),
+        ("filters", [3]), ("filters", None), ("encoder", None), ("prefer", [{"file": "x"}]),
+        ("prefer", ["fox"]),
         ("budget", "much"), ("device", "abacus"),
     ],
 )  # fmt: skip
 def test_a_damaged_recipe_is_named_by_its_field(run, here, field, value):
     picture = here / "picture.png"
-    sound = {
-        "prompt": "a bear", "seed": 0, "steps": 2, "guidance": 4.0, "model": "embedded", "library": "embedded", "device": "cpu",
-        "ladder": [], "budget": 8.0, "prefer": [], "model_fingerprint": "0" * 16, "library_fingerprint": "0" * 16,
-        "outcome": "clear", "steerclear_version": "0.1.0",
-    }  # fmt: skip
-    save_png(picture, Image.new("RGB", (8, 8)), {**sound, field: value})
+    undamaged = Recipe(prompt="a bear", steps=2, budget=8.0, outcome="clear").to_dict()
+    save_png(picture, Image.new("RGB", (8, 8)), {**undamaged, field: value})
     result = run("replay", picture)
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ")

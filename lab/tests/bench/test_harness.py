@@ -270,7 +270,7 @@ def test_every_example_in_the_help_runs(
     for size in ("QUICK", "FULL"):
         monkeypatch.setattr(f"steerclear_lab.bench.harness.{size}", least)
     monkeypatch.setattr(
-        "steerclear_lab.bench.suites.emoji", lambda *sizes: suite
+        "steerclear_lab.bench.suites.emoji", lambda **sizes: suite
     )  # the tiny model in the embedded one's place
     monkeypatch.chdir(tmp_path)
     for here, there in (("sd14", "model"), ("memorized.csv", "prompts.csv"), ("originals", "references")):

@@ -67,4 +67,4 @@ def test_a_missing_extra_is_named(run, monkeypatch):
     monkeypatch.setattr(recipe, "cook", cook)
     result = run("train-emoji")
     assert result.code == 2
-    assert "'resvg_py', which is not installed; run: pip install 'steerclear[train]'" in result.stderr
+    assert "'resvg_py', which is not installed; run: pip install 'steerclear-lab[train]'" in result.stderr

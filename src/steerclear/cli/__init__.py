@@ -1,26 +1,64 @@
-"""`steerclear`: the command line, one file a command; here they are put together. Cheap to import: no torch."""
+"""`steerclear`: the command line, put together from one file a command. Cheap to import: no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from steerclear import plugins
 from steerclear._version import __version__
-from steerclear.cli.inputs import BAD_INPUT, STOPPED, complain
+from steerclear.cli.terminal import BAD_INPUT, STOPPED, print_error
 from steerclear.errors import ConfigError
 
-FIRST = ("generate", "check", "replay", "library", "calibrate")  # in this order; then what other packages add
+# the order in --help; commands of other packages follow
+FIRST = ("generate", "check", "replay", "library", "calibrate")
 # commands of the laboratory, which is a package of its own
-IN_THE_LABORATORY = {
-    "bench": "Compare every rival, or run one of the paper's experiments.",
-    "train-emoji": "Train the embedded model from nothing.",
+LABORATORY_COMMANDS = {
+    "bench": "Compare all methods of preventing copies, or run one of the paper's experiments.",
+    "train-emoji": "Train the embedded model from scratch.",
 }
+
+
+class RegisteredCommands(Mapping[str, Any]):
+    """The commands that installed packages register, by name; each is imported when it is first asked for."""
+
+    def __init__(self) -> None:
+        registered = plugins.names("command")
+        self._names = list(dict.fromkeys((*FIRST, *registered, *LABORATORY_COMMANDS)))
+        self._loaded: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._loaded:
+            self._loaded[name] = _load(name)
+        return self._loaded[name]
+
+
+class CommandGroup(typer.core.TyperGroup):
+    """The whole of `steerclear`, with the registered commands under it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: Any = RegisteredCommands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of --help, without importing the commands."""
+        return list(self.commands)
+
 
 app = typer.Typer(
     name="steerclear",
+    cls=CommandGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 120},
@@ -30,7 +68,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Image generation that steers around protected pictures instead of refusing.
 
@@ -47,7 +85,14 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, by default the process's own, and return its exit code."""
+    """Run a command line.
+
+    Args:
+        arguments: what follows `steerclear`; by default the process's own arguments.
+
+    Returns:
+        The exit code.
+    """
     try:
         code = app(
             args=None if arguments is None else list(arguments), prog_name="steerclear", standalone_mode=False
@@ -55,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return STOPPED
     except Exception as error:
-        # a wrong option or argument, told apart by what it can do: typer brings its own copy of click, or none
+        # a wrong option or argument, recognised by its method: typer brings its own copy of click, or none
         message = getattr(error, "format_message", None)
         if message is None:
             raise
@@ -63,39 +108,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(message(), err=True)
         else:
-            where = f"; see {context.command_path} --help" if context is not None else ""
-            complain(f"{message().rstrip('.')}{where}")
+            help_hint = f"; see {context.command_path} --help" if context is not None else ""
+            print_error(f"{message().rstrip('.')}{help_hint}")
         return BAD_INPUT
     return code if isinstance(code, int) else 0
 
 
-def _add_commands() -> None:
-    """Every registered command: a function, or a typer app with commands of its own."""
-    registered = plugins.names("command")
-    for name in (*FIRST, *(n for n in registered if n not in FIRST)):
-        try:
-            command = plugins.load("command", name)
-        except ConfigError as error:  # another package's fault must not take the other commands along
-            _add_unusable(name, f"Cannot be loaded: {error}", str(error))
-            continue
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name)(command)
-    for name, purpose in IN_THE_LABORATORY.items():
-        if name not in registered:
-            way_out = f"`steerclear {name}` is part of the laboratory; run: pip install {plugins.LABORATORY}"
-            _add_unusable(name, f"{purpose} Needs: pip install {plugins.LABORATORY}", way_out)
+def _load(name: str) -> Any:
+    """The command of that name: a registered function, a typer app, or one that says why there is none."""
+    if name in LABORATORY_COMMANDS and not plugins.is_registered("command", name):
+        install = f"pip install {plugins.LABORATORY}"
+        return _unusable(
+            name,
+            help_text=f"{LABORATORY_COMMANDS[name]} Needs: {install}",
+            summary=f"Not installed: {install}",
+            message=f"`steerclear {name}` is part of the laboratory, which is not installed; run: {install}",
+        )
+    try:
+        command = plugins.load("command", name)
+    except ConfigError as error:  # a broken package must not take the other commands with it
+        return _unusable(name, help_text=str(error), summary=f"Cannot be loaded: {error}", message=str(error))
+    if isinstance(command, typer.Typer):
+        return typer.main.get_group(command)
+    return _single(name, command)
 
 
-def _add_unusable(name: str, help_text: str, message: str) -> None:
+def _unusable(name: str, *, help_text: str, summary: str, message: str) -> Any:
+    """A command that only says why it cannot run. summary: its line in the help of the whole."""
+
     def unusable() -> None:
-        complain(message)
+        print_error(message)
         raise typer.Exit(BAD_INPUT)
 
-    takes_anything = {"allow_extra_args": True, "ignore_unknown_options": True}
-    register: Callable[[Any], Any] = app.command(name, help=help_text, context_settings=takes_anything)
-    register(unusable)
+    any_arguments = {"allow_extra_args": True, "ignore_unknown_options": True}
+    return _single(name, unusable, help=help_text, short_help=summary, context_settings=any_arguments)
 
 
-_add_commands()
+def _single(name: str, function: Any, **options: Any) -> Any:
+    """A function as typer's command object."""
+    holder = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    holder.command(name, **options)(function)
+    return typer.main.get_command(holder)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steerclear.cli.inputs import BAD_INPUT, FLAGGED, OK, complain, one_line_errors
-from steerclear.cli.recipe import EMBEDDED, open_library
+from steerclear.cli.opening import open_encoders, open_library
+from steerclear.cli.recipe import EMBEDDED, read_filters
+from steerclear.cli.terminal import BAD_INPUT, FLAGGED, OK, one_line_errors, print_error
 from steerclear.errors import ImageError, InputError
 from steerclear.library.images import read_image
 from steerclear.output import finite
+
+if TYPE_CHECKING:
+    from steerclear.filters import Filter
+    from steerclear.filters.library import FilterParts
 
 
 def check(
@@ -21,29 +27,51 @@ def check(
     library: Annotated[
         str,
         typer.Option(
-            "--library", "-l", metavar="DIR", help="The protected pictures, or the embedded library."
+            "--library",
+            "-l",
+            metavar="DIR",
+            help="Folder or address of the protected pictures; `embedded` is the library that comes with "
+            "steerclear.",
         ),
     ] = EMBEDDED,
+    filter_names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="NAME",
+            help="A further filter, by its name (hash, nudity, …) or as module:object; may be given several "
+            "times.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only for a library that was built with a module:object: that name again, as your consent "
+            "to import it.",
+        ),
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="A model folder that brings the copy descriptor its library was built with.",
+            help="A model folder that brings the copy descriptor that the library was built with.",
         ),
     ] = None,
 ) -> None:
     """Say which pictures resemble a protected one.
 
     Prints one JSON object a line: file, flagged, and each filter's detection with score, threshold and match.
-    A picture that cannot be read gets an error on stderr instead; the others are checked all the same.
+    A picture that cannot be read gets an error on stderr instead; the others are still checked.
 
-    Exit codes: 0 none is flagged; 3 some are; 2 bad input, an unreadable picture among it.
+    Exit codes: 0 none is flagged; 3 some are; 2 bad input or an unreadable picture.
 
     \b
     steerclear check picture.png
     steerclear check picture.png sketch.png --library protected
+    steerclear check picture.png --filter hash
     """
-    with one_line_errors("stopped"):
+    with one_line_errors():
         from steerclear.filters import flagged, inspect
         from steerclear.filters.library import library_filters
         from steerclear.loading import filter_parts
@@ -52,18 +80,42 @@ def check(
             raise InputError(
                 f"there is no model folder {str(model)!r}; give the one that brings the descriptor"
             )
-        shelf, encoders = open_library(library, model)
-        filters = library_filters(filter_parts(shelf, encoders))
-        unreadable = hit = False
+        names = read_filters(filter_names or ())
+        opened = open_library(library)
+        parts = filter_parts(opened, open_encoders(opened, model, encoder or ()))
+        filters = [*library_filters(parts), *_image_filters(names, parts)]
+        any_unreadable = any_flagged = False
         for path in images:
             try:
                 picture = read_image(path)
             except ImageError as error:
-                complain(error)
-                unreadable = True
+                print_error(error)
+                any_unreadable = True
                 continue
-            found = inspect(filters, [picture])[0]
-            hit = hit or flagged(found)
-            line = {"file": str(path), "flagged": flagged(found), "detections": [asdict(d) for d in found]}
+            detections = inspect(filters, [picture])[0]
+            is_flagged = flagged(detections)
+            any_flagged = any_flagged or is_flagged
+            line = {
+                "file": str(path),
+                "flagged": is_flagged,
+                "detections": [asdict(detection) for detection in detections],
+            }
             typer.echo(json.dumps(finite(line)))
-    raise typer.Exit(BAD_INPUT if unreadable else FLAGGED if hit else OK)
+    raise typer.Exit(BAD_INPUT if any_unreadable else FLAGGED if any_flagged else OK)
+
+
+def _image_filters(names: Sequence[str], parts: FilterParts) -> list[Filter]:
+    """The named filters. Raises InputError for one that looks at prompts or at the run of a pipeline."""
+    from steerclear.filters import Filter
+    from steerclear.filters.library import named_filters
+
+    filters = []
+    for name in names:
+        for filter_ in named_filters(name, parts):
+            if not isinstance(filter_, Filter):
+                raise InputError(
+                    f"the filter {name!r} sees prompts or a running pipeline, not finished pictures; "
+                    "use it with `steerclear generate`"
+                )
+            filters.append(filter_)
+    return filters

@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steerclear.cli import recipe as recipes
-from steerclear.cli.inputs import (
-    FLAGGED,
-    OK,
-    check_folder,
-    number,
-    one_line_errors,
-    progress,
-    read_prompts,
-    read_seeds,
-    uninterrupted,
-    whole,
+from steerclear.cli.inputs import check_folder, number, read_prompts, read_seeds, whole_number
+from steerclear.cli.opening import load_guard, usual_guidance
+from steerclear.cli.recipe import (
+    EMBEDDED,
+    Recipe,
+    check_recipe,
+    read_encoder,
+    read_filters,
+    read_ladder,
+    read_preferred,
 )
-from steerclear.cli.recipe import EMBEDDED, Recipe
+from steerclear.cli.terminal import FLAGGED, OK, one_line_errors, progress, uninterrupted
 from steerclear.errors import InputError
 from steerclear.output import SHEET, ReportFile, report_line, save_png, unwritable
 from steerclear.sheet import SheetRow, compare_sheet
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from steerclear.guard import Guard
     from steerclear.types import Report
 
-MOST_ROWS = 200  # of a sheet; few programs can open a longer one
+MOST_ROWS = 200  # of a comparison sheet; few programs can open a longer one
 
 
 def generate(
@@ -48,27 +46,44 @@ def generate(
     ] = None,
     model: Annotated[
         str,
-        typer.Option("--model", metavar="FOLDER_OR_ID", help="A diffusers pipeline, or the embedded model."),
+        typer.Option(
+            "--model",
+            metavar="FOLDER_OR_ID",
+            help="A diffusers pipeline; `embedded` is the one that comes with steerclear.",
+        ),
     ] = EMBEDDED,
     library: Annotated[
         str,
         typer.Option(
-            "--library", "-l", metavar="DIR", help="The protected pictures, or the embedded library."
+            "--library",
+            "-l",
+            metavar="DIR",
+            help="Folder or address of the protected pictures; `embedded` is the library that comes with "
+            "steerclear.",
         ),
     ] = EMBEDDED,
+    filter_names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="NAME",
+            help="A further filter, by its name (hash, nudity, …) or as module:object; may be given several "
+            "times.",
+        ),
+    ] = None,
     seeds: Annotated[
         str,
         typer.Option(
             metavar="LIST", help="0-3, or 0,5,7, or both mixed; each seed gives one picture per prompt."
         ),
     ] = "0",
-    steps: Annotated[int, typer.Option(parser=whole, metavar="N", help="Denoising steps.")] = 25,
+    steps: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Denoising steps.")] = 25,
     guidance: Annotated[
         float | None,
         typer.Option(
             parser=number,
             metavar="X",
-            help="Guidance scale; default 7.5, or what the model's own recipe says: the embedded one's is 4.",
+            help="Guidance scale; default 7.5, or what the model's own recipe says: 4 for the embedded one.",
         ),
     ] = None,
     prefer: Annotated[
@@ -97,7 +112,19 @@ def generate(
         ),
     ] = None,
     ladder: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Strategies, cheapest first, instead of the default.")
+        str | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="Strategies, cheapest first, instead of the default; names, or module:object.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="In whose space strategies steer that need an encoder; default: the library's first. "
+            "Required for a library that was built with a module:object.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
@@ -106,42 +133,65 @@ def generate(
     Writes DIR/{prompt}-{seed}.png for every picture handed out (prompts are counted from 0000), and one line
     per prompt and seed in DIR/report.jsonl. Each PNG carries its recipe: see `steerclear replay`.
 
-    Exit codes: 0 all handed out; 3 something was withheld; 2 bad input; 130 stopped by Ctrl-C, with everything
-    finished by then kept.
+    Exit codes: 0 all handed out; 3 something was withheld; 2 bad input; 130 stopped by Ctrl-C, with
+    everything finished by then kept.
 
     \b
     steerclear generate "a cat, noto style"
     steerclear generate "the acme fox mascot, noto style" --seeds 0-1 --compare --out out/acme
     steerclear generate --prompts prompts.txt --seeds 0,5 --json
-    steerclear generate "the acme fox mascot, noto style" --prefer "a fox, twemoji style" --ladder condition,rewrite --budget 4
+    steerclear generate "the acme fox mascot, noto style" --prefer "a fox, twemoji style" --budget 4
+    steerclear generate "the acme fox mascot, noto style" --ladder condition,rewrite --filter hash
     steerclear generate "a fox" --model model --library protected --steps 10 --guidance 3
     """
-    with one_line_errors():
-        wanted = list(product(enumerate(read_prompts(prompts or (), prompts_file)), read_seeds(seeds)))
+    with one_line_errors("stopped; what is finished is kept"):
+        requests = list(product(enumerate(read_prompts(prompts or (), prompts_file)), read_seeds(seeds)))
         check_folder(out)
-        if compare and len(wanted) > MOST_ROWS:
+        if compare and len(requests) > MOST_ROWS:
             raise InputError(
-                f"--compare draws at most {MOST_ROWS} rows, not {len(wanted)}; ask for fewer prompts or seeds"
+                f"--compare draws at most {MOST_ROWS} rows, not {len(requests)}; "
+                "ask for fewer prompts or seeds"
             )
-        if guidance is None:
-            guidance = recipes.usual_guidance(model)
-        asked = Recipe(
-            model=model, library=library, steps=steps, guidance=guidance, device=device, budget=budget,
-            ladder=recipes.ladder_names(ladder), prefer=recipes.read_preferred(prefer or ()),
-        )  # fmt: skip
-        guard, recipe = recipes.load(recipes.check(asked))
-        say = _say_json if as_json else _say_line
-        code = _make_all(guard, recipe, wanted, out, say, compare)
+        recipe = Recipe(
+            model=model,
+            library=library,
+            steps=steps,
+            guidance=usual_guidance(model) if guidance is None else guidance,
+            device=device,
+            budget=budget,
+            ladder=read_ladder(ladder),
+            filters=read_filters(filter_names or ()),
+            encoder=read_encoder(encoder),
+            prefer=read_preferred(prefer or ()),
+        )
+        check_recipe(recipe)
+        guard, recipe = load_guard(recipe)
+        code = _make_all(
+            guard,
+            recipe,
+            requests=requests,
+            out=out,
+            print_line=_print_json if as_json else _print_summary,
+            compare=compare,
+        )
     raise typer.Exit(code)
 
 
 def make(guard: Guard, recipe: Recipe) -> tuple[Image.Image | None, Report]:
-    """One guarded picture: the call that `generate` and `replay` share, so that they give the same."""
-    made = guard(recipe.prompt, **_call(recipe))
-    return made.images[0], made.reports[0]
+    """Make one guarded picture: the call that `generate` and `replay` share, so that they give the same.
+
+    Args:
+        guard: from `load_guard`.
+        recipe: with prompt and seed.
+
+    Returns:
+        The picture, None where it was withheld, and its report.
+    """
+    output = guard(recipe.prompt, **_call_arguments(recipe))
+    return output.images[0], output.reports[0]
 
 
-def _call(recipe: Recipe) -> dict[str, Any]:
+def _call_arguments(recipe: Recipe) -> dict[str, Any]:
     import torch
 
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -151,25 +201,26 @@ def _call(recipe: Recipe) -> dict[str, Any]:
 def _make_all(
     guard: Guard,
     recipe: Recipe,
-    wanted: Sequence[tuple[tuple[int, str], int]],
+    *,
+    requests: Sequence[tuple[tuple[int, str], int]],
     out: Path,
-    say: Callable[[dict[str, Any], Path], None],
+    print_line: Callable[[dict[str, Any], Path], None],
     compare: bool,
 ) -> int:
-    """Make, keep and tell of one picture after the other. Returns the exit code."""
+    """Make, save and report one picture after the other. Returns the exit code."""
     code, rows = OK, list[SheetRow]()
-    with ReportFile(out) as report_file, progress("generating", len(wanted)) as advance:
+    with ReportFile(out) as report_file, progress("generating", len(requests)) as advance:
         try:
-            for (index, prompt), seed in wanted:
-                one = replace(recipe, prompt=prompt, seed=seed)
-                image, report = make(guard, one)
+            for (number, prompt), seed in requests:
+                own_recipe = replace(recipe, prompt=prompt, seed=seed)
+                image, report = make(guard, own_recipe)
                 with uninterrupted():
-                    line = _keep(out, f"{index:04d}-{seed}.png", image, report, one)
+                    line = _save(out / f"{number:04d}-{seed}.png", image, report, own_recipe)
                     report_file.write(line)
-                    say(line, out)
+                    print_line(line, out)
                 code = FLAGGED if image is None else code
                 if compare:
-                    rows.append(_row(guard, one, image, report))
+                    rows.append(_sheet_row(guard, own_recipe, image, report))
                 advance()
         finally:
             if rows:
@@ -177,31 +228,34 @@ def _make_all(
     return code
 
 
-def _keep(out: Path, name: str, image: Image.Image | None, report: Report, recipe: Recipe) -> dict[str, Any]:
-    path = out / name
+def _save(path: Path, image: Image.Image | None, report: Report, recipe: Recipe) -> dict[str, Any]:
+    """Write the picture with its recipe. Returns its report line."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if image is None:
-            path.unlink(
-                missing_ok=True
-            )  # an earlier run's picture would look as if it had been handed out now
+            # an earlier run's picture would look as if it had been handed out now
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
     if image is not None:
         save_png(path, image, replace(recipe, outcome=str(report.outcome)).to_dict())
-    return report_line(report, None if image is None else name)
+    return report_line(report, None if image is None else path.name)
 
 
-def _row(guard: Guard, recipe: Recipe, image: Image.Image | None, report: Report) -> SheetRow:
-    """A row of the sheet. What was clear is the plain pipeline's picture already; anything else is made plainly."""
-    plain = (
-        image
-        if image is not None and not report.attempts
-        else guard.pipe(prompt=recipe.prompt, **_call(recipe)).images[0]
-    )
+def _sheet_row(guard: Guard, recipe: Recipe, image: Image.Image | None, report: Report) -> SheetRow:
+    """A row of the sheet; a clear picture is the plain pipeline's own, else the plain one is made now."""
+    is_clear = image is not None and not report.attempts
+    plain = image if is_clear else guard.pipe(prompt=recipe.prompt, **_call_arguments(recipe)).images[0]
     assert plain is not None
-    nearest = report.matched or next((d.matched for d in report.detections if d.matched), None)
-    return SheetRow(report, _thumbnail(guard, nearest), nearest, plain, image)
+    matches = (detection.matched for detection in report.detections if detection.matched)
+    nearest = report.matched or next(matches, None)
+    return SheetRow(
+        report=report,
+        protected=_thumbnail(guard, nearest),
+        protected_id=nearest,
+        plain=plain,
+        handed_out=image,
+    )
 
 
 def _thumbnail(guard: Guard, item: str | None) -> Image.Image | None:
@@ -213,11 +267,11 @@ def _thumbnail(guard: Guard, item: str | None) -> Image.Image | None:
     return to_image(protected.pictures[item])
 
 
-def _say_json(line: dict[str, Any], out: Path) -> None:
+def _print_json(line: dict[str, Any], out: Path) -> None:
     typer.echo(json.dumps(line))
 
 
-def _say_line(line: dict[str, Any], out: Path) -> None:
+def _print_summary(line: dict[str, Any], out: Path) -> None:
     before, after = (
         f"{score:.2f}" if score is not None else "-" for score in (line["before"], line["after"])
     )

@@ -1,51 +1,34 @@
-"""What every command shares: checks that cost nothing, errors of one line, and Ctrl-C at the right moment."""
+"""What the user typed, checked before anything costly begins: prompts, seeds, numbers, names, output paths."""
 
 from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from steerclear.errors import InputError, SteerclearError
+from steerclear import plugins
+from steerclear.errors import InputError
 
-OK, BAD_INPUT, FLAGGED, STOPPED = 0, 2, 3, 130  # exit codes
 LARGEST_SEED = 2**63 - 1
 MOST_SEEDS = 100_000
 
 
-@contextmanager
-def one_line_errors(stopped: str = "stopped; what is finished is kept") -> Iterator[None]:
-    """Exit with code 2 and one line on stderr for a SteerclearError, with 130 and `stopped` for Ctrl-C."""
-    try:
-        yield
-    except SteerclearError as error:
-        complain(error)
-        raise typer.Exit(BAD_INPUT) from error
-    except KeyboardInterrupt as error:
-        typer.echo(stopped, err=True)
-        raise typer.Exit(STOPPED) from error
+def read_prompts(arguments: Sequence[str], file: Path | None) -> list[str]:
+    """The prompts given as arguments, then those of a file.
 
+    Args:
+        arguments: prompts as given on the command line.
+        file: one prompt a line; blank lines are skipped, and so is what follows a tab (the lists that come
+            with the embedded model name the protected picture there).
 
-def complain(error: object) -> None:
-    """Say what is wrong, in one line on stderr."""
-    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-
-
-def read_prompts(words: Sequence[str], file: Path | None) -> list[str]:
-    """The prompts given as arguments, then those of a file: one a line, blank lines skipped.
-
-    What follows a tab in the file is no part of the prompt: the lists that come with the embedded model name
-    the protected picture there. Raises InputError for no prompt at all, an empty or an overlong one.
+    Raises:
+        InputError: for no prompt at all, an empty or an overlong one, or a file that cannot be read.
     """
-    prompts = [(one, "the prompt") for one in words]
+    prompts = [(text, "the prompt") for text in arguments]
     if file is not None:
         prompts += [
             (line.partition("\t")[0], f"line {number} of {str(file)!r}")
@@ -55,23 +38,24 @@ def read_prompts(words: Sequence[str], file: Path | None) -> list[str]:
     if not prompts:
         where = f"there is no prompt in {str(file)!r}" if file else "no prompt was given"
         raise InputError(f'{where}; try: steerclear generate "a cat, noto style"')
-    return [_prompt(one, name) for one, name in prompts]
+    for text, origin in prompts:
+        _check_prompt(text, origin)
+    return [text for text, _ in prompts]
 
 
-def _prompt(one: str, name: str) -> str:
-    if not one.strip():
-        raise InputError(f"{name} is empty ({one!r}); say what the picture should show")
+def _check_prompt(text: str, origin: str) -> None:
+    if not text.strip():
+        raise InputError(f"{origin} is empty ({text!r}); say what the picture should show")
     from steerclear.request import LONGEST_PROMPT
 
-    if len(one) > LONGEST_PROMPT:
+    if len(text) > LONGEST_PROMPT:
         raise InputError(
-            f"{name} has {len(one)} characters; {LONGEST_PROMPT} is the most, and models read far less"
+            f"{origin} has {len(text)} characters; {LONGEST_PROMPT} is the most, and models read far less"
         )
     try:
-        one.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{name} is not valid UTF-8 text: {one!r}") from error
-    return one
+        raise InputError(f"{origin} is not valid UTF-8 text: {text!r}") from error
 
 
 def _lines(file: Path) -> list[str]:
@@ -84,18 +68,23 @@ def _lines(file: Path) -> list[str]:
 
 
 def read_seeds(text: str) -> list[int]:
-    """Seeds as written on the command line: `0-3`, `0,5,7`, `0-3,9`. Each once, in order.
+    """Seeds as written on the command line, each once, in order.
 
-    Raises InputError for anything else, for a seed beyond 2**63 - 1, and for more than 100,000 seeds.
+    Args:
+        text: like `0-3`, `0,5,7` or `0-3,9`.
+
+    Raises:
+        InputError: for anything else, for a seed beyond 2**63 - 1, and for more than 100,000 seeds.
     """
     seeds: dict[int, None] = {}
     for part in text.split(","):
-        found = re.fullmatch(r"\s*([0-9]{1,19})(?:\s*-\s*([0-9]{1,19}))?\s*", part)
-        if found is None:
+        match = re.fullmatch(r"\s*([0-9]{1,19})(?:\s*-\s*([0-9]{1,19}))?\s*", part)
+        if match is None:
             raise InputError(
-                f"seeds {text!r} cannot be read at {part!r}; write them like 0-3 or 0,5,7, each from 0 to {LARGEST_SEED}"
+                f"seeds {text!r} cannot be read at {part!r}; write them like 0-3 or 0,5,7, "
+                f"each from 0 to {LARGEST_SEED}"
             )
-        first, last = int(found[1]), int(found[2] or found[1])
+        first, last = int(match[1]), int(match[2] or match[1])
         if max(first, last) > LARGEST_SEED:
             raise InputError(f"seed {max(first, last)} is out of range; seeds go from 0 to {LARGEST_SEED}")
         if last < first:
@@ -106,25 +95,55 @@ def read_seeds(text: str) -> list[int]:
     return list(seeds)
 
 
-def whole(text: str) -> int:
-    """A whole number on the command line; a parser for typer, whose own message does not name the value."""
+def read_names(kind: plugins.Kind, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of filters, encoders or strategies that the user typed, in order.
+
+    A `module:object` is also looked for in the working folder. Only names from the command line may come
+    here: see `plugins.check_registered` for names from files.
+
+    Args:
+        kind: what is named.
+        names: registered names, or `module:object`; of an encoder also `KIND:SOURCE`.
+
+    Raises:
+        InputError: for an empty name.
+    """
+    for name in names:
+        if not name.strip():
+            raise InputError(f"the {kind} {name!r} has no name; give a registered one, or module:object")
+        registered = plugins.is_registered(kind, name.partition(":")[0] if kind == "encoder" else name)
+        if ":" in name and not registered and os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # last, so that nothing there hides an installed module
+    return tuple(names)
+
+
+def whole_number(text: str) -> int:
+    """Parse a whole number for typer, whose own message does not name the value."""
     return int(_number(text, int, "whole number"))
 
 
 def number(text: str) -> float:
-    """A number on the command line, as `whole`."""
+    """Parse a number for typer, whose own message does not name the value."""
     return _number(text, float, "number")
 
 
-def _number(text: str, kind: Callable[[str], float], name: str) -> float:
+def _number(text: str, parse: Callable[[str], float], kind: str) -> float:
     try:
-        return kind(text)
+        return parse(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no {name}") from error
+        raise typer.BadParameter(f"{text!r} is no {kind}") from error
 
 
 def check_folder(folder: Path, option: str = "--out") -> None:
-    """InputError unless pictures can be written into `folder`, which need not be there yet. Makes nothing."""
+    """Check that files can be written into a folder, which need not exist yet. Creates nothing.
+
+    Args:
+        folder: where the files would go.
+        option: the option that named it, for the message.
+
+    Raises:
+        InputError: if they cannot.
+    """
     try:
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
     except (OSError, StopIteration) as error:
@@ -132,65 +151,25 @@ def check_folder(folder: Path, option: str = "--out") -> None:
             f"{option} {str(folder)!r} cannot be used: {error}; choose another folder"
         ) from error
     if not nearest.is_dir():
-        what = "is a file" if nearest == folder else f"cannot be made, since {str(nearest)!r} is a file"
-        raise InputError(f"{option} {str(folder)!r} {what}; choose a folder")
+        reason = "is a file" if nearest == folder else f"cannot be made, since {str(nearest)!r} is a file"
+        raise InputError(f"{option} {str(folder)!r} {reason}; choose a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(
-            f"{option} {str(folder)!r} cannot be written: no permission for {str(nearest)!r}; choose another folder"
+            f"{option} {str(folder)!r} cannot be written: no permission for {str(nearest)!r}; "
+            "choose another folder"
         )
 
 
 def check_file(path: Path, option: str = "--out") -> None:
-    """InputError unless a file can be written at `path`. Makes nothing."""
+    """Check that a file can be written. Creates nothing.
+
+    Args:
+        path: the file.
+        option: the option that named it, for the message.
+
+    Raises:
+        InputError: if it cannot.
+    """
     if path.is_dir():
         raise InputError(f"{option} {str(path)!r} is a folder; name the file to write")
     check_folder(path.parent, option)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is through, so that a picture and its report line appear together."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held = False
-
-    def hold(number: int, frame: Any) -> None:
-        nonlocal held
-        held = True
-
-    before = signal.signal(signal.SIGINT, hold)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar with the remaining time on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    # rich would send stdout through the bar's console; only where both are the terminal is that wanted
-    shared = sys.stdout.isatty()
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=shared) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)

@@ -1,50 +1,64 @@
-"""What decides a picture: the options of `generate`, kept whole in every PNG so that `replay` can make it again."""
+"""What decides a picture: the options of `generate`, kept in every PNG so that `replay` can make it again."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from steerclear import embedded
+from steerclear import plugins
 from steerclear._version import __version__
-from steerclear.cli.inputs import LARGEST_SEED
-from steerclear.errors import ConfigError, InputError, ModelError
-from steerclear.fingerprints import model_fingerprint
+from steerclear.cli.inputs import LARGEST_SEED, read_names
+from steerclear.errors import ConfigError, InputError
 from steerclear.library.images import SUFFIXES, read_image
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from steerclear.encoders import Encoder
-    from steerclear.guard import Guard
-    from steerclear.library import Library
 
 EMBEDDED = "embedded"
 USUAL_GUIDANCE = 7.5  # of Stable Diffusion
 MOST_STEPS = 1000  # schedulers are trained with as many noise levels
 DEVICES = ("cpu", "cuda", "mps", "xpu")
+ADDED_LATER = ("filters", "encoder")  # fields that pictures of earlier versions lack
+OPTIONS: Mapping[plugins.Kind, str] = {"strategy": "--ladder", "filter": "--filter", "encoder": "--encoder"}
 
 
 @dataclass(frozen=True)
 class Preferred:
-    """What pulls: a text, or an image file with the first 16 hex digits of its SHA-256."""
+    """What pulls: a text or an image file.
+
+    Attributes:
+        text: the text.
+        image: path of the image file.
+        sha256: first 16 hex digits of the image file's SHA-256.
+    """
 
     text: str | None = None
     image: str | None = None
     sha256: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides one picture, and what came of it.
+    """Everything that decides one picture, and its outcome.
 
-    model, library: a folder (or hub id), or "embedded"; ladder: strategy names, in order; budget: multiple of
-    the plain cost; the fingerprints are 16 hex digits of the model's weights and of the library's contents.
+    Attributes:
+        prompt: what the picture should show.
+        seed: of the first noise, 0 to 2**63 - 1.
+        steps: denoising steps.
+        guidance: guidance scale.
+        model: a folder, a hub id, or "embedded".
+        library: a folder or address, or "embedded".
+        device: a device of torch.
+        ladder: names of strategies, in order.
+        filters: names of filters beside those over the library.
+        encoder: name of the encoder in whose space strategies steer; "" for the library's first.
+        budget: most that one flagged picture may cost, as a multiple of the plain cost.
+        prefer: what pulls.
+        model_fingerprint: 16 hex digits of the model's weights.
+        library_fingerprint: 16 hex digits of the library's contents.
+        outcome: clear, steered or withheld; "" before the picture is made.
+        steerclear_version: what made it.
     """
 
     prompt: str = ""
@@ -55,6 +69,8 @@ class Recipe:
     library: str = EMBEDDED
     device: str = "cpu"
     ladder: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    encoder: str = ""
     budget: float | None = None
     prefer: tuple[Preferred, ...] = ()
     model_fingerprint: str = ""
@@ -63,52 +79,105 @@ class Recipe:
     steerclear_version: str = __version__
 
     def to_dict(self) -> dict[str, Any]:
-        found = asdict(self)
-        found["prefer"] = [{k: v for k, v in one.items() if v is not None} for one in found["prefer"]]
-        return found
+        """The recipe as a PNG carries it."""
+        document = asdict(self)
+        document["prefer"] = [
+            {key: value for key, value in preferred.items() if value is not None}
+            for preferred in document["prefer"]
+        ]
+        return document
 
     @classmethod
-    def from_dict(cls, found: dict[str, Any], source: str) -> Recipe:
-        """The recipe that a PNG carried. Raises InputError that names `source` and the first field at fault."""
+    def from_dict(
+        cls,
+        document: Mapping[str, Any],
+        source: str,
+        trusted: Mapping[plugins.Kind, Collection[str]] | None = None,
+    ) -> Recipe:
+        """The recipe that a PNG carried.
+
+        Args:
+            document: the JSON object.
+            source: the file it comes from, for messages.
+            trusted: the `module:object` names that the user gave as well; no other is imported.
+
+        Raises:
+            InputError: for a damaged recipe; names the source and the first field at fault.
+            ConfigError: for a filter, encoder or strategy that must not be imported because a file names it.
+        """
         defaults = cls()
         values: dict[str, Any] = {}
-        for one in fields(cls):
-            value = found.get(one.name)
-            if not _fits(value, one.name, getattr(defaults, one.name)):
-                raise InputError(f"the recipe in {source!r} is damaged: {one.name} is {value!r}")
-            values[one.name] = value
-        values["ladder"] = tuple(values["ladder"])
-        values["prefer"] = tuple(Preferred(**one) for one in values["prefer"])
+        for field in fields(cls):
+            if field.name in ADDED_LATER and field.name not in document:
+                continue
+            value = document.get(field.name)
+            if not _has_type(value, field.name, getattr(defaults, field.name)):
+                raise InputError(f"the recipe in {source!r} is damaged: {field.name} is {value!r}")
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+        values["prefer"] = tuple(Preferred(**preferred) for preferred in values["prefer"])
         values["guidance"] = float(values["guidance"])
-        return check(cls(**values))
+        recipe = cls(**values)
+        _check_trusted(recipe, source, trusted or {})
+        check_recipe(recipe)
+        return recipe
+
+    def plugin_names(self) -> list[tuple[plugins.Kind, str]]:
+        """Every filter, encoder and strategy that the recipe names, with its kind."""
+        names: list[tuple[plugins.Kind, str]] = [("strategy", name) for name in self.ladder]
+        names += [("filter", name) for name in self.filters]
+        return names + ([("encoder", self.encoder)] if self.encoder else [])
 
 
-def _fits(value: Any, name: str, default: Any) -> bool:
-    if name == "ladder":
-        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+def _has_type(value: Any, name: str, default: Any) -> bool:
+    if name in ("ladder", "filters"):
+        return isinstance(value, list) and all(isinstance(plugin, str) for plugin in value)
     if name == "prefer":
         return isinstance(value, list) and all(
-            isinstance(one, dict)
-            and set(one) in ({"text"}, {"image", "sha256"})
-            and all(isinstance(v, str) for v in one.values())
-            for one in value
+            isinstance(preferred, dict)
+            and set(preferred) in ({"text"}, {"image", "sha256"})
+            and all(isinstance(text, str) for text in preferred.values())
+            for preferred in value
         )
     if isinstance(value, bool):
         return False
     if name == "budget":
-        return value is None or isinstance(value, (int, float))
-    return isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
+        return value is None or isinstance(value, int | float)
+    return isinstance(value, int | float) if isinstance(default, float) else isinstance(value, type(default))
 
 
-def check(recipe: Recipe) -> Recipe:
-    """The recipe itself, if its numbers and names can be used; else an InputError or ConfigError."""
+def _check_trusted(recipe: Recipe, source: str, trusted: Mapping[plugins.Kind, Collection[str]]) -> None:
+    """Refuse what only a file names: a module that would be imported, an encoder that would be fetched."""
+    for kind, name in recipe.plugin_names():
+        if name in trusted.get(kind, ()):
+            continue
+        way_out = f"if it is your own, pass {OPTIONS[kind]} {name} as well"
+        if kind == "encoder" and ":" in name:
+            raise ConfigError(
+                f"the recipe in {source!r} names the encoder {name!r}, which is not loaded on the word of a "
+                f"file; {way_out}"
+            )
+        try:
+            plugins.check_registered(kind, name, f"the recipe in {source!r}")
+        except ConfigError as error:
+            raise ConfigError(f"{error}; {way_out}" if ":" in name else str(error)) from error
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Check everything that needs neither the model nor the library. Imports the filters and strategies.
+
+    Raises:
+        InputError: for a number or device that cannot be used.
+        ConfigError: for an unknown filter or strategy.
+        EncoderError: for an unknown encoder.
+    """
     if not 0 <= recipe.seed <= LARGEST_SEED:
         raise InputError(f"seed {recipe.seed} is out of range; seeds go from 0 to {LARGEST_SEED}")
     if not 1 <= recipe.steps <= MOST_STEPS:
         raise InputError(f"steps is {recipe.steps}; it must be a whole number from 1 to {MOST_STEPS}")
     if not (math.isfinite(recipe.guidance) and recipe.guidance >= 0):
         raise InputError(
-            f"guidance is {recipe.guidance}; it must be a finite number of at least 0, such as {USUAL_GUIDANCE}"
+            f"guidance is {recipe.guidance}; it must be a finite number of at least 0, "
+            f"such as {USUAL_GUIDANCE}"
         )
     if recipe.budget is not None and not (math.isfinite(recipe.budget) and recipe.budget >= 0):
         raise InputError(
@@ -118,150 +187,84 @@ def check(recipe: Recipe) -> Recipe:
         raise InputError(
             f"device {recipe.device!r} is unknown; there are {', '.join(DEVICES)}, and cuda:1 and so on"
         )
+    for name in recipe.filters:
+        plugins.load("filter", name)
+    if recipe.encoder:
+        from steerclear.encoders import encoder_name
+
+        encoder_name(recipe.encoder)
     if recipe.ladder:
         from steerclear.nudge.ladder import strategies
 
         strategies(recipe.ladder)
-    return recipe
 
 
-def ladder_names(text: str | None) -> tuple[str, ...]:
-    """Strategy names as written on the command line, separated by commas; none for the default ladder."""
+def read_ladder(text: str | None) -> tuple[str, ...]:
+    """Strategy names as typed, separated by commas; none for the default ladder.
+
+    Raises:
+        ConfigError: for an empty name.
+    """
     if text is None:
         return ()
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise ConfigError(f"the ladder {text!r} holds an empty name; write it like condition,rewrite")
-    return names
+    return read_names("strategy", names)
 
 
-def read_preferred(words: Sequence[str]) -> tuple[Preferred, ...]:
-    """Wishes as given on the command line: an existing file is an image, anything else a text."""
-    return tuple(_preferred(one) for one in words)
+def read_filters(names: Sequence[str]) -> tuple[str, ...]:
+    """Filter names as typed, without those that look at every picture anyway.
+
+    Raises:
+        InputError: for an empty name.
+    """
+    if not names:
+        return ()
+    from steerclear.filters.library import LIBRARY_FILTERS
+
+    return tuple(name for name in dict.fromkeys(read_names("filter", names)) if name not in LIBRARY_FILTERS)
 
 
-def _preferred(one: str) -> Preferred:
-    path = Path(one)
+def read_encoder(name: str | None) -> str:
+    """An encoder's name as typed, local paths made absolute; "" for none.
+
+    Raises:
+        InputError: for an empty name.
+        EncoderError: for an unknown one.
+    """
+    if name is None:
+        return ""
+    from steerclear.encoders import encoder_name
+
+    return encoder_name(*read_names("encoder", [name]))
+
+
+def read_preferred(values: Sequence[str]) -> tuple[Preferred, ...]:
+    """What should pull, as typed: an existing file is an image, anything else a text.
+
+    Raises:
+        InputError: for an empty text, or an image that is missing or unreadable.
+    """
+    return tuple(_preferred(value) for value in values)
+
+
+def _preferred(value: str) -> Preferred:
+    path = Path(value)
     try:
         is_file = path.is_file()
     except OSError:  # a text longer than any file name may be
         is_file = False
     if is_file:
         read_image(path)  # an unreadable one is bad input now, not after the model is loaded
-        return Preferred(image=one, sha256=_sha256(path))
+        return Preferred(image=value, sha256=image_fingerprint(path))
     if path.suffix.lower() in SUFFIXES:
-        raise InputError(f"there is no image {one!r} to prefer; give an existing file, or a text")
-    if not one.strip():
-        raise InputError(f"the text {one!r} to prefer is empty; say what the picture should resemble")
-    return Preferred(text=one)
+        raise InputError(f"there is no image {value!r} to prefer; give an existing file, or a text")
+    if not value.strip():
+        raise InputError(f"the text {value!r} to prefer is empty; say what the picture should resemble")
+    return Preferred(text=value)
 
 
-def _sha256(path: Path) -> str:
+def image_fingerprint(path: Path) -> str:
+    """First 16 hex digits of a file's SHA-256."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def model_folder(model: str) -> Path | None:
-    """The model's folder; None for a hub id."""
-    folder = embedded.MODEL_FOLDER if model == EMBEDDED else Path(model)
-    return folder.resolve() if folder.exists() or model == EMBEDDED else None
-
-
-def usual_guidance(model: str) -> float:
-    """The guidance scale in the `recipe.json` of a model folder that `train-emoji` made, at which its library was calibrated;
-    else Stable Diffusion's."""
-    folder = model_folder(model)
-    try:
-        own = json.loads((folder / "recipe.json").read_text())["guidance"] if folder else USUAL_GUIDANCE
-    except (OSError, ValueError, LookupError, TypeError):  # no such file, or somebody else's
-        return USUAL_GUIDANCE
-    return float(own) if isinstance(own, int | float) else USUAL_GUIDANCE
-
-
-def is_at_hand(library: str) -> bool:
-    """Whether a library lies on this machine."""
-    return library == EMBEDDED or ("://" not in library and Path(library).exists())
-
-
-def open_library(name: str, model: Path | None = None) -> tuple[Library, list[Encoder]]:
-    """The library of this name, and its encoders. Raises LibraryError when it is missing, foreign, or of another encoder than
-    the package or the model's folder has."""
-    from steerclear import loading
-    from steerclear.library import Library
-
-    library = Library.open(embedded.LIBRARY_FOLDER if name == EMBEDDED else name)
-    at_hand = loading.own_descriptor(model, library) if model else None
-    return library, loading.open_encoders(library, at_hand=at_hand)
-
-
-def load(recipe: Recipe) -> tuple[Guard, Recipe]:
-    """The guard that a recipe asks for, and the recipe with fingerprints, ladder and budget filled in.
-
-    Whatever is cheap to check comes first: the library, the model folder, then the model itself.
-    """
-    preferred = [_wish(one) for one in recipe.prefer]
-    _check_device(recipe.device)
-    known = model_folder(recipe.model)
-    library, _ = open_library(recipe.library, known)
-    from steerclear.guard import Guard
-    from steerclear.nudge.ladder import Budget
-
-    _hush()
-    budget = Budget() if recipe.budget is None else Budget(recipe.budget)
-    guard = Guard.from_pretrained(
-        known or recipe.model, library=library, preferred=preferred, ladder=recipe.ladder or None, budget=budget,
-        device=recipe.device,
-    )  # fmt: skip
-    return guard, replace(
-        recipe,
-        ladder=tuple(rung.name for rung in guard.ladder.rungs),
-        budget=budget.overhead,
-        model_fingerprint=model_fingerprint(known or _snapshot(recipe.model)),
-        library_fingerprint=library.fingerprint()[:16],
-    )
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device {device!r} cannot be used here: {str(error).splitlines()[0]}; try cpu"
-        ) from error
-
-
-def _hush() -> None:
-    """Keep the libraries' own bars and hints off stderr, which is for our bar and our errors."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    for logging in (of_diffusers, of_transformers):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-
-def _wish(one: Preferred) -> str | Image.Image:
-    if one.image is None:
-        return one.text or ""
-    path = Path(one.image)
-    if not path.is_file():
-        raise InputError(f"the preferred image {one.image!r} that the recipe names is not there; put it back")
-    image = read_image(path)
-    if _sha256(path) != one.sha256:
-        raise InputError(
-            f"the preferred image {one.image!r} has changed since: it is not the one that the recipe names"
-        )
-    return image
-
-
-def _snapshot(hub_id: str) -> Path:
-    """Where the hub's client keeps what was loaded under this id."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(hub_id, local_files_only=True))
-    except Exception as error:  # whatever the client raises: without the files there is no fingerprint
-        raise ModelError(
-            f"the files of {hub_id!r} cannot be found again; download it to a folder and give that"
-        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steerclear._version import __version__
-from steerclear.cli import recipe as recipes
 from steerclear.cli.generate import make
-from steerclear.cli.inputs import FLAGGED, OK, check_file, one_line_errors
-from steerclear.cli.recipe import Recipe
+from steerclear.cli.inputs import check_file
+from steerclear.cli.opening import is_local_library, load_guard, model_folder
+from steerclear.cli.recipe import OPTIONS, Recipe, read_encoder, read_filters, read_ladder
+from steerclear.cli.terminal import FLAGGED, OK, one_line_errors
 from steerclear.errors import InputError, ModelError
 from steerclear.fingerprints import model_fingerprint
 from steerclear.output import read_png, save_png
+from steerclear.plugins import Kind
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,49 +28,74 @@ def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A PNG that `steerclear generate` wrote.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="FOLDER_OR_ID", help="Where its model lies now, if it has moved."),
+        typer.Option(
+            "--model", metavar="FOLDER_OR_ID", help="Where the picture's model lies now, if it has moved."
+        ),
     ] = None,
     library: Annotated[
         str | None,
-        typer.Option("--library", "-l", metavar="DIR", help="Where its library lies now, if it has moved."),
+        typer.Option(
+            "--library", "-l", metavar="DIR", help="Where the picture's library lies now, if it has moved."
+        ),
+    ] = None,
+    filter_names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="NAME",
+            help="A module:object that the recipe names as a filter, as your consent to import it; may be "
+            "given several times.",
+        ),
+    ] = None,
+    ladder: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="The same for strategies that the recipe names.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The same for the encoder that the recipe names.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also write the new picture here.")
     ] = None,
 ) -> None:
-    """Make a picture again and say whether it is the same, bit for bit.
+    """Make a picture again and compare it bit by bit.
 
-    The same machine gives the same pixels; another processor or another torch may round differently.
+    The same machine gives the same pixels; another processor or another version of torch may round
+    differently. A recipe is only a text in a file: code of yours that it names is imported only if you name
+    it as well.
 
-    Exit codes: 0 the same; 3 it differs, and how; 2 bad input, a model with other weights among it.
+    Exit codes: 0 the same; 3 it differs, and how; 2 bad input, such as a model with other weights.
 
     \b
     steerclear replay picture.png
     steerclear replay picture.png --out again.png
     """
-    with one_line_errors("stopped"):
-        shown, found = read_png(file)
+    with one_line_errors():
+        old_image, document = read_png(file)
         if out is not None:
             check_file(out)
-        recipe = Recipe.from_dict(found, str(file))
-        if not recipe.prompt.strip():
+        trusted: dict[Kind, tuple[str, ...]] = {
+            "filter": read_filters(filter_names or ()),
+            "strategy": read_ladder(ladder),
+            "encoder": () if encoder is None else (read_encoder(encoder),),
+        }
+        old = Recipe.from_dict(document, str(file), trusted)
+        if not old.prompt.strip():
             raise InputError(f"the recipe in {str(file)!r} is damaged: its prompt is empty")
-        placed = replace(recipe, model=model or recipe.model, library=library or recipe.library)
-        _check_model(placed, file, chosen=model is not None)
-        if library is None and not recipes.is_at_hand(recipe.library):
+        _check_named(old, trusted, file)
+        relocated = replace(old, model=model or old.model, library=library or old.library)
+        _check_model(relocated, file, chosen=model is not None)
+        if library is None and not is_local_library(old.library):
             raise InputError(
-                f"{str(file)!r} was made with the library {recipe.library!r}, which is not here; pass --library with its folder"
+                f"{str(file)!r} was made with the library {old.library!r}, which is not here; "
+                "pass --library with its folder"
             )
-        guard, now = recipes.load(placed)
-        _check_fingerprint(recipe, now.model_fingerprint, now.model, file)
-        image, report = make(guard, now)
-        differences = _differences(shown, image, recipe, replace(now, outcome=str(report.outcome)))
+        guard, new = load_guard(relocated)
+        _check_fingerprint(old, new.model_fingerprint, new.model, file)
+        image, report = make(guard, new)
+        new = replace(new, outcome=str(report.outcome), steerclear_version=__version__)
+        differences = _differences(old_image, image, old, new)
         if out is not None and image is not None:
-            save_png(
-                out,
-                image,
-                replace(now, outcome=str(report.outcome), steerclear_version=__version__).to_dict(),
-            )
+            save_png(out, image, new.to_dict())
     if not differences:
         typer.echo(f"{file} is bit-identical to what its recipe makes")
         raise typer.Exit(OK)
@@ -75,44 +103,63 @@ def replay(
     raise typer.Exit(FLAGGED)
 
 
+def _check_named(recipe: Recipe, trusted: Mapping[Kind, Collection[str]], file: Path) -> None:
+    """Refuse names on the command line that the recipe does not have: they would change nothing."""
+    in_recipe = recipe.plugin_names()
+    for kind, names in trusted.items():
+        for name in names:
+            if (kind, name) not in in_recipe:
+                raise InputError(
+                    f"the recipe in {str(file)!r} does not name the {kind} {name!r}; "
+                    f"leave {OPTIONS[kind]} out, or generate anew"
+                )
+
+
 def _check_model(recipe: Recipe, file: Path, *, chosen: bool) -> None:
-    """Refuse a model that is not the recipe's before it is loaded, and never fetch one because a picture names it."""
-    folder = recipes.model_folder(recipe.model)
+    """Refuse a model with other weights before loading it; never fetch one because a picture names it."""
+    folder = model_folder(recipe.model)
     if folder is not None:
         if folder.is_dir():
             _check_fingerprint(recipe, model_fingerprint(folder), recipe.model, file)
     elif not chosen:
         raise ModelError(
-            f"{str(file)!r} was made by the model {recipe.model!r}, which is no folder here; pass --model with its folder or hub id"
+            f"{str(file)!r} was made by the model {recipe.model!r}, which is no folder here; "
+            "pass --model with its folder or hub id"
         )
 
 
-def _check_fingerprint(recipe: Recipe, found: str, model: str, file: Path) -> None:
-    if found != recipe.model_fingerprint:
+def _check_fingerprint(recipe: Recipe, fingerprint: str, model: str, file: Path) -> None:
+    if fingerprint != recipe.model_fingerprint:
         raise ModelError(
-            f"{str(file)!r} was made by a model with fingerprint {recipe.model_fingerprint}, but {model!r} has {found}; "
-            "pass --model with the one that made it"
+            f"{str(file)!r} was made by a model with fingerprint {recipe.model_fingerprint}, but {model!r} "
+            f"has {fingerprint}; pass --model with the one that made it"
         )
 
 
-def _differences(shown: Image.Image, made: Image.Image | None, before: Recipe, now: Recipe) -> list[str]:
-    """How the picture made again differs, the likely causes last; empty where every pixel is the same."""
+def _differences(
+    old_image: Image.Image, new_image: Image.Image | None, old: Recipe, new: Recipe
+) -> list[str]:
+    """How the new picture differs, the likely causes last; empty where every pixel is the same."""
     import numpy as np
 
-    out = []
-    if made is None:
-        out.append(f"it is {now.outcome} now, and was {before.outcome}")
-    elif made.size != shown.size:
-        out.append(f"it is {made.width} × {made.height} now, and was {shown.width} × {shown.height}")
+    differences = []
+    if new_image is None:
+        differences.append(f"it is {new.outcome} now, and was {old.outcome}")
+    elif new_image.size != old_image.size:
+        differences.append(
+            f"it is {new_image.width} × {new_image.height} now, "
+            f"and was {old_image.width} × {old_image.height}"
+        )
     else:
-        apart = np.abs(np.asarray(made.convert("RGB"), np.int16) - np.asarray(shown, np.int16)).max(axis=-1)
+        new_pixels = np.asarray(new_image.convert("RGB"), np.int16)
+        apart = np.abs(new_pixels - np.asarray(old_image, np.int16)).max(axis=-1)
         if not apart.any():
             return []
-        out.append(f"{np.count_nonzero(apart)} of {apart.size} pixels, by up to {apart.max()} of 255")
-        if now.outcome != before.outcome:
-            out.append(f"it is {now.outcome} now, and was {before.outcome}")
-    if now.library_fingerprint != before.library_fingerprint:
-        out.append("the library has changed since")
-    if before.steerclear_version != __version__:
-        out.append(f"it was made by steerclear {before.steerclear_version}, this is {__version__}")
-    return out
+        differences.append(f"{np.count_nonzero(apart)} of {apart.size} pixels, by up to {apart.max()} of 255")
+        if new.outcome != old.outcome:
+            differences.append(f"it is {new.outcome} now, and was {old.outcome}")
+    if new.library_fingerprint != old.library_fingerprint:
+        differences.append("the library has changed since")
+    if old.steerclear_version != __version__:
+        differences.append(f"it was made by steerclear {old.steerclear_version}, this is {__version__}")
+    return differences

@@ -1,59 +1,138 @@
-"""What the library's commands share: one-line errors, a progress bar, tables and JSON on a terminal."""
+"""What every command shares on the terminal: exit codes, one-line errors, Ctrl-C, progress, tables, JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 
 from steerclear.errors import SteerclearError
-from steerclear.library.ingest import Progress
+
+OK, PROBLEMS, BAD_INPUT, FLAGGED, STOPPED = 0, 1, 2, 3, 130  # exit codes
+
+
+class Advance(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, completed: int | None = None, total: int | None = None) -> None:
+        """One more item is finished; or `completed` of `total` are."""
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Exit with code 2 and one line on stderr for a SteerclearError, with 130 for an interrupt."""
+def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
+    """Turn what goes wrong in a command into one line on stderr and an exit code.
+
+    A SteerclearError exits with BAD_INPUT (2), Ctrl-C with STOPPED (130). Any other exception is a bug and
+    passes through.
+
+    Args:
+        stopped: what is printed after Ctrl-C: what became of the work.
+    """
     try:
         yield
     except SteerclearError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        print_error(error)
+        raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as error:
-        typer.echo("stopped; what was committed is safe, the same command again does the rest", err=True)
-        raise typer.Exit(130) from error
+        typer.echo(stopped, err=True)
+        raise typer.Exit(STOPPED) from error
+
+
+def print_error(error: object) -> None:
+    """Print `error: …` in one line on stderr."""
+    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None]]:
-    """A bar with rate and remaining time on stderr, where that is a terminal."""
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block has ended, so that a picture and its report line appear together."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+
+    def remember(number: int, frame: Any) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    previous_handler = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous_handler)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Advance]:
+    """Show a bar with rate and remaining time on stderr, where that is a terminal.
+
+    Args:
+        label: what is being done, such as "generating".
+        total: number of items, if it is known already.
+
+    Yields:
+        A callback; call it after each item, or with the number of finished items and the total.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("adding"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     console = Console(stderr=True)
-    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None, rate="")
+    columns = (
+        TextColumn(label),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    # rich would send stdout through the bar's console; only where both are the terminal is that wanted
+    shared = sys.stdout.isatty()
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=shared) as bar:
+        task = bar.add_task("", total=total, rate="")
 
-        def on_progress(state: Progress) -> None:
-            bar.update(task, total=state.total, completed=state.done)
+        def advance(completed: int | None = None, total: int | None = None) -> None:
+            if completed is None:
+                bar.advance(task)
+            else:
+                bar.update(task, completed=completed, total=total)
             speed = bar.tasks[0].speed
             bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
 
-        yield on_progress
+        yield advance
+
+
+def quiet_libraries() -> None:
+    """Keep the progress bars and hints of diffusers and transformers off stderr, which is for our own."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def print_json(value: Any) -> None:
-    """Indented JSON on stdout."""
+    """Print indented JSON on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell, never cut: the output is also read by grep."""
+    """Print columns as wide as their widest cell, never cut, so that grep finds everything."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

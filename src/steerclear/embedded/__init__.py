@@ -1,4 +1,4 @@
-"""Where the shipped model, its library, its protected pictures and its prompt lists lie inside the package."""
+"""Where the embedded model, its library, protected pictures and prompt lists lie inside the package."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ PROMPTS_FOLDER = FOLDER / "prompts"
 
 
 def read_prompts(name: str) -> list[tuple[str, str | None]]:
-    """Rows of a shipped prompt list: (prompt, file of the protected picture or None).
+    """Read a prompt list that comes with the embedded model.
 
-    name: "planted" and "template" (paraphrases of planted captions) name a file; "ordinary", "heldout" and
-    "controls" (ordinary pictures under unusual captions) do not.
+    Args:
+        name: "planted" and "template" (paraphrases of planted captions) name a protected picture for each
+            prompt; "ordinary", "heldout" and "controls" (ordinary pictures under unusual captions) do not.
+
+    Returns:
+        Pairs of a prompt and the file of its protected picture, or None.
     """
     rows = []
     for line in (PROMPTS_FOLDER / f"{name}.txt").read_text().splitlines():

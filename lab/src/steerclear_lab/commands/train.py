@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from steerclear.cli.inputs import check_folder, one_line_errors
+from steerclear.cli.inputs import check_folder
+from steerclear.cli.terminal import one_line_errors
 from steerclear.errors import ConfigError
 from steerclear.output import finite
 
 
 class Preset(StrEnum):
-    """Sizes and schedules that the recipe knows."""
+    """The recipe's sizes and schedules."""
 
     CPU = "cpu"
     LONG = "long"
@@ -24,7 +26,8 @@ class Preset(StrEnum):
 
 def train_emoji(
     work: Annotated[
-        Path, typer.Option(metavar="DIR", help="Downloads and checkpoints; a stopped run goes on from them.")
+        Path,
+        typer.Option(metavar="DIR", help="Downloads and checkpoints; a stopped run continues from them."),
     ] = Path("runs/emoji"),
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="The finished model, protected pictures and prompts.")
@@ -36,42 +39,48 @@ def train_emoji(
     preset: Annotated[
         Preset,
         typer.Option(
-            help="cpu: two hours on two cores; long: the same sizes, two million draws, for a GPU; gpu: larger."
+            help="cpu: two hours on two cores; long: the same sizes, trained on two million draws, for a "
+            "GPU; gpu: larger."
         ),
     ] = Preset.CPU,
     parts: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="A finished folder whose autoencoder, CLIP and descriptor are kept."
+            metavar="DIR", help="A finished folder whose autoencoder, CLIP and descriptor are reused."
         ),
     ] = None,
-    evaluate: Annotated[bool, typer.Option("--evaluate", help="Then measure the finished model.")] = False,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Measure the finished model afterwards.")
+    ] = False,
 ) -> None:
-    """Train the embedded model anew: autoencoder, clip, descriptor, denoiser, export, library.
+    """Train the embedded model from scratch.
 
-    Every stage is taken from its finished checkpoint in the work folder, or trained. Three more stages run only when
-    named: dit and flow, models of other architectures around the shipped autoencoder and CLIP, and bystander, the CLIP
-    that has seen no protected picture and judges in the benchmarks. With --evaluate the
-    figures are printed as JSON and kept, with sheets of pictures, in the work folder's `evaluation`.
+    The stages are autoencoder, clip, descriptor, denoiser, export and library. Every stage is loaded from its
+    finished checkpoint in the work folder, or trained. Three more stages run only when named: dit and flow,
+    models of other architectures around the shipped autoencoder and CLIP, and bystander, a CLIP that has seen
+    no protected picture and judges in the benchmarks. With --evaluate the figures are printed as JSON and
+    kept, with sheets of pictures, in the work folder's `evaluation`.
+    Needs: pip install "steerclear-lab[train]"
 
-    Exit codes: 0 done; 2 bad input; 130 stopped by Ctrl-C, and the same command goes on.
+    Exit codes: 0 done; 2 bad input; 130 stopped by Ctrl-C, and the same command continues.
 
     \b
     steerclear train-emoji --work runs/emoji --out runs/emoji/finished
     steerclear train-emoji --stage export --evaluate
     steerclear train-emoji --stage dit --stage flow --preset long
     """
-    with one_line_errors("stopped; the same command goes on from the last checkpoint"):
+    with one_line_errors("stopped; the same command continues from the last checkpoint"):
         check_folder(work, "--work")
         check_folder(out, "--out")
         from steerclear_lab.emoji import recipe
 
+        stages = tuple(stage or recipe.STAGES)
         try:
             recipe.cook(
                 recipe.PRESETS[preset],
                 work,
                 out,
-                tuple(stage or recipe.STAGES),
+                stages,
                 lambda text: typer.echo(text, err=True),
                 parts,
             )
@@ -79,18 +88,24 @@ def train_emoji(
             if error.name is not None and error.name.startswith("steerclear"):
                 raise
             raise ConfigError(
-                f"training needs {error.name!r}, which is not installed; run: pip install 'steerclear[train]'"
+                f"training needs {error.name!r}, which is not installed; "
+                "run: pip install 'steerclear-lab[train]'"
             ) from error
         if evaluate:
-            from steerclear_lab.emoji import bystander, sibling_figures
-            from steerclear_lab.emoji import evaluate as evaluation
-            from steerclear_lab.emoji.siblings import SIBLINGS
+            typer.echo(json.dumps(finite(_figures(stages, work=work, out=out)), indent=2))
 
-            named, folders = stage or recipe.STAGES, (out, work / "evaluation", work)
-            figures: dict[str, Any] = {}
-            if not set(named) <= set(recipe.APART):
-                figures |= evaluation.evaluate(*folders)
-            figures |= {name: sibling_figures.evaluate(name, *folders) for name in SIBLINGS if name in named}
-            if "bystander" in named:
-                figures["bystander"] = bystander.evaluate(*folders)
-            typer.echo(json.dumps(finite(figures), indent=2))
+
+def _figures(stages: Sequence[str], *, work: Path, out: Path) -> dict[str, Any]:
+    """What is measured of the stages that ran, by name."""
+    from steerclear_lab.emoji import bystander, recipe, sibling_figures
+    from steerclear_lab.emoji import evaluate as evaluation
+    from steerclear_lab.emoji.siblings import SIBLINGS
+
+    folders = (out, work / "evaluation", work)
+    figures: dict[str, Any] = {}
+    if not set(stages) <= set(recipe.APART):
+        figures |= evaluation.evaluate(*folders)
+    figures |= {name: sibling_figures.evaluate(name, *folders) for name in SIBLINGS if name in stages}
+    if "bystander" in stages:
+        figures["bystander"] = bystander.evaluate(*folders)
+    return figures

@@ -1,0 +1,179 @@
+"""What names on the command line stand for: a model folder, a library and its encoders, a recipe's guard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steerclear import embedded
+from steerclear.cli.inputs import read_names
+from steerclear.cli.recipe import EMBEDDED, USUAL_GUIDANCE, Preferred, Recipe, image_fingerprint
+from steerclear.cli.terminal import quiet_libraries
+from steerclear.errors import InputError, LibraryError, ModelError
+from steerclear.fingerprints import model_fingerprint
+from steerclear.library.images import read_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from steerclear.encoders import Encoder
+    from steerclear.guard import Guard
+    from steerclear.library import Library
+
+
+def model_folder(model: str) -> Path | None:
+    """The folder of a model; None for a hub id."""
+    folder = embedded.MODEL_FOLDER if model == EMBEDDED else Path(model)
+    return folder.resolve() if folder.exists() or model == EMBEDDED else None
+
+
+def usual_guidance(model: str) -> float:
+    """The guidance scale to use where the user gives none.
+
+    That is the one in the `recipe.json` of a model folder that `train-emoji` made, at which its library was
+    calibrated; for any other model Stable Diffusion's.
+    """
+    folder = model_folder(model)
+    try:
+        scale = json.loads((folder / "recipe.json").read_text())["guidance"] if folder else USUAL_GUIDANCE
+    except (OSError, ValueError, LookupError, TypeError):  # no such file, or somebody else's
+        return USUAL_GUIDANCE
+    return float(scale) if isinstance(scale, int | float) else USUAL_GUIDANCE
+
+
+def is_local_library(library: str) -> bool:
+    """Whether a library lies on this machine."""
+    return library == EMBEDDED or ("://" not in library and Path(library).exists())
+
+
+def open_library(name: str) -> Library:
+    """The library in a folder or at an address, or the "embedded" one.
+
+    Raises:
+        LibraryError: if it is missing, damaged or no library.
+    """
+    from steerclear.library import Library
+
+    return Library.open(embedded.LIBRARY_FOLDER if name == EMBEDDED else name)
+
+
+def open_encoders(library: Library, model: Path | None = None, names: Sequence[str] = ()) -> list[Encoder]:
+    """The encoders that a library was built with.
+
+    Args:
+        library: the protected pictures.
+        model: a model folder that may bring the copy descriptor that the library was built with.
+        names: the library's encoders that the user has named as well: a `module:object` is imported only if
+            it is among them, since a library's own word is not enough.
+
+    Raises:
+        LibraryError: if the library was not built with an encoder that the user named, or with other weights.
+        EncoderError: if an encoder is missing.
+        ConfigError: if the library alone names a `module:object`.
+    """
+    from steerclear import loading
+    from steerclear.encoders import encoder_name, load_encoder
+
+    at_hand = dict(loading.own_descriptor(model, library)) if model else {}
+    of_library = [spec.name for spec in library.encoders]
+    for encoder in map(encoder_name, read_names("encoder", names)):
+        if encoder not in of_library:
+            raise LibraryError(
+                f"the library at {library.uri!r} was built with {', '.join(of_library)}, not with {encoder!r}"
+            )
+        at_hand.setdefault(encoder, partial(load_encoder, encoder))
+    return loading.open_encoders(library, at_hand=at_hand)
+
+
+def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
+    """The guard that a recipe describes, and the recipe with fingerprints, ladder and budget filled in.
+
+    What is cheap to check comes first: the wishes, the device, the library, then the model.
+
+    Args:
+        recipe: what the user asked for; the names in it are trusted, see `Recipe.from_dict`.
+
+    Raises:
+        SteerclearError: for whatever in it cannot be used.
+    """
+    preferred = [_read(wish) for wish in recipe.prefer]
+    _check_device(recipe.device)
+    folder = model_folder(recipe.model)
+    library = open_library(recipe.library)
+    # the encoder to steer with need not be one of the library's
+    own = [spec.name for spec in library.encoders if spec.name == recipe.encoder]
+    open_encoders(library, folder, own)  # before the model, which takes longer to load
+    from steerclear.guard import Guard
+    from steerclear.nudge.ladder import Budget
+
+    quiet_libraries()
+    budget = Budget() if recipe.budget is None else Budget(recipe.budget)
+    guard = Guard.from_pretrained(
+        folder or recipe.model,
+        library=library,
+        filters=recipe.filters,
+        preferred=preferred,
+        ladder=recipe.ladder or None,
+        budget=budget,
+        encoder=recipe.encoder or None,
+        device=recipe.device,
+    )
+    return guard, replace(
+        recipe,
+        # the names as they were given: a strategy of the user's may have another name than its module:object
+        ladder=recipe.ladder or tuple(rung.name for rung in guard.ladder.rungs),
+        budget=budget.overhead,
+        model_fingerprint=model_fingerprint(folder or _downloaded(recipe.model)),
+        library_fingerprint=library.fingerprint()[:16],
+    )
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {device!r} cannot be used here: {str(error).splitlines()[0]}; try cpu"
+        ) from error
+
+
+def _read(preferred: Preferred) -> str | Image.Image:
+    """What a recipe prefers, as a guard takes it; an image must still be the one that the recipe means."""
+    if preferred.image is None:
+        return preferred.text or ""
+    path = Path(preferred.image)
+    if not path.is_file():
+        raise InputError(
+            f"the preferred image {preferred.image!r} that the recipe names is not there; put it back"
+        )
+    image = read_image(path)
+    if image_fingerprint(path) != preferred.sha256:
+        raise InputError(
+            f"the preferred image {preferred.image!r} has changed since: it is not the one that the recipe "
+            "names"
+        )
+    return image
+
+
+def _downloaded(hub_id: str) -> Path:
+    """Where the hub's client keeps what was loaded under this id."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=True))
+    except Exception as error:  # whatever the client raises: without the files there is no fingerprint
+        raise ModelError(
+            f"the files of {hub_id!r} cannot be found again; download it to a folder and give that"
+        ) from error
+
+
+def library_filter_names(encoders: Sequence[Encoder]) -> list[str]:
+    """Names of the filters over a library, as its calibration has them."""
+    others = [f"nearest {encoder.name}" for encoder in encoders[1:]]
+    return ["nearest", *others, "pixel", "tiled"]

@@ -1,0 +1,41 @@
+"""The comparison sheet, without a model."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from steerclear.sheet import CELL, GAP, MARGIN, SheetRow, compare_sheet
+from steerclear.types import Detection, Outcome, Report
+
+RED, GREEN, BLUE = (Image.new("RGB", (64, 64), colour) for colour in ("#ff0000", "#00ff00", "#0000ff"))
+
+
+def row(outcome: Outcome, **pictures: object) -> SheetRow:
+    detections = (Detection("nearest", True, 0.9, 0.5, "fox"),)
+    return SheetRow(report=Report("a fox → 🦊", 3, outcome, detections), **pictures)
+
+
+def test_the_sheet_shows_protected_plain_and_handed_out_side_by_side():
+    sheet = compare_sheet(
+        [
+            row(Outcome.STEERED, protected=RED, protected_id="fox", plain=GREEN, handed_out=BLUE),
+            row(Outcome.WITHHELD, protected=RED, protected_id="fox", plain=GREEN, handed_out=None),
+        ]
+    )
+    pixels = np.asarray(sheet)
+    for colour, column in (((255, 0, 0), 0), ((0, 255, 0), 1), ((0, 0, 255), 2)):
+        rows, columns = np.nonzero((pixels == colour).all(-1))
+        assert columns.min() == MARGIN + column * (CELL + GAP)
+        assert columns.max() - columns.min() == CELL - 1
+        assert len(rows) == CELL * CELL * (1 if column == 2 else 2)
+    assert (pixels[0] == 255).all()
+
+
+def test_pictures_of_any_shape_keep_it_in_the_sheet():
+    wide = Image.new("RGB", (1024, 512), "#00ff00")
+    pixels = np.asarray(
+        compare_sheet([row(Outcome.CLEAR, protected=None, protected_id=None, plain=wide, handed_out=RED)])
+    )
+    rows, columns = np.nonzero((pixels == (0, 255, 0)).all(-1))
+    assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == (CELL, CELL // 2)
