@@ -17,7 +17,7 @@ from steerclear.cli.inputs import OK, check_folder, number, one_line_errors, pro
 from steerclear.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from steerclear_lab.bench.harness import Answer, Plan, Task
+    from steerclear_lab.bench.harness import BenchTask, Plan, TaskResult
     from steerclear_lab.bench.suites import Suite
 
 NEEDED = ("scipy", "matplotlib", "torchmetrics")
@@ -120,7 +120,8 @@ def bench(
             typer.echo(f"report in {out}: {experiment}.md, {experiment}.json, {experiment}.png")
             raise typer.Exit(OK)
         from steerclear_lab.bench.baselines import METHODS, named
-        from steerclear_lab.bench.harness import FULL, PLAIN, QUICK, Notebook, count, run
+        from steerclear_lab.bench.harness import FULL, PLAIN, QUICK, count, run
+        from steerclear_lab.bench.notebook import Notebook
 
         asked = [name.strip() for name in methods.split(",") if name.strip()]
         chosen = named([PLAIN, *asked] if asked else list(METHODS))
@@ -138,69 +139,68 @@ def bench(
         if model is None:
             build = partial(
                 suites.emoji,
-                plan.validation,
-                plan.memorized,
-                plan.template,
-                plan.ordinary,
-                seed,
-                steps,
-                out,
-                sscd,
+                validation=plan.validation,
+                memorized=plan.memorized,
+                template=plan.template,
+                ordinary=plan.ordinary,
+                seed=seed,
+                steps=steps,
+                work=out,
+                sscd=sscd,
             )
         else:
             assert prompts is not None
             assert references is not None
-            most = max(plan.memorized, plan.ordinary)
             build = partial(
                 suites.folder,
-                model,
-                prompts,
-                references,
-                out,
-                plan.validation,
-                most,
-                seed,
-                steps,
-                guidance,
-                sscd,
+                model=model,
+                prompts=prompts,
+                pictures=references,
+                work=out,
+                validation=plan.validation,
+                most=max(plan.memorized, plan.ordinary),
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                sscd=sscd,
             )
         setting = build()
         for name, reason in setting.missing:
             typer.echo(f"no reference picture from {name}: {reason}", err=True)
         workers = Workers(partial(_answering, build), processes) if processes > 1 else nullcontext()
-        with workers as make, progress("comparing", count(setting, chosen, plan)) as advance:
-            settled = run(setting, chosen, plan, notebook, advance, make)
+        with workers as maker, progress("comparing", count(setting, chosen, plan)) as advance:
+            settled = run(
+                suite=setting, methods=chosen, plan=plan, notebook=notebook, advance=advance, make=maker
+            )
         from steerclear_lab.bench import rivals_page, rivals_report
-        from steerclear_lab.bench.summary import document, embedded
+        from steerclear_lab.bench.summary import document, picture_features
 
-        features = embedded(setting, notebook)
+        features = picture_features(setting, notebook)
         words = _words(suite if model is None else "", asked, quick, plan, memorized, seeds, processes)
         if model is not None:
-            words += [
-                "--model",
-                model,
-                "--prompts",
-                str(prompts),
-                "--references",
-                str(references),
-                "--guidance",
-                f"{guidance:g}",
-            ]
+            words += ["--model", model, "--prompts", str(prompts), "--references", str(references)]
+            words += ["--guidance", f"{guidance:g}"]
         words += [] if sscd is None else ["--sscd", str(sscd)]
-        command = shlex.join(["steerclear", "bench", *words])
-        found = document(setting, settled, plan, notebook, command, features)
-        drawn = rivals_report.write(found, setting, notebook, features, out)
-        rivals_page.write(found, drawn, out)
+        figures = document(
+            suite=setting,
+            chosen=settled,
+            plan=plan,
+            notebook=notebook,
+            command=shlex.join(["steerclear", "bench", *words]),
+            features=features,
+        )
+        drawn = rivals_report.write(figures, setting, notebook, features, out)
+        rivals_page.write(figures, drawn, out)
     typer.echo(f"report in {out}: rivals.html, rivals.md, rivals.json")
     raise typer.Exit(OK)
 
 
-def _answering(build: Callable[[], Suite]) -> Callable[[Task], Answer]:
+def _answering(build: Callable[[], Suite]) -> Callable[[BenchTask], TaskResult]:
     """In a process of the run: what answers its tasks."""
-    from steerclear_lab.bench.harness import answering
+    from steerclear_lab.bench.harness import task_runner
 
     recipes._hush()
-    return answering(build)
+    return task_runner(build)
 
 
 def _words(
