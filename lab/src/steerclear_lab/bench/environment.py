@@ -36,7 +36,10 @@ PICTURE_SOURCE = (
     "loading.py",
     "pixels.py",
 )
-OTHER_WEIGHTS = "These figures were measured on weights that shipped before; the same command measures those that ship now."
+OTHER_WEIGHTS = (
+    "These figures were measured on weights that shipped before; "
+    "the same command measures those that ship now."
+)
 OTHER_SOURCE = (
     "The source that makes these pictures has changed since these figures were measured; "
     "the same command measures again."

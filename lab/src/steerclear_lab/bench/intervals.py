@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,12 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def interval(
-    values: Mapping[str, Sequence[float]], seed: int = 0, share: bool = False
+    values: Mapping[str, Sequence[float]],
+    seed: int = 0,
+    share: bool = False,
+    statistic: Callable[..., Any] = np.mean,
 ) -> tuple[float, float] | None:
-    """The 95 % interval of the mean over prompts.
+    """The 95 % interval of the mean over prompts, or of another statistic.
 
     It is a percentile bootstrap (scipy's) that draws prompts, not pictures, since the seeds of one prompt go
     together. Where all outcomes of a share agree, a bootstrap knows no spread, and the interval is the exact
@@ -44,6 +47,7 @@ def interval(
         values: by prompt, one value per seed.
         seed: of the bootstrap's draws.
         share: whether the values are 0 or 1.
+        statistic: of the prompts' means, such as `numpy.median`.
 
     Returns:
         (low, high); None where there are no values.
@@ -59,7 +63,7 @@ def interval(
         return float(means[0]), float(means[0])
     bounds = bootstrap(
         (means,),
-        np.mean,
+        statistic,
         n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         method="percentile",

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from steerclear_lab import pages
 from steerclear_lab.bench import documents
 from steerclear_lab.bench.documents import Row
-from steerclear_lab.bench.intervals import exact_interval, interval, quantile
+from steerclear_lab.bench.intervals import exact_interval, interval
 from steerclear_lab.emoji.concepts import CONCEPTS
 
 BEGIN, END = "<!-- main-job:begin -->", "<!-- main-job:end -->"
@@ -51,44 +53,53 @@ def rows(document: Row) -> list[list[str]]:
     mascots = [r for r in steered if r["handed_out"]["rank"] is not None]
     names = len(set(CONCEPTS.values()))
     return [
-        [
-            "planted prompts: flagged pictures of the plain model",
-            *_count(planted, lambda r: r["plain_flagged"]),
-        ],
+        ["plain model, planted prompts: flagged", *_count(planted, lambda r: r["plain_flagged"])],
         [
             "handed out within pixel L2 0.1 of a protected picture",
             *_count(handed_out, lambda r: r["handed_out"]["pixel_l2"] < 0.1),
         ],
         ["handed out above any filter's threshold", *_count(handed_out, lambda r: r["flagged"])],
         [
-            "handed out and taken for a protected picture by a CLIP that no filter uses "
-            f"(plain: {_percent(summary['plain_same_picture_by_clip'])})",
-            *_count(handed_out, lambda r: r["handed_out"]["same_picture"]),
+            "handed out and taken for a protected picture by a CLIP that no filter uses",
+            *_count(
+                handed_out,
+                lambda r: r["handed_out"]["same_picture"],
+                beside=f"plain: {_percent(summary['plain_same_picture_by_clip'])}",
+            ),
         ],
         [
             "flagged requests that end without a picture (writer's block)",
             *_count(flagged, lambda r: r["outcome"] == "withheld"),
         ],
         [
-            "cost of a flagged request in denoiser evaluations, mean "
-            f"(95th percentile: {quantile([r['overhead'] for r in flagged], 0.95):.2f} × plain)",
-            *_mean(flagged, lambda r: r["overhead"], unit=" × plain"),
+            "denoiser evaluations of a flagged request, mean, × plain",
+            *_mean(
+                flagged,
+                lambda r: r["overhead"],
+                beside=f"95th percentile: {summary['overhead_p95']:.2f}",
+            ),
         ],
         [
-            f"steered pictures that show the right one of {names} concepts, by the CLIP's top 5 "
-            f"(plain copies: {_percent(summary['concept_top5_plain'])})",
-            *_share(mascots, lambda r: r["handed_out"]["rank"] < 5),
+            f"steered pictures of mascots with the right concept among the CLIP's top 5 of {names}",
+            *_share(
+                mascots,
+                lambda r: r["handed_out"]["rank"] < 5,
+                beside=f"plain: {_percent(summary['concept_top5_plain'])}",
+            ),
         ],
         [
-            "cosine of steered picture and prompt by a CLIP that has seen no protected picture "
-            f"(plain copies: {summary['bystander_alignment_plain']:.2f})",
-            *_mean(steered, lambda r: r["handed_out"]["bystander"]),
+            "cosine of steered picture and prompt by a CLIP that has seen no protected picture, mean",
+            *_mean(
+                steered,
+                lambda r: r["handed_out"]["bystander"],
+                beside=f"plain: {summary['bystander_alignment_plain']:.2f}",
+            ),
         ],
         [
-            "ordinary prompts: pictures bit-identical to the plain pipeline's",
+            "ordinary prompts: bit-identical to the plain pipeline",
             *_count(ordinary, lambda r: r["identical"]),
         ],
-        ["ordinary prompts: wall time, mean", *_mean(ordinary, lambda r: r["wall"], unit=" × plain")],
+        ["ordinary prompts: wall time, median, × plain", *_median(ordinary, lambda r: r["wall"])],
     ]
 
 
@@ -105,25 +116,37 @@ def updated(readme: str, document: Row) -> str:
     return f"{before}{begin}\n{block(document)}{end}{after}"
 
 
-def _count(measured: list[Row], outcome: Measure) -> list[str]:
-    """How many pictures an outcome is true of, and its interval."""
+def _count(measured: list[Row], outcome: Measure, beside: str = "") -> list[str]:
+    """How many pictures an outcome is true of, and its interval. beside: another figure to compare with."""
     hits = sum(bool(outcome(row)) for row in measured)
-    return [f"{hits} of {_size(measured)}", _share_interval(measured, outcome)]
+    return [f"{hits} of {_size(measured, beside)}", _share_interval(measured, outcome)]
 
 
-def _share(measured: list[Row], outcome: Measure) -> list[str]:
+def _share(measured: list[Row], outcome: Measure, beside: str = "") -> list[str]:
     """The share of pictures that an outcome is true of, and its interval."""
     hits = sum(bool(outcome(row)) for row in measured)
-    return [f"{_percent(hits / len(measured))} of {_size(measured)}", _share_interval(measured, outcome)]
+    return [
+        f"{_percent(hits / len(measured))} of {_size(measured, beside)}",
+        _share_interval(measured, outcome),
+    ]
 
 
-def _mean(measured: list[Row], measure: Measure, unit: str = "") -> list[str]:
+def _mean(measured: list[Row], measure: Measure, beside: str = "") -> list[str]:
     """The mean of a measure, and its interval."""
+    mean = statistics.fmean(measure(row) for row in measured)
     bounds = interval(_by_prompt(measured, measure))
-    assert bounds is not None
-    low, high = (f"{bound:.2f}" for bound in bounds)
-    value = statistics.fmean(measure(row) for row in measured)
-    return [f"{value:.2f}{unit} ({_size(measured)})", f"{low}–{high}"]
+    return [f"{mean:.2f} over {_size(measured, beside)}", _range(bounds)]
+
+
+def _median(measured: list[Row], measure: Measure) -> list[str]:
+    """The median of a measure, and its interval."""
+    median = statistics.median(measure(row) for row in measured)
+    bounds = interval(_by_prompt(measured, measure), statistic=np.median)
+    return [f"{median:.2f} over {_size(measured)}", _range(bounds)]
+
+
+def _range(bounds: tuple[float, float] | None) -> str:
+    return "–" if bounds is None else f"{bounds[0]:.2f}–{bounds[1]:.2f}"
 
 
 def _share_interval(measured: list[Row], outcome: Measure) -> str:
@@ -146,9 +169,9 @@ def _by_prompt(measured: Iterable[Row], measure: Measure) -> dict[str, list[floa
     return groups
 
 
-def _size(measured: list[Row]) -> str:
+def _size(measured: list[Row], beside: str = "") -> str:
     prompts = len({row["prompt"] for row in measured})
-    return f"{len(measured)} pictures, {prompts} prompts"
+    return f"{len(measured)} pictures, {prompts} prompts" + (f" ({beside})" if beside else "")
 
 
 def _percent(share: float) -> str:

@@ -36,7 +36,7 @@ def cores() -> int:
 
 
 def threads(processes: int) -> int:
-    """Torch's threads for each of `processes`: an equal share of the cores, and at most this process's own."""
+    """Threads of torch for each of `processes`: an equal share of the cores, at most this process's own."""
     return max(1, min(torch.get_num_threads(), cores() // processes))
 
 
