@@ -136,7 +136,7 @@ def test_a_number_in_prose_is_declared_with_where_it_comes_from(file: Path) -> N
 
 @pytest.mark.parametrize(
     ("number", "read"),
-    [(number, read) for said in DECLARED.values() for number, read in said.items() if callable(read)],
+    [(number, read) for declared in DECLARED.values() for number, read in declared.items() if callable(read)],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_measured_number_in_prose_is_what_its_document_says(number: str, read: Callable[[], str]) -> None:
@@ -146,7 +146,7 @@ def test_a_measured_number_in_prose_is_what_its_document_says(number: str, read:
 def test_nothing_is_declared_that_is_not_there() -> None:
     for name, declared in DECLARED.items():
         gone = set(declared) - set(numbers(prose((ROOT / name).read_text())))
-        assert not gone, f"{name}: {sorted(gone)} are declared and no longer said"
+        assert not gone, f"{name}: {sorted(gone)} are declared but no longer there"
 
 
 def test_what_counts_as_a_number() -> None:

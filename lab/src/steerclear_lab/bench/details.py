@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from steerclear.pixels import fit, to_image, to_tensor
 from steerclear_lab.bench import documents
 from steerclear_lab.bench.command_line import benchmark_parser
+from steerclear_lab.bench.environment import environment, remark
 from steerclear_lab.bench.judge import ordinary_pictures, protected_pictures
 from steerclear_lab.pages import render, table
 
@@ -121,6 +122,7 @@ def page(document: dict[str, Any]) -> str:
         "details.md.j2",
         {
             **document,
+            "remark": remark(document.get("environment", {})),
             "copies": table(["copies", "recognised", "of", "least share of equal bits"], copies),
             "errors": table(["preview", "error"], errors),
         },
@@ -134,6 +136,7 @@ def main() -> None:
     protected, ordinary = protected_pictures()[1], ordinary_pictures()
     document = {
         "command": f"python -m steerclear_lab.bench.details --starts {args.starts}",
+        "environment": environment(),
         "threads": torch.get_num_threads(),
         "ready": start_up(args.starts),
         "hash": hash_recognition(protected),

@@ -54,6 +54,7 @@ class PublishedPage:
 # the pages that have a document of the same name beside them
 PAGES = {
     "beyond": PublishedPage(beyond_page, made_by_source=True),
+    "details": PublishedPage(details.page, made_by_source=True),
     "early": PublishedPage(early.page, made_by_source=True),
     "main-job": PublishedPage(main_job.page, made_by_source=True),
     "memorization": PublishedPage(memorization.page, made_by_source=True),
@@ -62,8 +63,6 @@ PAGES = {
     "rivals": PublishedPage(lambda d: rivals_page.page(d, d["figures"]), made_by_source=True),
     "rungs": PublishedPage(rungs.page, made_by_source=True),
     **{name: PublishedPage(report.text, made_by_source=True) for name in EXPERIMENTS},
-    # seconds of a start, a hash and a fitted preview: no picture is steered
-    "details": PublishedPage(details.page, made_by_source=False),
     # time and memory of architectures with random weights
     "realsize": PublishedPage(lambda d: realsize_page.page(d["rows"]), made_by_source=False),
     # plain pictures of the model, by diffusers alone
