@@ -31,7 +31,7 @@ from steerclear_lab.bench.experiments.triggers import Rates, Trigger
 from steerclear_lab.emoji import dit, flow
 from steerclear_lab.emoji.siblings import shipped_parts
 
-RIVALS = Path(__file__).parents[2] / "docs" / "benchmarks" / "rivals.json"
+RIVALS = Path(__file__).parents[3] / "docs" / "benchmarks" / "rivals.json"
 
 
 class Truth:

@@ -19,10 +19,10 @@ from steerclear.errors import InputError
 from steerclear.testing import tiny_pipeline
 from steerclear_lab.bench import rivals_page, rivals_report
 from steerclear_lab.bench.baselines import named
-from steerclear_lab.bench.harness import Notebook, Plan, answering, count, run
-from steerclear_lab.bench.harness import test as rounds
-from steerclear_lab.bench.suites import Request, Suite, folder, some, split
-from steerclear_lab.bench.summary import document, embedded
+from steerclear_lab.bench.harness import Plan, count, evaluation_rounds, run, task_runner
+from steerclear_lab.bench.notebook import Notebook
+from steerclear_lab.bench.suites import Request, Suite, folder, sample, split
+from steerclear_lab.bench.summary import document, picture_features
 from steerclear_lab.bench.workers import Workers
 
 PLAN = Plan(validation=1, memorized=2, template=0, ordinary=2, seeds=2, trials=2, steps=2)
@@ -40,7 +40,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`model`, `references` with one picture that the model makes, and `prompts.csv`."""
     here = tmp_path_factory.mktemp("bench")
     pipe = tiny_pipeline()
@@ -61,14 +61,14 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
-def built(shelf: Path) -> Suite:
+def built(workspace: Path) -> Suite:
     return folder(
-        str(shelf / "model"),
-        shelf / "prompts.csv",
-        shelf / "references",
-        shelf,
-        1,
-        2,
+        model=str(workspace / "model"),
+        prompts=workspace / "prompts.csv",
+        pictures=workspace / "references",
+        work=workspace,
+        validation=1,
+        most=2,
         seed=0,
         steps=2,
         guidance=4.0,
@@ -76,33 +76,40 @@ def built(shelf: Path) -> Suite:
 
 
 @pytest.fixture(scope="module")
-def suite(shelf: Path) -> Suite:
-    return built(shelf)
+def suite(workspace: Path) -> Suite:
+    return built(workspace)
 
 
 def compare(
     suite: Suite, at: Path, advance: Any = lambda: None, make: Any = None, processes: int = 1
 ) -> dict[str, Any]:
     notebook = Notebook(at, HEADER, (at / "plan.json").exists(), processes)
-    chosen = run(suite, METHODS, PLAN, notebook, advance, make)
-    return document(suite, chosen, PLAN, notebook, "steerclear bench", embedded(suite, notebook))
+    chosen = run(suite=suite, methods=METHODS, plan=PLAN, notebook=notebook, advance=advance, make=make)
+    return document(
+        suite=suite,
+        chosen=chosen,
+        plan=PLAN,
+        notebook=notebook,
+        command="steerclear bench",
+        features=picture_features(suite, notebook),
+    )
 
 
-def untimed(found: Any) -> Any:
+def untimed(value: Any) -> Any:
     """Without what a clock said."""
-    if isinstance(found, dict):
-        return {k: untimed(v) for k, v in found.items() if k not in ("seconds", "wall_ratio")}
-    return [untimed(v) for v in found] if isinstance(found, list) else found
+    if isinstance(value, dict):
+        return {k: untimed(v) for k, v in value.items() if k not in ("seconds", "wall_ratio")}
+    return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(scope="module")
-def whole(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    at = tmp_path_factory.mktemp("whole")
+def finished(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    at = tmp_path_factory.mktemp("finished")
     return at, compare(suite, at)
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_figures(
-    suite: Suite, tmp_path: Path, whole: tuple[Path, dict[str, Any]]
+    suite: Suite, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
     class Killed(BaseException):
         pass
@@ -123,43 +130,44 @@ def test_a_run_that_was_killed_goes_on_to_the_same_figures(
         file.write('{"key": "torn')
     again = compare(suite, tmp_path)
     assert (tmp_path / "rows.jsonl").read_text().splitlines()[:5] == lines  # nothing is made twice
-    assert untimed(again) == untimed(whole[1])
+    assert untimed(again) == untimed(finished[1])
 
 
 @pytest.mark.slow
-def test_two_processes_make_what_one_makes(
-    shelf: Path, suite: Suite, tmp_path: Path, whole: tuple[Path, dict[str, Any]]
+def test_two_processes_make_the_same_as_one(
+    workspace: Path, suite: Suite, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
-    with Workers(partial(answering, partial(built, shelf)), 2) as make:
-        found = compare(suite, tmp_path, make=make, processes=2)
-    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == len(found["rows"])
-    assert [r.get("sha256") for r in found["rows"]] == [r.get("sha256") for r in whole[1]["rows"]]
-    assert found["environment"].pop("processes") == "2"
-    assert whole[1]["environment"]["processes"] == "1"
+    with Workers(partial(task_runner, partial(built, workspace)), 2) as make:
+        comparison = compare(suite, tmp_path, make=make, processes=2)
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == len(comparison["rows"])
+    assert [r.get("sha256") for r in comparison["rows"]] == [r.get("sha256") for r in finished[1]["rows"]]
+    assert comparison["environment"].pop("processes") == "2"
+    assert finished[1]["environment"]["processes"] == "1"
     here = {"environment": None}  # threads and processes are what differs
-    assert untimed(found | here) == untimed(whole[1] | here)
+    assert untimed(comparison | here) == untimed(finished[1] | here)
     again = compare(suite, tmp_path)  # what is finished is not made again, and the page says how it was made
     assert again["environment"]["processes"] == "2, then 1"
-    assert untimed(again | here) == untimed(whole[1] | here)
+    assert untimed(again | here) == untimed(finished[1] | here)
 
 
 def test_every_method_answers_every_request_and_plain_is_the_measure(
-    suite: Suite, whole: tuple[Path, dict[str, Any]]
+    suite: Suite, finished: tuple[Path, dict[str, Any]]
 ) -> None:
-    found = whole[1]
-    assert len(found["rows"]) == count(suite, METHODS, PLAN)
-    plain, spell = found["methods"]["none"], found["methods"]["SPELL"]
+    comparison = finished[1]
+    assert len(comparison["rows"]) == count(suite, METHODS, PLAN)
+    plain, spell = comparison["methods"]["none"], comparison["methods"]["SPELL"]
     assert plain["memorized"]["requests"] == spell["memorized"]["requests"] == 4  # 2 prompts of 2 seeds
     assert plain["memorized"]["nfe_ratio"] == {"median": 1.0, "p95": 1.0}
     assert plain["memory_ratio"] == 1
     assert plain["ordinary"]["identical_rate"]["value"] == 1
-    assert [t["method"] for t in found["tuning"]] == ["SPELL", "SPELL"]
-    assert sum(t["chosen"] for t in found["tuning"]) == 1
+    assert [t["method"] for t in comparison["tuning"]] == ["SPELL", "SPELL"]
+    assert sum(t["chosen"] for t in comparison["tuning"]) == 1
 
 
-def test_tuning_never_sees_a_tested_prompt(whole: tuple[Path, dict[str, Any]]) -> None:
+def test_tuning_never_sees_a_tested_prompt(finished: tuple[Path, dict[str, Any]]) -> None:
     seen = {
-        phase: {r["prompt"] for r in whole[1]["rows"] if r["phase"] == phase} for phase in ("tuning", "test")
+        phase: {r["prompt"] for r in finished[1]["rows"] if r["phase"] == phase}
+        for phase in ("tuning", "test")
     }
     assert seen["tuning"]
     assert not seen["tuning"] & seen["test"]
@@ -167,7 +175,7 @@ def test_tuning_never_sees_a_tested_prompt(whole: tuple[Path, dict[str, Any]]) -
 
 def test_methods_take_turns_at_being_first(suite: Suite) -> None:
     chosen = {name: method() for name, method in METHODS.items()}
-    order = [task.method.name for task in rounds(suite, chosen, PLAN)]
+    order = [task.method.name for group in evaluation_rounds(suite, chosen, PLAN) for task in group]
     assert order[:4] == ["none", "SPELL", "SPELL", "none"]
 
 
@@ -187,40 +195,40 @@ def test_the_split_is_by_prompt_whatever_the_order() -> None:
     again, _ = split(planted[::-1], 6, seed=0)
     assert set(again) == set(validation)
     assert set(split(planted, 6, seed=1)[0]) != set(validation)
-    assert some(planted, 3, 0) == some(planted[::-1], 3, 0)
+    assert sample(planted, 3, 0) == sample(planted[::-1], 3, 0)
 
 
 def test_the_report_is_one_file_that_asks_no_network(
-    suite: Suite, tmp_path: Path, whole: tuple[Path, dict[str, Any]]
+    suite: Suite, tmp_path: Path, finished: tuple[Path, dict[str, Any]]
 ) -> None:
-    at, found = whole
+    at, comparison = finished
     notebook = Notebook(at, HEADER, resume=True)
-    drawn = rivals_report.write(found, suite, notebook, embedded(suite, notebook), tmp_path)
+    drawn = rivals_report.write(comparison, suite, notebook, picture_features(suite, notebook), tmp_path)
     page = (tmp_path / "rivals.html").read_text()
     assert "http" not in page
     sources = re.findall(r"(?:src|href|url)\s*[=(]\s*['\"]?([^'\" >]{1,30})", page)
     assert len(sources) == len(drawn) >= 6
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert set(drawn) >= {"pareto", "histograms", "costs", "pca", "sheet", "ordinary"}
-    rivals_page.write(found, drawn, tmp_path)
+    rivals_page.write(comparison, drawn, tmp_path)
     kept = json.loads((tmp_path / "rivals.json").read_text())
-    assert kept["rows"] == found["rows"]
-    assert rivals_page.text(kept, kept["figures"]) == (tmp_path / "rivals.md").read_text()
+    assert kept["rows"] == comparison["rows"]
+    assert rivals_page.page(kept, kept["figures"]) == (tmp_path / "rivals.md").read_text()
 
 
 def test_the_command_line_from_prompts_to_report(
-    shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {
-        "--model": shelf / "model", "--prompts": shelf / "prompts.csv", "--references": shelf / "references",
+        "--model": workspace / "model", "--prompts": workspace / "prompts.csv", "--references": workspace / "references",
         "--steps": 2, "--methods": "lower guidance", "--out": tmp_path / "out",
     }  # fmt: skip
     words = ["bench", "--quick", *(str(word) for pair in given.items() for word in pair)]
     assert main(words) == 0
     assert "report in" in capsys.readouterr().out
-    found = json.loads((tmp_path / "out" / "rivals.json").read_text())
-    assert set(found["methods"]) == {"none", "lower guidance"}
-    assert found["command"].startswith(
+    comparison = json.loads((tmp_path / "out" / "rivals.json").read_text())
+    assert set(comparison["methods"]) == {"none", "lower guidance"}
+    assert comparison["command"].startswith(
         "steerclear bench --quick --methods 'lower guidance' --steps 2 --model "
     )
     assert main(words) == 2
@@ -229,20 +237,20 @@ def test_the_command_line_from_prompts_to_report(
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words, says in (
+    for words, message in (
         (["--suite", "laion"], "no suite 'laion'"), (["--model", "x"], "go together"), (["--methods", "nope"], "no method 'nope'"),
         (["--processes", "0"], "--processes 0"),
     ):  # fmt: skip
         assert main(["bench", "--out", str(tmp_path / "out"), *words]) == 2
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_the_published_page_says_what_its_json_says() -> None:
-    docs = Path(__file__).parents[2] / "docs" / "benchmarks"
-    found = json.loads((docs / "rivals.json").read_text())
-    assert rivals_page.text(found, found["figures"]) == (docs / "rivals.md").read_text()
-    assert all((docs / f"rivals-{name}.png").is_file() for name in found["figures"])
+    docs = Path(__file__).parents[3] / "docs" / "benchmarks"
+    comparison = json.loads((docs / "rivals.json").read_text())
+    assert rivals_page.page(comparison, comparison["figures"]) == (docs / "rivals.md").read_text()
+    assert all((docs / f"rivals-{name}.png").is_file() for name in comparison["figures"])
 
 
 @pytest.mark.slow
@@ -250,17 +258,17 @@ def test_the_quick_comparison_of_all_methods_runs_through(tmp_path: Path) -> Non
     from steerclear_lab.bench.baselines import METHODS as EVERYTHING
 
     assert main(["bench", "--quick", "--out", str(tmp_path / "out")]) == 0
-    found = json.loads((tmp_path / "out" / "rivals.json").read_text())
-    assert set(found["methods"]) == set(EVERYTHING)
-    assert found["methods"]["none"]["memorized"]["memorized_rate"]["value"] == 1
-    ours = found["methods"]["steerclear"]
+    comparison = json.loads((tmp_path / "out" / "rivals.json").read_text())
+    assert set(comparison["methods"]) == set(EVERYTHING)
+    assert comparison["methods"]["none"]["memorized"]["memorized_rate"]["value"] == 1
+    ours = comparison["methods"]["steerclear"]
     assert ours["memorized"]["memorized_rate"]["value"] == 0
     assert ours["ordinary"]["identical_rate"]["value"] == 1
 
 
 @pytest.mark.slow
 def test_every_example_in_the_help_runs(
-    shelf: Path,
+    workspace: Path,
     suite: Suite,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -274,7 +282,7 @@ def test_every_example_in_the_help_runs(
     )  # the tiny model in the embedded one's place
     monkeypatch.chdir(tmp_path)
     for here, there in (("sd14", "model"), ("memorized.csv", "prompts.csv"), ("originals", "references")):
-        Path(here).symlink_to(shelf / there)
+        Path(here).symlink_to(workspace / there)
     assert main(["bench", "--help"]) == 0
     lines = [
         line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  steerclear ")

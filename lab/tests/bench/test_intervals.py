@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from steerclear_lab.bench.intervals import fronts, interval, kid, quantile, spread, vendi
+from steerclear_lab.bench.diversity import kid, mean_distance, vendi
+from steerclear_lab.bench.intervals import exact_interval, interval, quantile
+from steerclear_lab.bench.pareto import fronts
 
 
 def test_the_interval_of_a_known_mean_is_the_normal_one() -> None:
@@ -35,6 +37,18 @@ def test_where_all_agree_the_interval_of_a_share_is_exact() -> None:
     assert interval({}) is None
 
 
+def test_the_exact_interval_is_clopper_and_pearsons() -> None:
+    assert exact_interval(0, 24) == pytest.approx((0, 1 - 0.025 ** (1 / 24)))
+    low, high = exact_interval(23, 24)
+    assert (round(low, 3), round(high, 3)) == (0.789, 0.999)
+
+
+def test_the_interval_of_another_statistic_holds_it() -> None:
+    values = {str(i): [float(i)] for i in range(101)}
+    low, high = interval(values, statistic=np.median) or (0.0, 0.0)
+    assert 30 < low < 50 < high < 70
+
+
 def test_quantiles_are_values_that_were_seen() -> None:
     assert quantile([1, 2, 3, 4], 0.95) == 4
     assert quantile(list(range(1, 101)), 0.95) == 95
@@ -47,9 +61,9 @@ def test_fronts_are_taken_away_one_by_one() -> None:
 
 def test_diversity_of_equal_and_of_orthogonal_pictures() -> None:
     same, apart = torch.eye(4)[:1].repeat(3, 1), torch.eye(4)[:3]
-    assert spread(same) == pytest.approx(0)
-    assert spread(apart) == pytest.approx(1)
-    assert spread(same[:1]) is None
+    assert mean_distance(same) == pytest.approx(0)
+    assert mean_distance(apart) == pytest.approx(1)
+    assert mean_distance(same[:1]) is None
     assert vendi(same) == pytest.approx(1)
     assert vendi(apart) == pytest.approx(3)
 

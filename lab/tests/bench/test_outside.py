@@ -18,9 +18,10 @@ from steerclear.cli import main
 from steerclear.errors import InputError
 from steerclear.library import Library
 from steerclear.testing import tiny_pipeline
-from steerclear_lab.bench import outside
-from steerclear_lab.bench.outside import SscdJudge, addressed
-from steerclear_lab.bench.prompt_files import Row
+from steerclear_lab.bench import reference_pictures
+from steerclear_lab.bench.prompt_files import PromptRow
+from steerclear_lab.bench.reference_pictures import add_references, url_sources
+from steerclear_lab.bench.sscd import SscdJudge
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -77,8 +78,8 @@ def test_a_comparison_fetches_its_references_once_and_asks_sscd(
     words = ["bench", "--quick", "--methods", "lower guidance", "--steps", "2", "--model", str(model), "--prompts", str(prompts),
              "--references", "urls", "--sscd", str(sscd), "--out", str(out)]  # fmt: skip
     assert main(words) == 0
-    said = capsys.readouterr().err
-    assert f"no reference picture from {address}/cat.png" in said
+    errors = capsys.readouterr().err
+    assert f"no reference picture from {address}/cat.png" in errors
     found = json.loads((out / "rivals.json").read_text())
     assert all(0 <= abs(row["sscd_score"]) <= 1 for row in found["rows"] if row["phase"] == "test")
     assert found["methods"]["none"]["memorized"]["sscd_rate"]["value"] is not None
@@ -104,13 +105,13 @@ def test_a_picture_is_its_own_copy_to_sscd_and_another_is_less(
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([Row("a fox")], "no prompt has a URL"),
-        ([Row("a fox", url="file:///etc/passwd")], "no address of http or https"),
+        ([PromptRow("a fox")], "no prompt has a URL"),
+        ([PromptRow("a fox", url="file:///etc/passwd")], "no http or https address"),
     ],
 )
-def test_prompts_without_a_usable_address_are_refused(rows: list[Row], says: str) -> None:
+def test_prompts_without_a_usable_address_are_refused(rows: list[PromptRow], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        addressed(rows)
+        url_sources(rows)
 
 
 def test_a_picture_that_is_too_large_is_one_that_could_not_be_had(
@@ -118,8 +119,8 @@ def test_a_picture_that_is_too_large_is_one_that_could_not_be_had(
 ) -> None:
     from steerclear.encoders.embedded import CopyDescriptor
 
-    monkeypatch.setattr(outside, "MOST_BYTES", 100)
+    monkeypatch.setattr(reference_pictures, "MOST_BYTES", 100)
     encoder = CopyDescriptor.default()
     library = Library.create(tmp_path / "library", [encoder])
     with pytest.raises(InputError, match=r"there are no reference pictures: .*fox\.png"):
-        outside.shelved(library, addressed([Row("a fox", url=f"{address}/fox.png")]), encoder)
+        add_references(library, url_sources([PromptRow("a fox", url=f"{address}/fox.png")]), encoder)

@@ -8,7 +8,7 @@ import torch
 
 from steerclear.testing import tiny_pipeline
 from steerclear_lab.bench import architectures, realsize
-from steerclear_lab.bench.realsize_page import missed, page
+from steerclear_lab.bench.realsize_page import page, targets
 
 
 @pytest.fixture
@@ -30,17 +30,17 @@ def tiny(monkeypatch):
 def test_time_and_every_peak_are_measured_on_a_pipeline_that_runs(tiny, stored):
     pipe = architectures.build(tiny, "cpu", stored)
 
-    def ask(steps):
-        return architectures.call(tiny, pipe, "cpu", stored, steps, 64)
+    def arguments_for(steps):
+        return architectures.call_arguments(tiny, device="cpu", stored=stored, steps=steps, side=64)
 
-    time = realsize.timings(pipe, ask, 2, "cpu")
+    time = realsize.timings(pipe, arguments_for, pairs=2, device="cpu")
     assert len(time["plain_s"]) == len(time["watched_s"]) == 2
     assert time["own_s"] > 0
     assert time["decode_s"] > time["preview_s"] > 0
-    for which in realsize.MEMORY:
-        seen = realsize.peak(pipe, ask(2), which, "cpu")
-        assert seen["peak_bytes"] >= seen["loaded_bytes"] > 0
-        assert seen["steps"] == (0 if which == "plain" else 2)
+    for kind in realsize.MEMORY:
+        memory = realsize.peak(pipe, arguments_for(2), kind=kind, device="cpu")
+        assert memory["peak_bytes"] >= memory["loaded_bytes"] > 0
+        assert memory["steps"] == (0 if kind == "plain" else 2)
     assert "step" not in vars(pipe.scheduler)
 
 
@@ -50,8 +50,11 @@ def test_weights_in_half_precision_compute_what_their_float32_copies_do(tiny):
     assert weight.dtype == torch.bfloat16
     for own, other in zip(whole.unet.parameters(), half.unet.parameters(), strict=True):
         own.data = other.data.float()
-    made = [pipe(**architectures.call(tiny, pipe, "cpu", "float32", 2, 64)).images for pipe in (half, whole)]
-    torch.testing.assert_close(*made, rtol=1e-4, atol=1e-4)
+    latents = [
+        pipe(**architectures.call_arguments(tiny, device="cpu", stored="float32", steps=2, side=64)).images
+        for pipe in (half, whole)
+    ]
+    torch.testing.assert_close(*latents, rtol=1e-4, atol=1e-4)
 
 
 def test_a_missed_target_is_named_with_its_figure():
@@ -75,7 +78,7 @@ def test_a_missed_target_is_named_with_its_figure():
         return {**about, "time": time, **peaks}
 
     rows = json.loads(json.dumps([row("good", 1.001, 1.01, 1.5), row("bad", 1.02, 1.2, 1.7)]))
-    lines = missed(rows)
+    lines = targets(rows).splitlines()
     assert lines[2:] == [
         "| hook per step | 1.01 × | good on CPU | bad on CPU (1.020) |",
         "| peak memory, frozen | 1.05 × | good on CPU | bad on CPU (1.200) |",

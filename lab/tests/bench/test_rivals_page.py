@@ -1,4 +1,6 @@
-from steerclear_lab.bench import rivals_page
+"""Which method is best at what, as the page of the comparison says."""
+
+from steerclear_lab.bench import rivals_tables
 
 
 def rate(value):
@@ -23,12 +25,12 @@ def test_the_best_are_named_and_one_that_hands_out_nothing_wins_nothing():
         "none": compared(1, 0, 1), "refusal": compared(0, 1, 0), "leaky": compared(0.5, 0, 0, references=False),
         "good": compared(0, 0, 0.2), "steerclear": compared(0, 0, 0.1),
     }  # fmt: skip
-    said = {line[0]: line[1:] for line in rivals_page.best({"methods": methods})}
-    assert said["hands out the fewest memorized pictures"] == ["good, steerclear", "0", "0"]
-    assert said["the same, of those that need no references"] == ["leaky", "0.5", "0"]
-    assert said["of the defences: fewest that a CLIP takes for a protected picture"] == [
+    best = {row[0]: row[1:] for row in rivals_tables.best({"methods": methods})}
+    assert best["hands out the fewest memorized pictures"] == ["good, steerclear", "0", "0"]
+    assert best["the same, of those that need no references"] == ["leaky", "0.5", "0"]
+    assert best["of the defences: fewest that a CLIP takes for a protected picture"] == [
         "steerclear",
         "0.1",
         "0.1",
     ]
-    assert "paraphrases: hands out the fewest memorized pictures" not in said
+    assert "paraphrases: hands out the fewest memorized pictures" not in best

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from steerclear.nudge.ladder import DEFAULT_LADDER
-from steerclear_lab.bench.rungs import LAST_RESORT, LEAST, alike, ladder, page
+from steerclear_lab.bench.rungs import LAST_RESORT, LEAST, ladder, make_same_pictures, page
 from steerclear_lab.strategies import STRATEGIES
 
-COMMITTED = Path(__file__).parents[2] / "docs" / "benchmarks" / "rungs.json"
+COMMITTED = Path(__file__).parents[3] / "docs" / "benchmarks" / "rungs.json"
 
 
 def found(passed=1.0, served=0.5, concept=0.8, nfe=1.0, upper=None):
@@ -78,7 +78,7 @@ def test_a_rung_that_makes_the_pictures_of_one_before_it_is_left_out():
     ],
 )
 def test_alike_are_two_that_settle_half_of_what_both_settle_with_the_same_picture(one, other, same):
-    assert alike([*rows("one", one), *rows("other", other)], "one", "other") is same
+    assert make_same_pictures([*rows("one", one), *rows("other", other)], "one", "other") is same
 
 
 def test_no_more_than_five_different_rungs_come_before_the_first_has_another_turn():

@@ -10,7 +10,9 @@ from PIL import Image
 
 from steerclear.nudge.condition import ConditionNudge, Rewrite
 from steerclear_lab.bench import optimisers, preferring, rungs
-from steerclear_lab.bench.trials import FIRST_SEED, Trial, attempt, figures, sheet, table, trials
+from steerclear_lab.bench.sheets import strategy_sheet
+from steerclear_lab.bench.strategy_figures import figures, figures_table
+from steerclear_lab.bench.trials import FIRST_SEED, Trial, attempt, trials
 
 
 def row(label="a", prompt="p", outcome="steered", file="mascot-acme.png", rank=0, same=False, **more):
@@ -58,7 +60,7 @@ def test_nothing_flagged_has_no_figures_and_no_error():
     found = figures([row(outcome="clear")])
     assert found["flagged"] == 0
     assert found["passed"] is None
-    assert "–" in table({"a": found}, {"passed": "passed"}, "way")[-1]
+    assert "–" in figures_table({"a": found}, {"passed": "passed"}, "way").splitlines()[-1]
 
 
 def test_every_kind_is_tried_on_every_prompt_and_seed_drawn_by_nothing_else():
@@ -146,7 +148,7 @@ def test_the_default_stands_unless_another_serves_clearly_more():
 
 def test_a_sheet_has_a_row_for_each_prompt_and_a_column_for_each_label(tmp_path):
     (one,) = trials([Trial("a", None)], 1, 1)
-    sheet(
+    strategy_sheet(
         {(one.prompt, "a"): Image.new("RGB", (64, 64), "red"), (one.prompt, "b"): None},
         ["a", "b"],
         tmp_path / "s.png",
@@ -160,7 +162,7 @@ def test_one_planted_request_is_tried_and_judged():
     kinds = [
         Trial("plain", None),
         Trial("nudged", ConditionNudge()),
-        Trial("folder", ConditionNudge(), shelf="flat-"),
+        Trial("folder", ConditionNudge(), picture_prefix="flat-"),
     ]
     rows = [attempt(t)[0] for t in trials(kinds, 1, 1)]
     assert [r["outcome"] for r in rows] == ["plain", "steered", "steered"]

@@ -12,50 +12,15 @@ from typing import Any
 import pytest
 
 from steerclear_lab.assets import ASSETS
-from steerclear_lab.bench import (
-    details,
-    early,
-    main_job,
-    memorization,
-    optimisers,
-    preferring,
-    readme,
-    realsize_page,
-    rivals_page,
-    rungs,
-    scale,
-    thresholds,
-)
-from steerclear_lab.bench.beyond.__main__ import page as beyond_page
-from steerclear_lab.bench.experiments import EXPERIMENTS, report
-from steerclear_lab.emoji import card
+from steerclear_lab.bench import publish, readme
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BENCHMARKS = ROOT / "docs" / "benchmarks"
 
 
 def document(name: str) -> Any:
     return json.loads((BENCHMARKS / f"{name}.json").read_text())
 
-
-# what writes each page, from the committed document that it is made of
-PAGES: dict[str, Callable[[], str]] = {
-    "beyond": lambda: beyond_page(document("beyond")),
-    "calibration": lambda: thresholds.page(json.loads((ASSETS / "calibration.json").read_text())),
-    "details": lambda: details.page(document("details")),
-    "early": lambda: early.page(document("early")),
-    "experiments": lambda: report.page(BENCHMARKS),
-    "main-job": lambda: main_job.page(document("main-job")),
-    "memorization": lambda: memorization.page(document("memorization")),
-    "optimisers": lambda: optimisers.page(document("optimisers")),
-    "preferring": lambda: preferring.page(document("preferring")),
-    "realsize": lambda: realsize_page.page(document("realsize")["rows"]),
-    "recipe": lambda: card.page(document("recipe")),
-    "rivals": lambda: rivals_page.text(document("rivals"), document("rivals")["figures"]),
-    "rungs": lambda: rungs.page(document("rungs")),
-    "scale": lambda: scale.page(document("scale")),
-    **{name: lambda name=name: report.text(document(name)) for name in EXPERIMENTS},  # type: ignore[misc]
-}
 
 CONVENTION = "a name, a default or a definition, and nothing that was measured"
 
@@ -126,10 +91,16 @@ DECLARED: dict[str, dict[str, str | Callable[[], str]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    """Every page as its document gives it."""
+    return publish.pages(BENCHMARKS)
+
+
 @pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("*.md")), ids=lambda file: file.stem)
-def test_a_page_says_what_its_document_says(file: Path) -> None:
-    assert file.stem in PAGES, f"{file.name} has no document: name in PAGES what writes it, and from which"
-    assert file.read_text() == PAGES[file.stem](), "write the page again: it is not what its document holds"
+def test_a_page_says_what_its_document_says(file: Path, pages: dict[str, str]) -> None:
+    assert file.stem in pages, f"{file.name} has no document: name in PAGES what writes it, and from which"
+    assert file.read_text() == pages[file.stem], "run: python -m steerclear_lab.bench.publish docs/benchmarks"
 
 
 def test_every_document_has_its_page() -> None:
@@ -139,15 +110,13 @@ def test_every_document_has_its_page() -> None:
 
 def test_the_table_of_the_readme_is_what_the_main_job_measured() -> None:
     text = (ROOT / "README.md").read_text()
-    assert readme.updated(text, document("main-job")["summary"]) == text, (
-        "run: python -m steerclear_lab.bench.readme"
-    )
+    assert readme.updated(text, document("main-job")) == text, "run: python -m steerclear_lab.bench.readme"
 
 
 def prose(text: str) -> str:
     """Markdown without code, addresses, and the README's table, which has a test of its own."""
-    table = "\n".join(readme.table(document("main-job")["summary"]))
-    text = re.sub(r"```.*?```", "", text.replace(table, ""), flags=re.DOTALL)
+    text = re.sub(f"{readme.BEGIN}.*?{readme.END}", "", text, flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     return re.sub(r"`[^`\n]*`|\]\([^)]*\)|https?://\S+", "", text)
 
 
@@ -167,7 +136,7 @@ def test_a_number_in_prose_is_declared_with_where_it_comes_from(file: Path) -> N
 
 @pytest.mark.parametrize(
     ("number", "read"),
-    [(number, read) for said in DECLARED.values() for number, read in said.items() if callable(read)],
+    [(number, read) for declared in DECLARED.values() for number, read in declared.items() if callable(read)],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_measured_number_in_prose_is_what_its_document_says(number: str, read: Callable[[], str]) -> None:
@@ -177,7 +146,7 @@ def test_a_measured_number_in_prose_is_what_its_document_says(number: str, read:
 def test_nothing_is_declared_that_is_not_there() -> None:
     for name, declared in DECLARED.items():
         gone = set(declared) - set(numbers(prose((ROOT / name).read_text())))
-        assert not gone, f"{name}: {sorted(gone)} are declared and no longer said"
+        assert not gone, f"{name}: {sorted(gone)} are declared but no longer there"
 
 
 def test_what_counts_as_a_number() -> None:

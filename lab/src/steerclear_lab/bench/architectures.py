@@ -1,4 +1,4 @@
-"""Published architectures at their real size, with random weights: what costs time and memory does not depend on training."""
+"""Published architectures at real size with random weights: time and memory do not depend on training."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from torch.nn import functional as F
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """pipe: makes it from published configs, its weights on the meta device; call: keyword arguments of a call with random embeddings."""
+    """A published architecture.
+
+    Attributes:
+        name: what it is called on the command line.
+        published: the repository whose configuration it has.
+        pipe: makes the pipeline, its weights on the meta device.
+        embeddings: shapes of the random embeddings that a call takes, by argument.
+    """
 
     name: str
     published: str
@@ -24,10 +31,15 @@ class Architecture:
 
 
 def build(architecture: Architecture, device: str, stored: str) -> Any:
-    """The pipeline, without text encoders, on a device.
+    """The pipeline on a device, without text encoders.
 
-    stored: dtype of the weights, a key of STORED. On a CPU, weights in half precision are brought to float32 layer by
-    layer while a layer runs, since few CPUs multiply in half precision; so a model larger than memory in float32 fits.
+    On a CPU, weights in half precision are brought to float32 layer by layer while a layer runs, since few
+    CPUs multiply in half precision; so a model larger than memory in float32 fits.
+
+    Args:
+        architecture: what to build.
+        device: "cpu" or "cuda".
+        stored: dtype of the denoiser's weights, a key of STORED.
     """
     pipe = architecture.pipe()
     denoiser = getattr(pipe, "unet", None) or pipe.transformer
@@ -41,10 +53,19 @@ def build(architecture: Architecture, device: str, stored: str) -> Any:
     return pipe
 
 
-def call(
-    architecture: Architecture, pipe: Any, device: str, stored: str, steps: int, side: int
+def call_arguments(
+    architecture: Architecture, *, device: str, stored: str, steps: int, side: int
 ) -> dict[str, Any]:
-    """Keyword arguments of one unguided call: half of the work of a guided one, so that overheads weigh twice."""
+    """Keyword arguments of one unguided call: half of the work of a guided one, so that overheads weigh
+    twice.
+
+    Args:
+        architecture: what is called.
+        device: "cpu" or "cuda".
+        stored: dtype of the denoiser's weights, a key of STORED.
+        steps: denoising steps.
+        side: of the picture, in pixels.
+    """
     dtype = torch.float32 if device == "cpu" else STORED[stored]
     generator = torch.Generator().manual_seed(0)
     embeddings = {
@@ -52,13 +73,18 @@ def call(
         for name, shape in architecture.embeddings.items()
     }
     return {
-        **embeddings, "num_inference_steps": steps, "guidance_scale": 1.0, "height": side, "width": side,
-        "output_type": "latent", "generator": torch.Generator().manual_seed(1),
-    }  # fmt: skip
+        **embeddings,
+        "num_inference_steps": steps,
+        "guidance_scale": 1.0,
+        "height": side,
+        "width": side,
+        "output_type": "latent",
+        "generator": torch.Generator().manual_seed(1),
+    }
 
 
 def _fill(module: nn.Module) -> None:
-    """Numbers of the size that training leaves: neither denormal, which a CPU is slow at, nor growing layer by layer."""
+    """Fill with numbers of a trained size: not denormal, which is slow on a CPU, nor growing by layer."""
     noise = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0)).to(
         next(module.parameters()).device
     )
@@ -75,6 +101,7 @@ def _fill(module: nn.Module) -> None:
 
 
 def _compute_in_float32(module: nn.Module) -> None:
+    """Let a module with weights in half precision compute in float32."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             layer.forward = _widened(layer)  # type: ignore[method-assign, assignment]
@@ -82,11 +109,13 @@ def _compute_in_float32(module: nn.Module) -> None:
             for _, value in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
                 value.data = value.data.float()  # norms and position tables: small
     # pipelines ask the module for its dtype, to bring their inputs to it
-    own = {"dtype": property(lambda self: torch.float32)}
-    module.__class__ = type(type(module).__name__, (type(module),), own)
+    members = {"dtype": property(lambda self: torch.float32)}
+    module.__class__ = type(type(module).__name__, (type(module),), members)
 
 
 def _widened(layer: nn.Linear | nn.Conv2d) -> Callable[[Tensor], Tensor]:
+    """A layer's forward in float32."""
+
     def forward(x: Tensor) -> Tensor:
         weight = layer.weight.float()
         bias = None if layer.bias is None else layer.bias.float()
@@ -103,17 +132,28 @@ def _sd14() -> Any:
 
     return StableDiffusionPipeline(
         vae=_vae(4, scaling_factor=0.18215),
-        text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        text_encoder=None,
+        tokenizer=None,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
         unet=_unfilled(
             UNet2DConditionModel,
-            sample_size=64, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2, attention_head_dim=8,
+            sample_size=64,
+            block_out_channels=(320, 640, 1280, 1280),
+            layers_per_block=2,
+            attention_head_dim=8,
             cross_attention_dim=768,
         ),
         scheduler=DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            clip_sample=False,
+            set_alpha_to_one=False,
             steps_offset=1,
         ),
-    )  # fmt: skip
+    )
 
 
 def _sdxl() -> Any:
@@ -121,38 +161,65 @@ def _sdxl() -> Any:
 
     return StableDiffusionXLPipeline(
         vae=_vae(4, scaling_factor=0.13025),
-        text_encoder=None, text_encoder_2=None, tokenizer=None, tokenizer_2=None, add_watermarker=False,
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        add_watermarker=False,
         unet=_unfilled(
             UNet2DConditionModel,
-            sample_size=128, block_out_channels=(320, 640, 1280), layers_per_block=2,
+            sample_size=128,
+            block_out_channels=(320, 640, 1280),
+            layers_per_block=2,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10), attention_head_dim=(5, 10, 20), cross_attention_dim=2048,
-            use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256,
+            transformer_layers_per_block=(1, 2, 10),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
             projection_class_embeddings_input_dim=2816,
         ),
-        scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
-    )  # fmt: skip
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+        ),
+    )
 
 
 def _sd3() -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
     return StableDiffusion3Pipeline(
-        vae=_vae(16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=None, text_encoder_2=None, text_encoder_3=None, tokenizer=None, tokenizer_2=None, tokenizer_3=None,
+        vae=_vae(
+            16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False
+        ),
+        text_encoder=None,
+        text_encoder_2=None,
+        text_encoder_3=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        tokenizer_3=None,
         transformer=_unfilled(
             SD3Transformer2DModel,
-            sample_size=128, patch_size=2, in_channels=16, out_channels=16, num_layers=24, attention_head_dim=64,
-            num_attention_heads=24, joint_attention_dim=4096, caption_projection_dim=1536, pooled_projection_dim=2048,
+            sample_size=128,
+            patch_size=2,
+            in_channels=16,
+            out_channels=16,
+            num_layers=24,
+            attention_head_dim=64,
+            num_attention_heads=24,
+            joint_attention_dim=4096,
+            caption_projection_dim=1536,
+            pooled_projection_dim=2048,
             pos_embed_max_size=192,
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-    )  # fmt: skip
+    )
 
 
 def _unfilled(cls: Any, **config: Any) -> Any:
-    """A module without memory for its weights: filling it at once in the wanted dtype keeps the peak low."""
+    """A module without memory for its weights; filling it in the wanted dtype keeps the peak low."""
     with torch.device("meta"):
         return cls(**config)
 
@@ -161,18 +228,38 @@ def _vae(channels: int, **config: Any) -> Any:
     from diffusers import AutoencoderKL
 
     return _unfilled(
-        AutoencoderKL, block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, latent_channels=channels, sample_size=512, **config,
-    )  # fmt: skip
+        AutoencoderKL,
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=channels,
+        sample_size=512,
+        **config,
+    )
 
 
 EMBEDS, POOLED = "prompt_embeds", "pooled_prompt_embeds"
 ARCHITECTURES = {
-    "sd14": Architecture("sd14", "CompVis/stable-diffusion-v1-4", _sd14, {EMBEDS: (1, 77, 768)}),
-    "sdxl": Architecture(
-        "sdxl", "stabilityai/stable-diffusion-xl-base-1.0", _sdxl, {EMBEDS: (1, 77, 2048), POOLED: (1, 1280)}
-    ),
-    "sd3": Architecture(
-        "sd3", "stabilityai/stable-diffusion-3-medium", _sd3, {EMBEDS: (1, 333, 4096), POOLED: (1, 2048)}
-    ),
+    architecture.name: architecture
+    for architecture in (
+        Architecture(
+            name="sd14",
+            published="CompVis/stable-diffusion-v1-4",
+            pipe=_sd14,
+            embeddings={EMBEDS: (1, 77, 768)},
+        ),
+        Architecture(
+            name="sdxl",
+            published="stabilityai/stable-diffusion-xl-base-1.0",
+            pipe=_sdxl,
+            embeddings={EMBEDS: (1, 77, 2048), POOLED: (1, 1280)},
+        ),
+        Architecture(
+            name="sd3",
+            published="stabilityai/stable-diffusion-3-medium",
+            pipe=_sd3,
+            embeddings={EMBEDS: (1, 333, 4096), POOLED: (1, 2048)},
+        ),
+    )
 }

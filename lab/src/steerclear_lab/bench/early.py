@@ -2,141 +2,194 @@
 
     python -m steerclear_lab.bench.early --apply --out docs/benchmarks
 
-For every setting, plain generations of planted and of ordinary prompts are watched for their first steps, and the cosine of
-`denoised` with the nearest protected latent is compared with the threshold of the same step that was calibrated on *one*
-setting (the embedded model's own), and with what the setting's own scores would give.
+For every setting, the first steps of plain generations of planted and of ordinary prompts are observed. The
+cosine of `denoised` with the nearest protected latent is compared with the threshold of the same step that
+was calibrated on *one* setting (the embedded model's own), and with what the setting's own scores would give.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steerclear.calibrate import EARLY_STEPS, early_threshold
-from steerclear.embedded import MODEL_FOLDER, PROMPTS_FOLDER
+from steerclear.embedded import MODEL_FOLDER, read_prompts
 from steerclear.generators import LeaveEarly, Pass, PipelineRunner
 from steerclear.pixels import cosines
 from steerclear.plots import curve
 from steerclear_lab.assets import ASSETS
-from steerclear_lab.emoji.evaluate import GUIDANCE as OWN_GUIDANCE
-from steerclear_lab.emoji.evaluate import STEPS as OWN_STEPS
+from steerclear_lab.bench import documents
+from steerclear_lab.bench.command_line import benchmark_parser
+from steerclear_lab.bench.documents import Row
+from steerclear_lab.bench.environment import environment, remark
+from steerclear_lab.bench.sampling import generator
+from steerclear_lab.emoji.evaluate import GUIDANCE as CALIBRATED_GUIDANCE
+from steerclear_lab.emoji.evaluate import STEPS as CALIBRATED_STEPS
+from steerclear_lab.pages import render, table
 
 SCHEDULERS = (
-    "DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler",
-    "PNDMScheduler", "UniPCMultistepScheduler",
-)  # fmt: skip
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
 GUIDANCES, STEPS = (2.0, 4.0, 7.5), (25, 50)
 FIRST_SEED = 80_000  # drawn by nothing else
 BATCH = 24
-CALIBRATED = (OWN_STEPS, OWN_GUIDANCE)
 
 
-def watched(
-    pipe: Any, prompts: list[str], first_seed: int, latents: Tensor, guidance: float, steps: int
+def early_cosines(
+    pipe: Any, prompts: list[str], *, latents: Tensor, first_seed: int, guidance: float, steps: int
 ) -> Tensor:
-    """(n, EARLY_STEPS) cosines of each step's `denoised` with the nearest of latents (N, …)."""
-    generator = PipelineRunner(pipe)
-    rows = []
-    for i in range(0, len(prompts), BATCH):
-        seen: list[Tensor] = []
+    """Cosines of each early step's `denoised` with the nearest protected latent.
 
-        def look(made: Pass, seen: list[Tensor] = seen) -> None:
-            assert made.denoised is not None
-            seen.append(torch.stack([cosines(row[None], latents).max() for row in made.denoised]))
-            if made.steps == EARLY_STEPS:
+    Args:
+        pipe: a pipeline with the scheduler to try.
+        prompts: n of them; each has the next seed.
+        latents: (N, …), of the protected pictures.
+        first_seed: of the first prompt.
+        guidance: guidance scale.
+        steps: denoising steps of the schedule.
+
+    Returns:
+        (n, EARLY_STEPS) in [-1, 1]. Passes are left after these steps.
+    """
+    runner = PipelineRunner(pipe)
+    batches = []
+    for start in range(0, len(prompts), BATCH):
+        scores: list[Tensor] = []
+
+        def observe(current: Pass, scores: list[Tensor] = scores) -> None:
+            assert current.denoised is not None
+            scores.append(torch.stack([cosines(row[None], latents).max() for row in current.denoised]))
+            if current.steps == EARLY_STEPS:
                 raise LeaveEarly
 
-        seeds = range(first_seed + i, first_seed + i + len(prompts[i : i + BATCH]))
-        generator.run(
-            on_pass=look, prompt=prompts[i : i + BATCH], num_inference_steps=steps, guidance_scale=guidance,
-            generator=[torch.Generator().manual_seed(s) for s in seeds],
-        )  # fmt: skip
-        rows.append(torch.stack(seen, dim=1))
-    return torch.cat(rows)
+        batch = prompts[start : start + BATCH]
+        runner.run(
+            on_pass=observe,
+            prompt=batch,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=[generator(first_seed + start + i) for i in range(len(batch))],
+        )
+        batches.append(torch.stack(scores, dim=1))
+    return torch.cat(batches)
 
 
-def measure(pipe: Any, latents: Tensor, thresholds: list[float], ordinary: int) -> list[dict[str, Any]]:
-    """One row per setting. thresholds: of each step, to be tried everywhere; ordinary: how many such prompts."""
+def measure(pipe: Any, latents: Tensor, thresholds: list[float], ordinary: int) -> list[Row]:
+    """Try the thresholds in every setting.
+
+    Args:
+        pipe: the embedded pipeline; its scheduler is replaced.
+        latents: (N, …), of the protected pictures.
+        thresholds: of each early step.
+        ordinary: how many ordinary prompts.
+
+    Returns:
+        A row per setting.
+    """
     import diffusers
 
-    planted = _prompts("planted")
-    clear = _prompts("ordinary")[:: max(1, len(_prompts("ordinary")) // ordinary)][:ordinary]
+    planted = [prompt for prompt, _ in read_prompts("planted")]
+    all_ordinary = [prompt for prompt, _ in read_prompts("ordinary")]
+    clear = all_ordinary[:: max(1, len(all_ordinary) // ordinary)][:ordinary]
     config, rows = pipe.scheduler.config, []
     for scheduler, guidance, steps in product(SCHEDULERS, GUIDANCES, STEPS):
         pipe.scheduler = getattr(diffusers, scheduler).from_config(config)
-        copies = watched(pipe, planted, FIRST_SEED, latents, guidance, steps)
-        others = watched(pipe, clear, FIRST_SEED + 1000, latents, guidance, steps)
-        row: dict[str, Any] = {
-            "scheduler": scheduler, "guidance": guidance, "steps": steps, "copies": len(copies), "ordinary": len(others), "at": [],
-        }  # fmt: skip
-        for step in range(EARLY_STEPS):
-            own = early_threshold(copies[:, step], others[:, step])
-            row["at"].append({
-                "step": step,
-                "caught": float((copies[:, step] >= thresholds[step]).float().mean()),
-                "false_alarms": float((others[:, step] >= thresholds[step]).float().mean()),
-                "own_threshold": round(own, 4),
-                "own_caught": float((copies[:, step] >= own).float().mean()),
-                "clear_most": round(float(others[:, step].max()), 4),
-            })  # fmt: skip
+        observe = partial(early_cosines, pipe, latents=latents, guidance=guidance, steps=steps)
+        copies = observe(planted, first_seed=FIRST_SEED)
+        others = observe(clear, first_seed=FIRST_SEED + 1000)
+        row: Row = {
+            "scheduler": scheduler,
+            "guidance": guidance,
+            "steps": steps,
+            "copies": len(copies),
+            "ordinary": len(others),
+            "at": [
+                _step_row(step, copies[:, step], others[:, step], threshold)
+                for step, threshold in enumerate(thresholds)
+            ],
+        }
         rows.append(row)
         print(json.dumps(row), flush=True)
     return rows
 
 
-def page(document: dict[str, Any]) -> str:
-    """The Markdown page."""
+def _step_row(step: int, copies: Tensor, others: Tensor, threshold: float) -> Row:
+    """What a threshold catches at a step, and what the setting's own would."""
+    own = early_threshold(copies, others)
+    return {
+        "step": step,
+        "caught": float((copies >= threshold).float().mean()),
+        "false_alarms": float((others >= threshold).float().mean()),
+        "own_threshold": round(own, 4),
+        "own_caught": float((copies >= own).float().mean()),
+        "clear_most": round(float(others.max()), 4),
+    }
+
+
+def page(document: Row) -> str:
+    """The Markdown page of a document.
+
+    The verdict's threshold ships with the weights, so that only the source is compared.
+    """
     rows, chosen = document["rows"], document["chosen"]
-    lines = [
-        "# How early a copy shows", "", f"Made by `python -m steerclear_lab.bench.early --apply --ordinary {rows[0]['ordinary']}`.", "",
-        f"{rows[0]['copies']} planted and {rows[0]['ordinary']} ordinary prompts in each setting, one seed each, drawn by",
-        "nothing else. Each cell: copies caught / false alarms at the thresholds that were calibrated on the embedded model's own",
-        f"setting alone (DDIMScheduler, {CALIBRATED[0]} steps, guidance {CALIBRATED[1]}).", "",
-        "| scheduler | steps | guidance | " + " | ".join(f"step {i}" for i in range(EARLY_STEPS)) + " |",
-        "|---|---|---|" + "---|" * EARLY_STEPS,
-    ]  # fmt: skip
-    for row in rows:
-        cells = " | ".join(f"{at['caught']:.0%} / {at['false_alarms']:.0%}" for at in row["at"])
-        lines.append(f"| {row['scheduler']} | {row['steps']} | {row['guidance']} | {cells} |")
-    step = chosen["step"]
-    alarms = max(row["at"][step]["false_alarms"] for row in rows)
-    caught = min(row["at"][step]["caught"] for row in rows)
-    used = chosen["settings"]
-    return "\n".join([
-        *lines, "",
-        f"The guard looks at step {step} (threshold {chosen['threshold']}): over all settings it catches at least",
-        f"{caught:.0%} of the copies there, with at most {alarms:.0%} false alarms. A false alarm costs one",
-        "steered picture where a plain one would have done, so the guard uses the verdict only where there were none:",
-        ", ".join(used["schedulers"]) + f"; {used['steps'][0]} to {used['steps'][1]} steps;",
-        f"guidance {used['guidance'][0]} to {used['guidance'][1]}.", "",
-        "![Copies caught, step by step](early.png)", "",
-    ])  # fmt: skip
+    header = ["scheduler", "steps", "guidance", *(f"step {i}" for i in range(EARLY_STEPS))]
+    figures = [
+        [
+            *(str(row[key]) for key in ("scheduler", "steps", "guidance")),
+            *(f"{at['caught']:.0%} / {at['false_alarms']:.0%}" for at in row["at"]),
+        ]
+        for row in rows
+    ]
+    at_chosen = [row["at"][chosen["step"]] for row in rows]
+    return render(
+        "early.md.j2",
+        {
+            "remark": remark(document.get("environment", {}), weights_matter=False),
+            "planted": rows[0]["copies"],
+            "ordinary": rows[0]["ordinary"],
+            "calibrated_steps": CALIBRATED_STEPS,
+            "calibrated_guidance": CALIBRATED_GUIDANCE,
+            "figures": table(header, figures),
+            "chosen": chosen,
+            "caught": min(at["caught"] for at in at_chosen),
+            "alarms": max(at["false_alarms"] for at in at_chosen),
+        },
+    )
 
 
-def settings(rows: list[dict[str, Any]], step: int, spacing: str) -> dict[str, Any]:
-    """The schedulers for which no step count and guidance that was tried raised a false alarm at this step."""
+def quiet_settings(rows: list[Row], step: int, spacing: str) -> dict[str, Any]:
+    """The settings in which the guard may use the verdict.
+
+    Args:
+        rows: of `measure`.
+        step: at which the guard looks.
+        spacing: of the scheduler's timesteps.
+
+    Returns:
+        The schedulers for which no step count and guidance that was tried raised a false alarm, and the
+        ranges that were tried.
+    """
     alarmed = {row["scheduler"] for row in rows if row["at"][step]["false_alarms"] > 0}
     return {
-        "schedulers": [s for s in SCHEDULERS if s not in alarmed], "steps": [min(STEPS), max(STEPS)],
-        "guidance": [min(GUIDANCES), max(GUIDANCES)], "spacing": spacing,
-    }  # fmt: skip
-
-
-def _prompts(name: str) -> list[str]:
-    return [line.split("\t")[0] for line in (PROMPTS_FOLDER / f"{name}.txt").read_text().splitlines()]
+        "schedulers": [s for s in SCHEDULERS if s not in alarmed],
+        "steps": [min(STEPS), max(STEPS)],
+        "guidance": [min(GUIDANCES), max(GUIDANCES)],
+        "spacing": spacing,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--ordinary", type=int, default=72, help="ordinary prompts in each setting")
     parser.add_argument(
         "--apply",
@@ -154,24 +207,24 @@ def main() -> None:
     protected = Protected(pipe, Library.open(LIBRARY_FOLDER).pictures())
     calibration = embedded_calibration()
     thresholds = [row["threshold"] for row in calibration["evidence"]["early_curve"]]
-    rows = measure(
-        pipe, protected.latents(tuple(protected.pictures), latent_like(pipe)), thresholds, args.ordinary
-    )
+    latents = protected.latents(tuple(protected.pictures), latent_like(pipe))
+    rows = measure(pipe, latents, thresholds, args.ordinary)
     if args.apply:
-        calibration["early"]["settings"] = settings(
-            rows, calibration["early"]["step"], pipe.scheduler.config.timestep_spacing
-        )
+        spacing = pipe.scheduler.config.timestep_spacing
+        calibration["early"]["settings"] = quiet_settings(rows, calibration["early"]["step"], spacing)
         library = Library.open(LIBRARY_FOLDER)
         library.write_note("calibration", calibration)
         library.write_snapshot()
-        kept = ASSETS / "calibration.json"
-        kept.write_text(
-            json.dumps({**json.loads(kept.read_text()), "early": calibration["early"]}, indent=1) + "\n"
-        )
-    args.out.mkdir(parents=True, exist_ok=True)
-    document = {"thresholds": thresholds, "chosen": calibration["early"], "rows": rows}
-    (args.out / "early.json").write_text(json.dumps(document, indent=1) + "\n")
-    (args.out / "early.md").write_text(page(document))
+        scores = ASSETS / "calibration.json"
+        kept = {**json.loads(scores.read_text()), "early": calibration["early"]}
+        scores.write_text(json.dumps(kept, indent=1) + "\n")
+    document = {
+        "environment": environment(),
+        "thresholds": thresholds,
+        "chosen": calibration["early"],
+        "rows": rows,
+    }
+    documents.write(args.out, "early", document, page(document))
     lines = {
         f"{row['scheduler'].removesuffix('Scheduler')}, guidance {row['guidance']}": [
             (at["step"], at["caught"]) for at in row["at"]

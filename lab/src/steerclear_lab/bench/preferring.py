@@ -1,15 +1,17 @@
-"""What should pull, when nobody says? Ways of choosing D on the planted prompts, and what pull, push and staying near buy.
+"""How should the pull target be chosen automatically? Compares ways of choosing D, and what pull, push and
+staying near buy.
 
     python -m steerclear_lab.bench.preferring --out docs/benchmarks
 
-writes `preferring.json` (every request with its seed), `preferring.md` (the tables) and `preferring.png` (a row per prompt).
+writes `preferring.json` (every request with its seed), `preferring.md` (the tables) and `preferring.png` (a
+row per prompt).
 """
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -17,57 +19,69 @@ from PIL import Image
 from steerclear.nudge.base import Strategy
 from steerclear.nudge.condition import ConditionNudge
 from steerclear.nudge.final_latent import FinalLatent
+from steerclear_lab.bench import documents
+from steerclear_lab.bench.command_line import limit_threads, strategy_options, strategy_parser
+from steerclear_lab.bench.documents import Row
 from steerclear_lab.bench.environment import environment, remark
-from steerclear_lab.bench.main_job import GUIDANCE, STEPS
-from steerclear_lab.bench.pool import spread
-from steerclear_lab.bench.trials import (
-    PLAIN,
-    Row,
-    Trial,
-    arguments,
-    attempt,
-    by_label,
-    figures,
-    numbered,
-    options,
-    sheet,
-    table,
-    tools,
-    trials,
-)
+from steerclear_lab.bench.sampling import GUIDANCE, STEPS
+from steerclear_lab.bench.sheets import column_legend, strategy_sheet
+from steerclear_lab.bench.strategy_figures import figures, figures_table, group_by_label, value
+from steerclear_lab.bench.trials import PLAIN, Trial, attempt, guard_and_judge, trials
+from steerclear_lab.bench.workers import spread
 from steerclear_lab.emoji.concepts import CONCEPTS
+from steerclear_lab.pages import render
 
 AUTOMATIC = "nearest alternative to the prompt (default)"
-USER = tuple(f"a {name}, flat style" for name in CONCEPTS.values())
+USER_TEXTS = tuple(f"a {name}, flat style" for name in CONCEPTS.values())
 HOLDS = (0.2, 0.3, 0.5, 0.7)  # γ of a condition, beside the default
 LATENT, CONDITION = "final latent and condition", "condition alone"
+PULLS, ABLATION = "what pulls, ", "ablation, "
 COLUMNS = {
-    "flagged": "flagged", "passed": "passed", "served": "served", "concept_top5": "concept top-5", "concept": "concept",
-    "alignment": "alignment with the prompt", "bystander": "by the bystander", "style": "style kept", "same_picture": "same picture",
-    "rung_nfe": "NFE, × plain", "seconds": "seconds",
-}  # fmt: skip
+    "flagged": "flagged",
+    "passed": "passed",
+    "served": "served",
+    "concept_top5": "concept top-5",
+    "concept": "concept",
+    "alignment": "alignment with the prompt",
+    "bystander": "by the bystander",
+    "style": "style kept",
+    "same_picture": "same picture",
+    "rung_nfe": "NFE, × plain",
+    "seconds": "seconds",
+}
 
 
-def ways(strategy: Strategy, nothing: Strategy, pictures: bool) -> list[Trial]:
-    """A trial per way. nothing: the strategy without its pull; pictures: whether it can be pulled by pictures as well."""
-    found = [
-        Trial("nothing (α = 0)", nothing),
+def pull_targets(strategy: Strategy, without_pull: Strategy, pictures: bool) -> list[Trial]:
+    """A trial per way of choosing the pull target.
+
+    Args:
+        strategy: what is pulled.
+        without_pull: the same with α = 0.
+        pictures: whether it can be pulled by pictures as well.
+    """
+    by_texts = [
+        Trial("nothing (α = 0)", without_pull),
         Trial(AUTOMATIC, strategy),
         Trial("the despecified prompt", strategy, prefer="despecified"),
         Trial("nearest alternative to the despecified prompt", strategy, prefer="neighbours"),
-        Trial("user's texts: every concept in flat style", strategy, texts=USER),
+        Trial("user's texts: every concept in flat style", strategy, texts=USER_TEXTS),
     ]
-    return found if not pictures else [
-        *found,
-        Trial("guard's own clear samples of the despecified prompt", strategy, prefer="samples"),
-        Trial("style folder (flat), nearest to the despecified prompt", strategy, prefer="despecified", shelf="flat-"),
-        Trial("all ordinary pictures, nearest to the despecified prompt", strategy, prefer="despecified", shelf=""),
-        Trial("all ordinary pictures, nearest to the flagged picture", strategy, prefer="lookalikes", shelf=""),
-    ]  # fmt: skip
+    if not pictures:
+        return by_texts
+    # label, prefer, prefix of the ordinary pictures that are preferred
+    by_pictures = (
+        ("guard's own clear samples of the despecified prompt", "samples", None),
+        ("style folder (flat), nearest to the despecified prompt", "despecified", "flat-"),
+        ("all ordinary pictures, nearest to the despecified prompt", "despecified", ""),
+        ("all ordinary pictures, nearest to the flagged picture", "lookalikes", ""),
+    )
+    return by_texts + [
+        Trial(label, strategy, prefer=prefer, picture_prefix=prefix) for label, prefer, prefix in by_pictures
+    ]
 
 
-def parts(strategy: Any) -> list[Trial]:
-    """The ablation: the same D, one term of J off at a time."""
+def ablation(strategy: Any) -> list[Trial]:
+    """Trials with the same D, and one term of J off at a time."""
     kind = type(strategy)
     held = [Trial(f"stay at γ = {g}", kind(gamma=g)) for g in HOLDS] if kind is ConditionNudge else []
     return [
@@ -81,121 +95,112 @@ def parts(strategy: Any) -> list[Trial]:
 
 
 def kinds() -> dict[str, list[Trial]]:
-    """By table. A trial's label holds its table, since the same way is tried with both strategies."""
-    found = {
-        f"what pulls, {LATENT}": ways(FinalLatent(), FinalLatent(alpha=0.0), pictures=True),
-        f"what pulls, {CONDITION}": ways(ConditionNudge(), ConditionNudge(alpha=0.0), pictures=False),
-        f"ablation, {LATENT}": parts(FinalLatent()),
-        f"ablation, {CONDITION}": parts(ConditionNudge()),
+    """The trials of each table. A label begins with its table, since both strategies try the same ways."""
+    tables = {
+        f"{PULLS}{LATENT}": pull_targets(FinalLatent(), FinalLatent(alpha=0.0), pictures=True),
+        f"{PULLS}{CONDITION}": pull_targets(ConditionNudge(), ConditionNudge(alpha=0.0), pictures=False),
+        f"{ABLATION}{LATENT}": ablation(FinalLatent()),
+        f"{ABLATION}{CONDITION}": ablation(ConditionNudge()),
     }
-    return {name: [_labelled(t, name) for t in some] for name, some in found.items()}
+    return {
+        name: [replace(trial, label=f"{name}: {trial.label}") for trial in table_trials]
+        for name, table_trials in tables.items()
+    }
 
 
 def once(tables: dict[str, list[Trial]]) -> list[Trial]:
     """What is run: a trial that stands in two tables once, under its first label."""
-    seen: dict[tuple[Any, ...], Trial] = {}
-    for trial in (t for some in tables.values() for t in some):
-        seen.setdefault(_what(trial), trial)
-    return [Trial(PLAIN, None), *seen.values()]
+    distinct: dict[tuple[Any, ...], Trial] = {}
+    for trial in (t for table_trials in tables.values() for t in table_trials):
+        distinct.setdefault(_settings(trial), trial)
+    return [Trial(PLAIN, None), *distinct.values()]
 
 
 def summarised(tables: dict[str, list[Trial]], rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
     """Figures by table and way; the plain pipeline heads the first table."""
-    labels = {_what(t): t.label for t in once(tables)}
-    grouped = by_label(rows)
-    found = {
-        name: {t.label.removeprefix(f"{name}: "): figures(grouped[labels[_what(t)]]) for t in some}
-        for name, some in tables.items()
+    labels = {_settings(t): t.label for t in once(tables)}
+    groups = group_by_label(rows)
+    summary = {
+        name: {t.label.removeprefix(f"{name}: "): figures(groups[labels[_settings(t)]]) for t in table_trials}
+        for name, table_trials in tables.items()
     }
-    first = next(iter(found))
-    found[first] = {PLAIN: figures(grouped[PLAIN]), **found[first]}
-    return found
+    first = next(iter(summary))
+    summary[first] = {PLAIN: figures(groups[PLAIN]), **summary[first]}
+    return summary
 
 
-def supported(found: dict[str, dict[str, Row]]) -> str:
-    """Which way without labels the figures support as the default, in one paragraph."""
+def supported(summary: dict[str, dict[str, Row]]) -> str:
+    """Which automatic way the figures support as the default, in one paragraph."""
     lines = []
-    for name in list(found)[:2]:
+    for name in list(summary)[:2]:
         # a user's wish is no default, and neither is the plain pipeline
-        own = {w: f for w, f in found[name].items() if w != PLAIN and not w.startswith(("user", "style"))}
-        best = max(own, key=lambda w: (_value(own[w], "served"), w == AUTOMATIC))
+        automatic = {
+            way: way_figures
+            for way, way_figures in summary[name].items()
+            if way != PLAIN and not way.startswith(("user", "style"))
+        }
+        best = max(automatic, key=lambda way: (value(automatic[way], "served"), way == AUTOMATIC))
         lines.append(
-            f"*{name.removeprefix('what pulls, ').capitalize()}*: the most requests are served by "
-            f"“{best}”, {_value(own[best], 'served'):.2f}; by the default {_value(own[AUTOMATIC], 'served'):.2f}."
+            f"*{name.removeprefix(PULLS).capitalize()}*: the most requests are served by "
+            f"“{best}”, {value(automatic[best], 'served'):.2f}; "
+            f"by the default {value(automatic[AUTOMATIC], 'served'):.2f}."
         )
     return "\n".join(lines)
 
 
 def page(document: Row) -> str:
-    """The Markdown page."""
-    plan, found = document["plan"], document["summary"]
-    lines = [
-        "# What pulls", "", f"Made by `{document['command']}`.", "", *remark(document["environment"]),
-        f"{plan['prompts']} planted prompts, {plan['seeds']} seed(s) each, {STEPS} steps, guidance {GUIDANCE}. Each way is the only rung",
-        "of the ladder, so *passed* is the share of flagged requests that it alone settles. *Served*: of the mascots' requests, those that",
-        "ended with a picture of their concept (within the CLIP's top 5 of all names) which the CLIP does not take for a protected one.",
-        "*Concept*: CLIP cosine with the concept in the style that fits best. *Style kept*: the style that the prompt names is the one",
-        "whose text fits best; the CLIP reads the style of ordinary pictures right in "
-        f"{document['style_accuracy']:.0%}. The protected",
-        "drawing is the concept in that very style, so a way that keeps the style has to find another drawing of it. *NFE*: what the",
-        "rung cost, choosing D included, in plain generations. Brackets: 95 % bootstrap intervals over prompts. The CLIP is what no",
-        "filter and no strategy uses.", "",
-    ]  # fmt: skip
-    for name, rows in found.items():
-        lines += [
-            f"## {name[0].upper()}{name[1:]}",
-            "",
-            *table(rows, COLUMNS, "D" if name.startswith("what") else "J"),
-            "",
-        ]
-        if name == f"what pulls, {CONDITION}":
-            lines += [supported(found), ""]
-    lines += [
-        "On the condition, whose U is where it starts, push and stay pull along one line: at constant length only β − 2γ counts.", "",
-    ]  # fmt: skip
-    shown = list(found[f"what pulls, {LATENT}"])
-    return "\n".join([
-        *lines, "![What passed, prompt by prompt](preferring.png)", "",
-        f"Protected, then: {numbered(shown)} ({LATENT}, first seed).", "",
-    ])  # fmt: skip
-
-
-def main() -> None:
-    parser = arguments(__doc__)
-    args = parser.parse_args()
-    tables = kinds()
-    made = spread(attempt, trials(once(tables), args.seeds, args.prompts), args.processes, "preferring")
-    rows = [row for row, _ in made]
-    _, judge = tools()
-    words = options(args)
-    document = {
-        "command": shlex.join(["python", "-m", "steerclear_lab.bench.preferring", *words]),
-        "environment": environment(), "plan": {"prompts": args.prompts, "seeds": args.seeds},
-        "style_accuracy": round(judge.style_accuracy(), 4), "summary": summarised(tables, rows), "rows": rows,
-    }  # fmt: skip
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "preferring.json").write_text(json.dumps(document, indent=1) + "\n")
-    (args.out / "preferring.md").write_text(page(document))
-    labels = [PLAIN, *(t.label for t in next(iter(tables.values())))]
-    first: dict[tuple[str, str], Image.Image | None] = {}
-    for row, picture in made:
-        first.setdefault((row["prompt"], row["label"]), picture)
-    sheet(first, labels, args.out / "preferring.png")
-    print(page(document))
-
-
-def _labelled(trial: Trial, name: str) -> Trial:
-    return Trial(
-        f"{name}: {trial.label}", trial.strategy, prefer=trial.prefer, texts=trial.texts, shelf=trial.shelf
+    """The Markdown page of a document."""
+    summary = document["summary"]
+    parts = [
+        {
+            "title": name[0].upper() + name[1:],
+            "figures": figures_table(by_way, COLUMNS, "D" if name.startswith(PULLS) else "J"),
+            "verdict": supported(summary) if name == f"{PULLS}{CONDITION}" else "",
+        }
+        for name, by_way in summary.items()
+    ]
+    return render(
+        "preferring.md.j2",
+        {
+            "remark": remark(document["environment"]),
+            "command": document["command"],
+            "plan": document["plan"],
+            "steps": STEPS,
+            "guidance": GUIDANCE,
+            "style_accuracy": document["style_accuracy"],
+            "parts": parts,
+            "legend": column_legend(summary[f"{PULLS}{LATENT}"]),
+            "legend_of": LATENT,
+        },
     )
 
 
-def _what(trial: Trial) -> tuple[Any, ...]:
-    return trial.strategy, trial.prefer, trial.texts, trial.shelf
+def main() -> None:
+    limit_threads()
+    args = strategy_parser(__doc__).parse_args()
+    tables = kinds()
+    results = spread(attempt, trials(once(tables), args.seeds, args.prompts), args.processes, "preferring")
+    rows = [row for row, _ in results]
+    _, judge = guard_and_judge()
+    document = {
+        "command": shlex.join(["python", "-m", "steerclear_lab.bench.preferring", *strategy_options(args)]),
+        "environment": environment(),
+        "plan": {"prompts": args.prompts, "seeds": args.seeds},
+        "style_accuracy": round(judge.style_accuracy(), 4),
+        "summary": summarised(tables, rows),
+        "rows": rows,
+    }
+    documents.write(args.out, "preferring", document, page(document))
+    labels = [PLAIN, *(t.label for t in next(iter(tables.values())))]
+    first_seed: dict[tuple[str, str], Image.Image | None] = {}
+    for row, picture in results:
+        first_seed.setdefault((row["prompt"], row["label"]), picture)
+    strategy_sheet(first_seed, labels, args.out / "preferring.png")
+    print(page(document))
 
 
-def _value(found: Row, key: str) -> float:
-    return found[key][0] if found[key] else 0.0
+def _settings(trial: Trial) -> tuple[Any, ...]:
+    return trial.strategy, trial.prefer, trial.texts, trial.picture_prefix
 
 
 if __name__ == "__main__":

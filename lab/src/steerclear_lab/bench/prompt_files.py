@@ -1,4 +1,4 @@
-"""Prompt files as other comparisons keep them, read as they are: .txt, .jsonl, .csv with semicolons, .parquet."""
+"""Reads prompt files as other comparisons keep them: .txt, .jsonl, .csv with semicolons, .parquet."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any
 
 from steerclear.errors import InputError
 
-FORMATS = ".txt (a prompt a line), .jsonl (caption, index, url), .csv with ';' (Caption;URL;type;…), .parquet (caption, url)"
-# as files write the kinds of memorization: verbatim (matching) and template
+FORMATS = (
+    ".txt (a prompt a line), .jsonl (caption, index, url), .csv with ';' (Caption;URL;type;…), "
+    ".parquet (caption, url)"
+)
+# how files write the kinds of memorization: verbatim (matching) and template
 KINDS = {
     "VM": "memorized",
     "V": "memorized",
@@ -24,20 +27,29 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """kind: "memorized", "template" or "ordinary"; url: where the training picture was, never fetched."""
+class PromptRow:
+    """One prompt of a file.
+
+    Attributes:
+        prompt: its text.
+        kind: "memorized", "template" or "ordinary".
+        url: where the training picture was, if the file says so.
+    """
 
     prompt: str
     kind: str = "memorized"
     url: str | None = None
 
 
-def read(path: Path) -> list[Row]:
-    """The prompts of a file, in order. Raises InputError for a format that is not known, a file without prompts, and a row
-    without one."""
+def read(path: Path) -> list[PromptRow]:
+    """The prompts of a file, in order.
+
+    Raises:
+        InputError: the format is unknown, the file holds no prompt or cannot be read, or a row has no prompt.
+    """
     readers = {".txt": _txt, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     if path.suffix.lower() not in readers:
-        raise InputError(f"{str(path)!r} is no prompt file that is known; there are {FORMATS}")
+        raise InputError(f"{str(path)!r} has no known format; prompt files are {FORMATS}")
     try:
         rows = list(readers[path.suffix.lower()](path))
     except OSError as error:
@@ -49,43 +61,44 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
-def _txt(path: Path) -> Iterable[Row]:
+def _txt(path: Path) -> Iterable[PromptRow]:
     lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [Row(line.partition("\t")[0].strip()) for line in lines if line.strip()]
+    return [PromptRow(line.partition("\t")[0].strip()) for line in lines if line.strip()]
 
 
-def _jsonl(path: Path) -> Iterable[Row]:
+def _jsonl(path: Path) -> Iterable[PromptRow]:
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if line.strip():
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise InputError(f"line {number} is no JSON object")
-            yield _row(row, f"line {number}")
+            yield _prompt_row(row, f"line {number}")
 
 
-def _csv(path: Path) -> Iterable[Row]:
+def _csv(path: Path) -> Iterable[PromptRow]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         for number, row in enumerate(csv.DictReader(file, delimiter=";"), 2):
-            yield _row(row, f"line {number}")
+            yield _prompt_row(row, f"line {number}")
 
 
-def _parquet(path: Path) -> Iterable[Row]:
+def _parquet(path: Path) -> Iterable[PromptRow]:
     import pyarrow.parquet as pq
 
     for number, row in enumerate(pq.read_table(path).to_pylist()):
-        yield _row(row, f"row {number}")
+        yield _prompt_row(row, f"row {number}")
 
 
-def _row(row: Mapping[str, Any], where: str) -> Row:
-    found = {str(key).strip().lower(): value for key, value in row.items() if key is not None}
-    prompt = found.get("caption") or found.get("prompt")
+def _prompt_row(row: Mapping[str, Any], where: str) -> PromptRow:
+    """A row of a file with columns. where: names it in an error."""
+    columns = {str(key).strip().lower(): value for key, value in row.items() if key is not None}
+    prompt = columns.get("caption") or columns.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
-        raise InputError(f"{where} has no caption: its columns are {', '.join(found)}")
-    written = str(found.get("type") or found.get("overfit_type") or "").strip()
+        raise InputError(f"{where} has no caption: its columns are {', '.join(columns)}")
+    written = str(columns.get("type") or columns.get("overfit_type") or "").strip()
     kind = (
         written.lower()
         if written.lower() in ("ordinary", "template")
         else KINDS.get(written.upper(), "memorized")
     )
-    url = found.get("url")
-    return Row(prompt.strip(), kind, str(url) if url else None)
+    url = columns.get("url")
+    return PromptRow(prompt.strip(), kind, str(url) if url else None)

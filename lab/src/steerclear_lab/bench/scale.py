@@ -1,15 +1,16 @@
-"""How large may a library be? Exact and approximate search, on synthetic vectors with near-duplicates planted.
+"""How large may a library be? Measures exact and approximate search on synthetic vectors with near-duplicates
+planted.
 
     python -m steerclear_lab.bench.scale --sizes 10000 100000 1000000 --out docs/benchmarks
 
-Each size and way runs in a process of its own, so that its memory is its own. Queries are the near-duplicates: unit vectors
-at a stated cosine to a vector of the library, in a random direction, which is the hardest case there is, since nothing
-clusters. Recall@1 is the share whose own original comes back as the nearest.
+Each size and kind of search runs in a process of its own, so that its memory is its own. Queries are the
+near-duplicates: unit vectors at a stated cosine to a vector of the library, in a random direction. Nothing
+clusters, which is the hardest case. Recall@1 is the share of queries whose own original comes back as the
+nearest.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import platform
@@ -17,18 +18,24 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from steerclear_lab.bench import documents
+from steerclear_lab.bench.command_line import benchmark_parser
+from steerclear_lab.bench.documents import Row
+from steerclear_lab.pages import render, table
 
 DIM = 512
 COSINES = (0.95, 0.9, 0.8, 0.7, 0.6)
 PLANTED = 400  # queries at each cosine
-TIMED, ENOUGH_S = (
-    100,
-    30,
-)  # queries, or batches of queries, whose time is measured, or as many as take so many seconds
+TIMED, ENOUGH_SECONDS = 100, 30  # so many calls are timed, or as many as take so long, but 20 or more
 BLOCK = 50_000  # vectors made at a time
+THUMBNAIL_BYTES = 8192
+
+Matches = Callable[..., list[list[tuple[str, float]]]]
+Queries = Mapping[float, tuple[Any, list[int]]]  # by cosine: vectors, and the rows that they are near
 
 
 def vectors(size: int, seed: int = 0) -> Any:
@@ -44,7 +51,16 @@ def vectors(size: int, seed: int = 0) -> Any:
 
 
 def planted(originals: Any, cosine: float, seed: int) -> tuple[Any, list[int]]:
-    """PLANTED unit vectors at `cosine` to rows of the library, and those rows' indices."""
+    """Near-duplicates of rows of the library.
+
+    Args:
+        originals: (N, DIM), unit vectors.
+        cosine: of each duplicate with its original.
+        seed: of the draws.
+
+    Returns:
+        (PLANTED, DIM) unit vectors, and the rows that they are near.
+    """
     import torch
 
     draw = torch.Generator().manual_seed(seed)
@@ -55,17 +71,18 @@ def planted(originals: Any, cosine: float, seed: int) -> tuple[Any, list[int]]:
     return cosine * base + (1 - cosine**2) ** 0.5 * away, rows.tolist()
 
 
-def exact(size: int, folder: Path) -> dict[str, Any]:
-    """One matrix product over everything in memory."""
+def exact(size: int, folder: Path) -> Row:
+    """Measures one matrix product over all vectors in memory."""
     from steerclear.library.search import Index
 
-    everything = vectors(size)
-    index = Index(tuple(map(str, range(size))), everything)
-    return _asked(index.matches, everything, {"build_s": 0.0, "index_mb": round(everything.nbytes / 2**20)})
+    originals = vectors(size)
+    index = Index(tuple(map(str, range(size))), originals)
+    built = {"build_s": 0.0, "index_mb": round(originals.nbytes / 2**20)}
+    return built | _measured(index.matches, _queries(originals))
 
 
-def approximate(size: int, folder: Path) -> dict[str, Any]:
-    """Lance's index on disk, with exact re-ranking."""
+def approximate(size: int, folder: Path) -> Row:
+    """Measures Lance's index on disk, with exact re-ranking."""
     import lancedb
     import pyarrow as pa
 
@@ -74,126 +91,149 @@ def approximate(size: int, folder: Path) -> dict[str, Any]:
     table = lancedb.connect(str(folder)).create_table(
         "items", schema=pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), DIM))])
     )
-    everything = vectors(size)
+    originals = vectors(size)
     for start in range(0, size, BLOCK):
-        flat = pa.array(everything[start : start + BLOCK].flatten().numpy())
+        flat = pa.array(originals[start : start + BLOCK].flatten().numpy())
         rows = pa.FixedSizeListArray.from_arrays(flat, DIM)
         table.add(pa.table({"id": list(map(str, range(start, start + len(rows)))), "vector": rows}))
     began = time.perf_counter()
     lance.build(table, "vector")
-    built = time.perf_counter() - began
+    seconds = time.perf_counter() - began
     disk = sum(f.stat().st_size for f in (folder / "items.lance" / "_indices").rglob("*") if f.is_file())
-    queries = {c: planted(everything, c, int(100 * c)) for c in COSINES}
-    del everything
+    queries = _queries(originals)
+    del originals
     index = lance.LanceIndex(str(folder), table, "vector")
-    return _asked(index.matches, None, {"build_s": round(built, 1), "index_mb": round(disk / 2**20)}, queries)
+    built = {"build_s": round(seconds, 1), "index_mb": round(disk / 2**20)}
+    return built | _measured(index.matches, queries)
 
 
-Matches = Callable[..., list[list[tuple[str, float]]]]
+def _queries(originals: Any) -> Queries:
+    return {cosine: planted(originals, cosine, int(100 * cosine)) for cosine in COSINES}
 
 
-def _asked(matches: Matches, everything: Any, found: dict[str, Any], queries: Any = None) -> dict[str, Any]:
-    queries = queries or {c: planted(everything, c, int(100 * c)) for c in COSINES}
-    found["recall"] = {}
-    for cosine, (asked, rows) in queries.items():
-        best = [row[0][0] for row in matches(asked, 1)]
-        found["recall"][str(cosine)] = sum(b == str(r) for b, r in zip(best, rows, strict=True)) / len(rows)
-    asked = queries[COSINES[1]][0]
-    for batch in (1, 16):
-        times = []
-        for i in range(TIMED):
-            first = i * batch % (PLANTED - batch)
-            began = time.perf_counter()
-            matches(asked[first : first + batch], 1)
-            times.append(1000 * (time.perf_counter() - began))
-            if len(times) >= 20 and sum(times) > 1000 * ENOUGH_S:
-                break
-        times.sort()
-        p50, p95 = times[len(times) // 2], times[int(0.95 * len(times))]
-        found[f"ms_{batch}"] = {"p50": round(p50, 2), "p95": round(p95, 2)}
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return found
+def _measured(matches: Matches, queries: Queries) -> Row:
+    """Recall, milliseconds per call, and peak memory of a search."""
+    recall = {}
+    for cosine, (query, rows) in queries.items():
+        nearest = [match[0][0] for match in matches(query, 1)]
+        recall[str(cosine)] = sum(n == str(row) for n, row in zip(nearest, rows, strict=True)) / len(rows)
+    timed = {f"ms_{batch}": _milliseconds(matches, queries[COSINES[1]][0], batch) for batch in (1, 16)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return {"recall": recall, **timed, "peak_mb": peak}
 
 
-def _alone(way: str, size: int, answer: Any) -> None:
+def _milliseconds(matches: Matches, queries: Any, batch: int) -> dict[str, float]:
+    times: list[float] = []
+    for i in range(TIMED):
+        first = i * batch % (PLANTED - batch)
+        began = time.perf_counter()
+        matches(queries[first : first + batch], 1)
+        times.append(1000 * (time.perf_counter() - began))
+        if len(times) >= 20 and sum(times) > 1000 * ENOUGH_SECONDS:
+            break
+    times.sort()
+    p50, p95 = times[len(times) // 2], times[int(0.95 * len(times))]
+    return {"p50": round(p50, 2), "p95": round(p95, 2)}
+
+
+def _in_this_process(kind: str, size: int, answer: Any) -> None:
+    """Measure, and put the row into a queue."""
     folder = Path(tempfile.mkdtemp())
     try:
-        answer.put({"exact": exact, "approximate": approximate}[way](size, folder))
+        answer.put({"exact": exact, "approximate": approximate}[kind](size, folder))
     finally:
         shutil.rmtree(folder)
 
 
-def page(found: dict[str, Any]) -> str:
-    """The Markdown page."""
-    lines = [
-        "# How search scales", "", f"Made by `{found['command']}` on {found['machine']}, {DIM} dimensions.", "",
-        "Synthetic unit vectors without any structure; queries are near-duplicates at the stated cosine to one of them, so that",
-        "everything else lies near cosine 0. *exact* is one matrix product over all vectors in memory; *approximate* scans one",
-        "bit per dimension of Lance's index and compares the best 64 exactly. Milliseconds per call, for one query and for 16 at once.", "",
-        *([found["note"], ""] if "note" in found else []),
-        "| vectors | way | build s | index MB | peak memory MB | 1 query p50 / p95 | 16 queries p50 / p95 | "
-        + " | ".join(f"recall at {c}" for c in COSINES) + " |",
-        "|---|---|---|---|---|---|---|" + "---|" * len(COSINES),
-    ]  # fmt: skip
-    for row in found["rows"]:
-        one, many = row["ms_1"], row["ms_16"]
-        recall = " | ".join(f"{row['recall'][str(c)]:.4f}" for c in COSINES)
-        lines.append(
-            f"| {row['size']:,} | {row['way']} | {row['build_s']} | {row['index_mb']} | {row['peak_mb']} | "
-            f"{one['p50']} / {one['p95']} | {many['p50']} / {many['p95']} | {recall} |"
-        )
-    return "\n".join([*lines, "", *outlook(found["rows"]), ""])
+def page(document: Row) -> str:
+    """The Markdown page of a document. Neither weights nor the source of pictures decide these figures."""
+    largest = max((r for r in document["rows"] if r["way"] == "approximate"), key=lambda row: row["size"])
+    index_bytes = largest["index_mb"] * 2**20 / largest["size"]
+    return render(
+        "scale.md.j2",
+        {
+            "command": document["command"],
+            "machine": document["machine"],
+            "note": document.get("note", ""),
+            "dimensions": DIM,
+            "figures": _figures(document["rows"]),
+            "index_bytes": index_bytes,
+            "vector_bytes": 4 * DIM,
+            "largest": largest["size"],
+            "outlook": _outlook(largest, index_bytes),
+        },
+    )
 
 
-def outlook(rows: list[dict[str, Any]]) -> list[str]:
-    """What 100 million and a billion pictures would take, from the largest size that was run."""
-    near = max((row for row in rows if row["way"] == "approximate"), key=lambda row: row["size"])
-    largest = near["size"]
-    each_index, each_vector = near["index_mb"] * 2**20 / largest, 4 * DIM
-    lines = [
-        "## On paper: 100 million and a billion", "",
-        f"The index takes {each_index:.0f} bytes a picture, the vector {each_vector}, a thumbnail about 8 kB (measured on the embedded",
-        f"library). From the run with {largest:,}:", "",
-        "| pictures | index | vectors | thumbnails | build, one machine of this kind | scan of all partitions, one query |",
-        "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+def _figures(rows: list[Row]) -> str:
+    header = [
+        "vectors",
+        "search",
+        "build s",
+        "index MB",
+        "peak memory MB",
+        "1 query p50 / p95",
+        "16 queries p50 / p95",
+        *(f"recall at {cosine}" for cosine in COSINES),
+    ]
+    cells = [
+        [
+            f"{row['size']:,}",
+            *(str(row[key]) for key in ("way", "build_s", "index_mb", "peak_mb")),
+            *(f"{row[key]['p50']} / {row[key]['p95']}" for key in ("ms_1", "ms_16")),
+            *(f"{row['recall'][str(cosine)]:.4f}" for cosine in COSINES),
+        ]
+        for row in rows
+    ]
+    return table(header, cells)
+
+
+def _outlook(largest: Row, index_bytes: float) -> str:
+    """What 100 million and a billion pictures would take, from the largest run."""
+    header = [
+        "pictures",
+        "index",
+        "vectors",
+        "thumbnails",
+        "build, one machine of this kind",
+        "scan of all partitions, one query",
+    ]
+    rows = []
     for size in (10**8, 10**9):
-        ratio = size / largest
-        lines.append(
-            f"| {size:,} | {each_index * size / 2**30:,.0f} GB | {each_vector * size / 2**40:.2f} TB | "
-            f"{8192 * size / 2**40:.1f} TB | {near['build_s'] * ratio / 3600:.1f} h | {near['ms_1']['p50'] * ratio / 1000:.1f} s |"
+        ratio = size / largest["size"]
+        rows.append(
+            [
+                f"{size:,}",
+                f"{index_bytes * size / 2**30:,.0f} GB",
+                f"{4 * DIM * size / 2**40:.2f} TB",
+                f"{THUMBNAIL_BYTES * size / 2**40:.1f} TB",
+                f"{largest['build_s'] * ratio / 3600:.1f} h",
+                f"{largest['ms_1']['p50'] * ratio / 1000:.1f} s",
+            ]
         )
-    return [
-        *lines, "",
-        "Index, vectors and thumbnails lie on object storage; a query reads what it scans of the index and fetches 64 vectors. At these",
-        "sizes nobody scans every partition: with `probes` at 1 % the scan is a hundredth of the time stated, and what it may miss",
-        "depends on how the embeddings cluster, which random vectors do not: measure recall on your own before relying on it.",
-    ]  # fmt: skip
+    return table(header, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     args = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context("spawn")
     rows = []
     for size in args.sizes:
-        for way in ("exact", "approximate"):
-            answer = context.Queue()
-            process = context.Process(target=_alone, args=(way, size, answer))
+        for kind in ("exact", "approximate"):
+            answer = spawn.Queue()
+            process = spawn.Process(target=_in_this_process, args=(kind, size, answer))
             process.start()
-            rows.append({"size": size, "way": way, **answer.get(timeout=3600)})
+            rows.append({"size": size, "way": kind, **answer.get(timeout=3600)})
             process.join()
             print(json.dumps(rows[-1]), flush=True)
-    command = "python -m steerclear_lab.bench.scale --sizes " + " ".join(map(str, args.sizes))
-    machine = f"{multiprocessing.cpu_count()} cores ({platform.machine()})"
-    found = {"command": command, "machine": machine, "rows": rows}
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "scale.json").write_text(json.dumps(found, indent=1) + "\n")
-    (args.out / "scale.md").write_text(page(found))
+    document = {
+        "command": "python -m steerclear_lab.bench.scale --sizes " + " ".join(map(str, args.sizes)),
+        "machine": f"{multiprocessing.cpu_count()} cores ({platform.machine()})",
+        "rows": rows,
+    }
+    documents.write(args.out, "scale", document, page(document))
 
 
 if __name__ == "__main__":

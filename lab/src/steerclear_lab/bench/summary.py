@@ -1,12 +1,13 @@
-"""From rows to figures: what the comparison says of each method, with intervals over prompts."""
+"""From the rows of a comparison to the figures of each method, with intervals over prompts."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,168 +16,247 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.pixels import fit, to_tensor
-from steerclear_lab.bench.baselines import Method
+from steerclear_lab.bench.baselines import Method, configurations
+from steerclear_lab.bench.diversity import kid, mean_distance, vendi
+from steerclear_lab.bench.documents import Row
 from steerclear_lab.bench.environment import environment
-from steerclear_lab.bench.harness import PLAIN, Notebook, Plan, Row, score, settings, tuned_rows
-from steerclear_lab.bench.intervals import fronts, interval, kid, quantile, spread, vendi
+from steerclear_lab.bench.harness import PLAIN, Plan, score, settings, tuned_rows
+from steerclear_lab.bench.intervals import interval, quantile
+from steerclear_lab.bench.notebook import Notebook
+from steerclear_lab.bench.pareto import fronts
 from steerclear_lab.bench.suites import Suite
 
 KINDS = ("memorized", "template", "ordinary")
+RATES = ("memorized", "pixel", "tiled", "copy", "same_clip", "same_pixel")
 TOP = 5  # a concept counts as kept where the judge ranks it among this many
+RequestKey = tuple[str, str, int]
 
 
 def document(
-    suite: Suite, chosen: dict[str, Method], plan: Plan, notebook: Notebook, command: str, features: dict[str, Tensor]
-) -> dict[str, Any]:  # fmt: skip
-    """Everything that was measured, as JSON. features: `embedded`, of the notebook's pictures."""
+    *,
+    suite: Suite,
+    chosen: dict[str, Method],
+    plan: Plan,
+    notebook: Notebook,
+    command: str,
+    features: dict[str, Tensor],
+) -> Row:
+    """All that was measured, as JSON.
+
+    Args:
+        suite: what was compared on.
+        chosen: each method with its settings.
+        plan: how much was run.
+        notebook: with the rows.
+        command: that made them.
+        features: of `picture_features`.
+    """
     rows = list(notebook.rows.values())
     test = [r for r in rows if r["phase"] == "test" and r["method"] in chosen]
-    bytes_of = {r["method"]: r["bytes"] for r in rows if r["phase"] == "memory"}
-    plain = {ask(r): r for r in test if r["method"] == PLAIN}
+    peak_bytes = {r["method"]: r["bytes"] for r in rows if r["phase"] == "memory"}
     with torch.no_grad():
-        gallery = suite.clip(suite.ordinary)
+        ordinary = suite.clip(suite.ordinary)
+    comparison = Comparison(
+        plain={request_key(r): r for r in test if r["method"] == PLAIN},
+        features=features,
+        ordinary=ordinary,
+        seed=plan.seed,
+    )
     methods = {}
     for name, method in chosen.items():
-        mine = [r for r in test if r["method"] == name]
+        method_rows = [r for r in test if r["method"] == name]
+        kinds = {kind: [r for r in method_rows if r["kind"] == kind] for kind in KINDS}
         methods[name] = {
-            "settings": settings(method), "needs_reference": method.needs_reference, "source": method.source,
-            "memory_ratio": round(bytes_of[name] / bytes_of[PLAIN], 3),
-            **{
-                kind: figures([r for r in mine if r["kind"] == kind], plain, features, gallery, plan.seed)
-                for kind in KINDS
-            },
-        }  # fmt: skip
+            "settings": settings(method),
+            "needs_reference": method.needs_reference,
+            "source": method.source,
+            "memory_ratio": round(peak_bytes[name] / peak_bytes[PLAIN], 3),
+            **{kind: comparison.figures(kind_rows) for kind, kind_rows in kinds.items()},
+        }
     ranking = order(methods)
     for name, front in ranking.items():
         methods[name]["front"] = front
     return {
-        "command": command, "environment": environment(notebook.processes), "suite": suite.name, "plan": asdict(plan),
+        "command": command,
+        "environment": environment(notebook.processes),
+        "suite": suite.name,
+        "plan": asdict(plan),
         "guidance": suite.context.guidance,
-        "validation": [asdict(r) for r in suite.validation], "requests": [asdict(r) for r in suite.requests],
+        "validation": [asdict(r) for r in suite.validation],
+        "requests": [asdict(r) for r in suite.requests],
         "calibration": {"prompts": list(suite.context.ordinary)},
-        "tuning": trials(suite, chosen, plan, notebook), "methods": {n: methods[n] for n in ranking}, "rows": rows,
-    }  # fmt: skip
+        "tuning": tuning_scores(suite, chosen, plan, notebook=notebook),
+        "methods": {name: methods[name] for name in ranking},
+        "rows": rows,
+    }
 
 
-def ask(row: Row) -> tuple[str, str, int]:
-    """What was asked for, whichever method answered."""
+def request_key(row: Row) -> RequestKey:
+    """The request that a row answers, whichever method answered."""
     return row["kind"], row["prompt"], row["seed"]
 
 
-def figures(
-    rows: list[Row], plain: dict[tuple[str, str, int], Row], features: dict[str, Tensor], gallery: Tensor, seed: int
-) -> dict[str, Any] | None:  # fmt: skip
-    """One method on one kind of prompt; None where there was none. plain: by request, the plain pipeline's rows."""
-    if not rows:
-        return None
-    out = [r for r in rows if r["handed_out"]]
-    flagged = [r for r in rows if plain[ask(r)]["memorized"]]
-    kept = [r for r in out if r["rank"] is not None]
-    seen = [features[r["key"]] for r in out]
-    by_prompt = [torch.stack(list(group)) for group in _grouped(out, lambda r: features[r["key"]]).values()]
-    nfe = [r["nfe"] / plain[ask(r)]["nfe"] for r in rows]
-    wall = [r["seconds"] / plain[ask(r)]["seconds"] for r in rows]
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What the figures of a method are measured against.
 
-    def rate(some: list[Row], value: Callable[[Row], Any], share: bool = True) -> dict[str, Any]:
-        grouped = {k: [float(v) for v in vs] for k, vs in _grouped(some, value).items()}
-        bounds = interval(grouped, seed, share)
-        means = [statistics.fmean(vs) for vs in grouped.values()]
+    Attributes:
+        plain: by request, the rows of the plain pipeline.
+        features: by row key, the judge's embedding (D,) of the picture.
+        ordinary: (M, D), the judge's embeddings of the ordinary pictures.
+        seed: of the bootstrap's draws.
+    """
+
+    plain: Mapping[RequestKey, Row]
+    features: Mapping[str, Tensor]
+    ordinary: Tensor
+    seed: int
+
+    def figures(self, rows: list[Row]) -> Row | None:
+        """The figures of one method on one kind of prompt; None where there was none."""
+        if not rows:
+            return None
+        plain = {r["key"]: self.plain[request_key(r)] for r in rows}
+        handed_out = [r for r in rows if r["handed_out"]]
+        flagged = [r for r in rows if plain[r["key"]]["memorized"]]
+        ranked = [r for r in handed_out if r["rank"] is not None]
+        both = [r for r in handed_out if plain[r["key"]]["handed_out"]]
+        features = [self.features[r["key"]] for r in handed_out]
+        by_prompt = [
+            torch.stack(group) for group in _by_prompt(handed_out, lambda r: self.features[r["key"]]).values()
+        ]
+
+        def loss(key: str) -> Row:
+            return self._mean(both, lambda r: plain[r["key"]][key] - r[key])
+
+        return {
+            "requests": len(rows),
+            "prompts": len({r["prompt"] for r in rows}),
+            "handed_out": len(handed_out),
+            "flagged": len(flagged),
+            **{f"{key}_rate": self._share(rows, partial(_handed_out_and, key)) for key in RATES},
+            **self._sscd_rate(rows),
+            "blocked_rate": self._share(flagged, lambda r: not r["handed_out"]),
+            "alignment": self._mean(handed_out, lambda r: r["alignment"]),
+            "alignment_loss": loss("alignment"),
+            "bystander": self._mean(handed_out, lambda r: r["bystander"]),
+            "bystander_loss": loss("bystander"),
+            "concept": self._mean(ranked, lambda r: r["concept"]),
+            "concept_top5": self._share(ranked, lambda r: r["rank"] < TOP),
+            "concept_rank_median": statistics.median(r["rank"] for r in ranked) if ranked else None,
+            "identical_rate": self._share(
+                rows, lambda r: r["handed_out"] and r["sha256"] == plain[r["key"]]["sha256"]
+            ),
+            "kid": _rounded(kid(torch.stack(features), self.ordinary) if features else None),
+            "diversity": _rounded(_mean_of_known(mean_distance(group) for group in by_prompt)),
+            "vendi": _rounded(_mean_of_known(vendi(group) for group in by_prompt)),
+            "nfe_ratio": _cost([r["nfe"] / plain[r["key"]]["nfe"] for r in rows]),
+            "wall_ratio": _cost([r["seconds"] / plain[r["key"]]["seconds"] for r in rows]),
+            "backwards": statistics.fmean(r["backwards"] for r in rows),
+        }
+
+    def _sscd_rate(self, rows: list[Row]) -> Row:
+        """SSCD's rate, where its file was given."""
+        # a method that handed out nothing has no row that says so: the plain ones do
+        if "sscd" not in next(iter(self.plain.values())):
+            return {}
+        return {"sscd_rate": self._share(rows, partial(_handed_out_and, "sscd"))}
+
+    def _share(self, rows: list[Row], measure: Callable[[Row], Any]) -> Row:
+        return self._with_interval(rows, measure, share=True)
+
+    def _mean(self, rows: list[Row], measure: Callable[[Row], Any]) -> Row:
+        return self._with_interval(rows, measure, share=False)
+
+    def _with_interval(self, rows: list[Row], measure: Callable[[Row], Any], share: bool) -> Row:
+        """The mean over prompts of a measure, with its 95 % interval."""
+        by_prompt = {
+            prompt: [float(v) for v in values] for prompt, values in _by_prompt(rows, measure).items()
+        }
+        bounds = interval(by_prompt, self.seed, share)
+        means = [statistics.fmean(values) for values in by_prompt.values()]
         return {
             "value": round(statistics.fmean(means), 4) if means else None,
-            "interval": None if bounds is None else [round(b, 4) for b in bounds], "n": len(some), "prompts": len(means),
-        }  # fmt: skip
-
-    return {
-        "requests": len(rows), "prompts": len({r["prompt"] for r in rows}), "handed_out": len(out), "flagged": len(flagged),
-        **{
-            f"{name}_rate": rate(rows, lambda r, name=name: r["handed_out"] and r[name])  # type: ignore[misc]
-            for name in ("memorized", "pixel", "tiled", "copy", "same_clip", "same_pixel")
-        },
-        # where nothing was handed out, no row says whether SSCD's file was given: the plain ones do
-        **({"sscd_rate": rate(rows, lambda r: r["handed_out"] and r["sscd"])} if "sscd" in next(iter(plain.values())) else {}),
-        "blocked_rate": rate(flagged, lambda r: not r["handed_out"]),
-        "alignment": rate(out, lambda r: r["alignment"], share=False),
-        "alignment_loss": rate(
-            [r for r in out if plain[ask(r)]["handed_out"]], lambda r: plain[ask(r)]["alignment"] - r["alignment"], share=False,
-        ),
-        "bystander": rate(out, lambda r: r["bystander"], share=False),
-        "bystander_loss": rate(
-            [r for r in out if plain[ask(r)]["handed_out"]], lambda r: plain[ask(r)]["bystander"] - r["bystander"], share=False,
-        ),
-        "concept": rate(kept, lambda r: r["concept"], share=False), "concept_top5": rate(kept, lambda r: r["rank"] < TOP),
-        "concept_rank_median": statistics.median(r["rank"] for r in kept) if kept else None,
-        "identical_rate": rate(rows, lambda r: r["handed_out"] and r["sha256"] == plain[ask(r)]["sha256"]),
-        "kid": _rounded(kid(torch.stack(seen), gallery) if seen else None),
-        "diversity": _rounded(_mean(spread(e) for e in by_prompt)), "vendi": _rounded(_mean(vendi(e) for e in by_prompt)),
-        "nfe_ratio": {"median": round(statistics.median(nfe), 3), "p95": round(quantile(nfe, 0.95), 3)},
-        "wall_ratio": {"median": round(statistics.median(wall), 3), "p95": round(quantile(wall, 0.95), 3)},
-        "backwards": statistics.fmean(r["backwards"] for r in rows),
-    }  # fmt: skip
+            "interval": None if bounds is None else [round(b, 4) for b in bounds],
+            "n": len(rows),
+            "prompts": len(means),
+        }
 
 
-def order(methods: dict[str, Any]) -> dict[str, int]:
-    """Pareto fronts in memorized rate, withheld rate, alignment loss and cost on memorized prompts; within a front by rate,
-    withheld, loss. A method that handed out nothing has lost all alignment."""
+def order(methods: Row) -> dict[str, int]:
+    """The Pareto front of each method, in order.
 
-    def point(found: dict[str, Any]) -> tuple[float, ...]:
-        main = found["memorized"]
-        loss = main["alignment_loss"]["value"]
+    The coordinates are memorized rate, withheld rate, alignment loss and cost on memorized prompts; within a
+    front methods are ordered by them. A method that handed out nothing has lost all alignment.
+    """
+
+    def point(figures: Row) -> tuple[float, ...]:
+        memorized = figures["memorized"]
+        loss = memorized["alignment_loss"]["value"]
         return (
-            main["memorized_rate"]["value"], main["blocked_rate"]["value"] or 0.0, 1.0 if loss is None else loss,
-            main["nfe_ratio"]["median"],
-        )  # fmt: skip
+            memorized["memorized_rate"]["value"],
+            memorized["blocked_rate"]["value"] or 0.0,
+            1.0 if loss is None else loss,
+            memorized["nfe_ratio"]["median"],
+        )
 
-    points = {name: point(found) for name, found in methods.items()}
-    ranked = fronts(points)
-    return {name: ranked[name] for name in sorted(points, key=lambda n: (ranked[n], points[n]))}
+    points = {name: point(figures) for name, figures in methods.items()}
+    ranks = fronts(points)
+    return {name: ranks[name] for name in sorted(points, key=lambda n: (ranks[n], points[n]))}
 
 
-def trials(suite: Suite, chosen: dict[str, Method], plan: Plan, notebook: Notebook) -> list[dict[str, Any]]:
-    """What was tried in tuning, and how it did."""
-    from steerclear_lab.bench.baselines import configurations
-
-    found = []
+def tuning_scores(suite: Suite, chosen: dict[str, Method], plan: Plan, *, notebook: Notebook) -> list[Row]:
+    """The settings that tuning tried, with their scores."""
+    scores = []
     for name, method in chosen.items():
-        tried = configurations(type(method), plan.trials)
-        for one in tried if len(tried) > 1 and suite.validation else []:
-            rows = tuned_rows(one, suite, plan, notebook)
-            found.append(
+        candidates = configurations(type(method), plan.trials)
+        for candidate in candidates if len(candidates) > 1 and suite.validation else []:
+            rows = tuned_rows(candidate, suite, plan, notebook=notebook)
+            scores.append(
                 {
                     "method": name,
-                    "settings": settings(one),
+                    "settings": settings(candidate),
                     "score": round(score(rows), 4),
-                    "chosen": one == method,
+                    "chosen": candidate == method,
                 }
             )
-    return found
+    return scores
 
 
-def embedded(suite: Suite, notebook: Notebook, batch: int = 64) -> dict[str, Tensor]:
-    """The judge's embedding (D,) of every picture of the test, by key."""
+def picture_features(suite: Suite, notebook: Notebook, batch: int = 64) -> dict[str, Tensor]:
+    """The judge's embedding (D,) of every picture of the test, by row key."""
     rows = [r for r in notebook.rows.values() if r["phase"] == "test" and r["handed_out"]]
-    found: dict[str, Tensor] = {}
-    for i in range(0, len(rows), batch):
-        pixels = torch.cat(
-            [fit(to_tensor([opened(notebook.picture(r))]), suite.clip.size) for r in rows[i : i + batch]]
-        )
+    features: dict[str, Tensor] = {}
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        pixels = [fit(to_tensor([open_rgb(notebook.picture(row))]), suite.clip.size) for row in part]
         with torch.no_grad():
-            found.update(zip((r["key"] for r in rows[i : i + batch]), suite.clip(pixels), strict=True))
-    return found
+            features.update(zip((row["key"] for row in part), suite.clip(torch.cat(pixels)), strict=True))
+    return features
 
 
-def opened(file: Path) -> Image.Image:
+def open_rgb(file: Path) -> Image.Image:
+    """A picture from a file, in RGB."""
     with Image.open(file) as image:
         return image.convert("RGB")
 
 
-def _grouped(rows: Iterable[Row], value: Callable[[Row], Any]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = defaultdict(list)
+def _handed_out_and(key: str, row: Row) -> bool:
+    return bool(row["handed_out"] and row[key])
+
+
+def _by_prompt(rows: Iterable[Row], measure: Callable[[Row], Any]) -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
-        found[row["prompt"]].append(value(row))
-    return found
+        groups[row["prompt"]].append(measure(row))
+    return groups
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def _cost(ratios: Sequence[float]) -> Row:
+    return {"median": round(statistics.median(ratios), 3), "p95": round(quantile(ratios, 0.95), 3)}
+
+
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
     known = [v for v in values if v is not None]
     return statistics.fmean(known) if known else None
 

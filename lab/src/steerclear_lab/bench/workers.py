@@ -1,24 +1,27 @@
-"""The rows of a run made in several processes: each has its own model, and the process that asked writes down what they make."""
+"""Work spread over several processes, each with its share of the cores and its own model."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
+from rich.progress import track
 
 from steerclear.errors import SteerclearError
-from steerclear_lab.bench.pool import cores
 
 PATIENCE = 10.0  # seconds in which a process that is told to end may tidy up
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 Start = Callable[[], Callable[[Any], Any]]
 
 
@@ -26,27 +29,66 @@ class WorkerError(SteerclearError):
     """A process of a run could not go on; its message says why."""
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def threads(processes: int) -> int:
-    """Torch's threads for each of so many processes: an equal share of the cores, and no more than this process has."""
+    """Threads of torch for each of `processes`: an equal share of the cores, at most this process's own."""
     return max(1, min(torch.get_num_threads(), cores() // processes))
 
 
-class Workers:
-    """`count` processes that answer jobs.
+def spread(
+    work: Callable[[Job], Result], jobs: Iterable[Job], processes: int = 1, description: str = ""
+) -> list[Result]:
+    """Do each job, in several processes or in this one, behind a progress bar.
 
-    start: is called once in each process and gives what answers a job there; it, the jobs and the answers are pickled, so
-    that it must be a function of a module, or a `partial` of one. Use as a context: at its end the processes are ended.
+    Args:
+        work: does one job. It must be a function of a module's top level, or a `partial` of one, since it is
+            pickled. What a process needs once, such as a model, `work` caches for itself.
+        jobs: what to do.
+        processes: how many processes; with one, the work is done here.
+        description: the progress bar's title.
+
+    Returns:
+        The results, in the order of the jobs.
+
+    Raises:
+        WorkerError: a job failed in another process. With one process, the job's own error is raised.
+    """
+    todo = list(jobs)
+    if processes < 2:
+        return [work(job) for job in track(todo, description)]
+    results: dict[int, Result] = {}
+    with Workers(partial(_numbered, work), processes) as workers:
+        groups = [[numbered_job] for numbered_job in enumerate(todo)]
+        for i, result in track(workers(groups), description, total=len(todo)):
+            results[i] = result
+    return [results[i] for i in range(len(todo))]
+
+
+class Workers:
+    """Processes that do jobs, for a run whose results are written down as they come.
+
+    Use it as a context manager: at its end the processes are ended.
+
+    Args:
+        start: called once in each process; returns the function that does a job there. It, the jobs and the
+            results are pickled, so it must be a function of a module's top level, or a `partial` of one.
+        count: how many processes.
     """
 
     def __init__(self, start: Start, count: int) -> None:
         spawn = get_context("spawn")  # a fork of a process whose torch has threads may hang
         self._processes: dict[Connection, Any] = {}
         for _ in range(count):
-            mine, theirs = spawn.Pipe()
-            process = spawn.Process(target=_work, args=(theirs, start, threads(count)), daemon=True)
+            here, there = spawn.Pipe()
+            process = spawn.Process(target=_serve, args=(there, start, threads(count)), daemon=True)
             process.start()
-            theirs.close()  # so that its end is seen here when the process ends
-            self._processes[mine] = process
+            there.close()  # so that its end is seen here when the process ends
+            self._processes[here] = process
 
     def __enter__(self) -> Workers:
         return self
@@ -54,8 +96,8 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for mine, process in self._processes.items():
-            mine.close()  # one that waits for a job ends by itself
+        for connection, process in self._processes.items():
+            connection.close()  # a process that waits for a job ends by itself
             if kind is not None:  # another may be in the middle of one
                 process.terminate()
         for process in self._processes.values():
@@ -63,58 +105,74 @@ class Workers:
             process.kill()
             process.join()
 
-    def __call__(self, groups: Sequence[Sequence[Job]]) -> Iterator[Any]:
-        """The answers to all jobs, as they come. The jobs of a group are answered by one process, in order.
+    def __call__(self, groups: Sequence[Sequence[Any]]) -> Iterator[Any]:
+        """Do all jobs.
 
-        Raises WorkerError where a process says that it failed, or ends; what was answered until then has been given.
+        Args:
+            groups: the jobs. Those of one group are done by one process, in order.
+
+        Yields:
+            The results, as they come.
+
+        Raises:
+            WorkerError: a process failed or ended. The results until then have been yielded.
         """
         waiting = [iter(group) for group in groups]
-        busy = {mine: iter(()) for mine in self._processes}
-        left = [mine for mine in busy if self._next(mine, busy, waiting)]
-        while left:
-            for mine in wait(left):
-                assert isinstance(mine, Connection)
-                yield self._answer(mine)
-                if not self._next(mine, busy, waiting):
-                    left.remove(mine)
+        current = {connection: iter(()) for connection in self._processes}
+        active = [connection for connection in current if self._send_next(connection, current, waiting)]
+        while active:
+            for connection in wait(active):
+                assert isinstance(connection, Connection)
+                yield self._result(connection)
+                if not self._send_next(connection, current, waiting):
+                    active.remove(connection)
 
-    def _next(
-        self, mine: Connection, busy: dict[Connection, Iterator[Any]], waiting: list[Iterator[Any]]
+    def _send_next(
+        self,
+        connection: Connection,
+        current: dict[Connection, Iterator[Any]],
+        waiting: list[Iterator[Any]],
     ) -> bool:
-        """Give a process the next job of its group, or the first of the next group; False where there is none."""
+        """Send a process the next job of its group, or the first of the next group; False if none is left."""
         while True:
-            for job in busy[mine]:
-                with suppress(BrokenPipeError):  # it has ended: reading from it will say so
-                    mine.send(job)
+            for job in current[connection]:
+                with suppress(BrokenPipeError):  # the process has ended: reading from it will say so
+                    connection.send(job)
                 return True
             if not waiting:
                 return False
-            busy[mine] = waiting.pop(0)
+            current[connection] = waiting.pop(0)
 
-    def _answer(self, mine: Connection) -> Any:
+    def _result(self, connection: Connection) -> Any:
         try:
-            good, answer = mine.recv()
+            succeeded, result = connection.recv()
         except (EOFError, ConnectionResetError):
-            process = self._processes[mine]
+            process = self._processes[connection]
             process.join()
             raise WorkerError(f"a process of the run ended with exit code {process.exitcode}") from None
-        if not good:
-            raise WorkerError(f"a process of the run failed: {answer}")
-        return answer
+        if not succeeded:
+            raise WorkerError(f"a process of the run failed: {result}")
+        return result
 
 
-def _work(asked: Connection, start: Start, count: int) -> None:
-    """A process's life: start, then answer until nobody asks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and tidies up, as it would not if it were killed
-    torch.set_num_threads(count)
+def _serve(connection: Connection, start: Start, thread_count: int) -> None:
+    """The life of a process: start, then do jobs until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that sends the jobs
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # tidies up, unlike the default
+    torch.set_num_threads(thread_count)
     try:
-        answer = start()
+        work = start()
         while True:
-            asked.send((True, answer(asked.recv())))
+            connection.send((True, work(connection.recv())))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception as error:
         with suppress(OSError):
             last = traceback.extract_tb(error.__traceback__)[-1]
-            asked.send((False, f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"))
+            message = f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+            connection.send((False, message))
+
+
+def _numbered(work: Callable[[Job], Result]) -> Callable[[tuple[int, Job]], tuple[int, Result]]:
+    """`work` for jobs that bear their place, in a process of `spread`."""
+    return lambda numbered_job: (numbered_job[0], work(numbered_job[1]))

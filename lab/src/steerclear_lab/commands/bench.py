@@ -17,7 +17,7 @@ from steerclear.cli.terminal import OK, one_line_errors, progress, quiet_librari
 from steerclear.errors import InputError
 
 if TYPE_CHECKING:
-    from steerclear_lab.bench.harness import Answer, Plan, Task
+    from steerclear_lab.bench.harness import BenchTask, Plan, TaskResult
     from steerclear_lab.bench.suites import Suite
 
 
@@ -136,7 +136,8 @@ def bench(
             typer.echo(f"report in {out}: {experiment}.md, {experiment}.json, {experiment}.png")
             raise typer.Exit(OK)
         from steerclear_lab.bench.baselines import METHODS, named
-        from steerclear_lab.bench.harness import FULL, PLAIN, QUICK, Notebook, count, run
+        from steerclear_lab.bench.harness import FULL, PLAIN, QUICK, count, run
+        from steerclear_lab.bench.notebook import Notebook
 
         method_names = [name.strip() for name in methods.split(",") if name.strip()]
         chosen = named([PLAIN, *method_names] if method_names else list(METHODS))
@@ -195,9 +196,9 @@ def bench(
                 suite=setting, methods=chosen, plan=plan, notebook=notebook, advance=advance, make=maker
             )
         from steerclear_lab.bench import rivals_page, rivals_report
-        from steerclear_lab.bench.summary import document, embedded
+        from steerclear_lab.bench.summary import document, picture_features
 
-        features = embedded(setting, notebook)
+        features = picture_features(setting, notebook)
         words = _words(
             suite=suite if model is None else "",
             methods=method_names,
@@ -225,12 +226,12 @@ def bench(
     raise typer.Exit(OK)
 
 
-def _answering(build: Callable[[], Suite]) -> Callable[[Task], Answer]:
-    """What answers the tasks of a run, in one of its processes."""
-    from steerclear_lab.bench.harness import answering
+def _answering(build: Callable[[], Suite]) -> Callable[[BenchTask], TaskResult]:
+    """In a process of the run: what answers its tasks."""
+    from steerclear_lab.bench.harness import task_runner
 
     quiet_libraries()
-    return answering(build)
+    return task_runner(build)
 
 
 def _words(

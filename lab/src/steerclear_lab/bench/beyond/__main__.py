@@ -24,7 +24,8 @@ import steerclear
 from steerclear.errors import InputError
 from steerclear.pixels import to_image
 from steerclear_lab.bench.beyond import recipe, trial
-from steerclear_lab.bench.main_job import save_sheet
+from steerclear_lab.bench.environment import remark, source_fingerprint
+from steerclear_lab.bench.sheets import save_sheet
 
 COLUMNS = {
     "vae": "VAE, random codes",
@@ -72,6 +73,7 @@ def main() -> None:
         "command": f"python -m steerclear_lab.bench.beyond --train --samples {args.samples}",
         "environment": {
             "steerclear": steerclear.__version__, "torch": torch.__version__, "python": platform.python_version(),
+            "source": source_fingerprint(),
         },
         "summary": figures, "rows": rows,
     }  # fmt: skip
@@ -106,7 +108,7 @@ def page(document: dict[str, Any]) -> str:
     names = [*COLUMNS, *(["diffusion"] if figures["diffusion"] else [])]
     titles = [COLUMNS.get(name, "[embedded diffusion model](main-job.md)") for name in names]
     lines = [
-        "# Beyond diffusion", "", f"Made by `{document['command']}`.", "",
+        "# Beyond diffusion", "", *remark(document["environment"], weights_matter=False), f"Made by `{document['command']}`.", "",
         f"| figure | {' | '.join(titles)} |", "|---|" + "---|" * len(names),
     ]  # fmt: skip
     for key in figures["vae"]:

@@ -12,9 +12,8 @@ import torch
 
 from steerclear.embedded import read_prompts
 from steerclear.steering import derive
-from steerclear_lab.bench.judge import Judge
-from steerclear_lab.bench.main_job import vars_of
-from steerclear_lab.bench.pool import spread
+from steerclear_lab.bench.judge import Judge, verdict_row
+from steerclear_lab.bench.workers import spread
 
 Row = dict[str, Any]
 Answering = Callable[[], Callable[[Any], list[Row]]]
@@ -88,7 +87,7 @@ def generator(seed: int) -> torch.Generator:
 
 def judged(judge: Judge, image: Any, prompt: str, file: str | None) -> Row:
     """The judge's verdict on a picture, as JSON."""
-    return vars_of(judge(image, prompt, file))
+    return verdict_row(judge(image, prompt, file))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

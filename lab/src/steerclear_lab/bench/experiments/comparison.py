@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -14,8 +14,9 @@ from steerclear.errors import InputError
 from steerclear_lab.bench import suites
 from steerclear_lab.bench.baselines import named
 from steerclear_lab.bench.experiments.common import Options
-from steerclear_lab.bench.harness import PLAIN, Notebook, Plan, answering, run
-from steerclear_lab.bench.summary import document, embedded
+from steerclear_lab.bench.harness import PLAIN, Plan, run, task_runner
+from steerclear_lab.bench.notebook import Notebook
+from steerclear_lab.bench.summary import document, picture_features
 from steerclear_lab.bench.workers import Workers
 
 METHODS = (PLAIN, "paper", "steerclear")  # the second hands out whatever it makes, the third verifies it
@@ -58,15 +59,40 @@ def _run(options: Options) -> dict[str, Any]:
     most = options.many(FULL.memorized)
     ordinary = options.many(FULL.ordinary)
     seeds = options.seeds or (1 if options.quick else FULL.seeds)
-    plan = Plan(0, most, 0, ordinary, seeds, 1, options.seed, options.steps)
+    plan = replace(
+        FULL, memorized=most, ordinary=ordinary, seeds=seeds, seed=options.seed, steps=options.steps
+    )
     header = {"methods": METHODS, "plan": asdict(plan)}
     folder = options.work / sha256(json.dumps(header).encode()).hexdigest()[:12]
     notebook = Notebook(folder, header, (folder / "plan.json").exists(), options.processes)
-    build = partial(suites.emoji, 0, most, 0, ordinary, options.seed, options.steps, folder)
+    build = partial(
+        suites.emoji,
+        validation=plan.validation,
+        memorized=plan.memorized,
+        template=plan.template,
+        ordinary=plan.ordinary,
+        seed=plan.seed,
+        steps=plan.steps,
+        work=folder,
+    )
     suite = build()
     workers = (
-        Workers(partial(answering, build), options.processes) if options.processes > 1 else nullcontext()
+        Workers(partial(task_runner, build), options.processes) if options.processes > 1 else nullcontext()
     )
     with workers as make:
-        chosen = run(suite, named(METHODS), plan, notebook, lambda: None, make)
-    return document(suite, chosen, plan, notebook, "", embedded(suite, notebook))
+        chosen = run(
+            suite=suite,
+            methods=named(METHODS),
+            plan=plan,
+            notebook=notebook,
+            advance=lambda: None,
+            make=make,
+        )
+    return document(
+        suite=suite,
+        chosen=chosen,
+        plan=plan,
+        notebook=notebook,
+        command="",
+        features=picture_features(suite, notebook),
+    )

@@ -10,9 +10,9 @@ from steerclear.plots import CLEAN, COPIES, LINE
 from steerclear_lab.bench.experiments.common import Options, percent, share, table
 from steerclear_lab.bench.experiments.comparison import compared, present, source
 from steerclear_lab.bench.harness import PLAIN
-from steerclear_lab.bench.rivals_page import cell
 from steerclear_lab.bench.rivals_plots import THRESHOLD, drawing, png
-from steerclear_lab.bench.summary import ask
+from steerclear_lab.bench.rivals_tables import cell
+from steerclear_lab.bench.summary import request_key
 
 TITLE = "Prevention, by the paper's threshold"
 
@@ -22,7 +22,7 @@ def measure(options: Options) -> dict[str, Any]:
     found = compared(options)
     names = present(found)
     rows = [r for r in found["rows"] if r["phase"] == "test" and r["kind"] == "memorized"]
-    plain = {ask(r): r for r in rows if r["method"] == PLAIN}
+    plain = {request_key(r): r for r in rows if r["method"] == PLAIN}
     lines: list[dict[str, Any]] = [
         {"prompt": r["prompt"], "seed": r["seed"], "before": r["pixel_l2"], "after": {}}
         for r in plain.values()
@@ -30,7 +30,7 @@ def measure(options: Options) -> dict[str, Any]:
     place = dict(zip(plain, lines, strict=True))
     for row in rows:
         if row["method"] in names and row["method"] != PLAIN:
-            place[ask(row)]["after"][row["method"]] = row["pixel_l2"] if row["handed_out"] else None
+            place[request_key(row)]["after"][row["method"]] = row["pixel_l2"] if row["handed_out"] else None
     figures = {name: found["methods"][name]["memorized"] for name in names}
     return {
         "source": source(found), "threshold": THRESHOLD,

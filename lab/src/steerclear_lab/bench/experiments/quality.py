@@ -8,8 +8,8 @@ from typing import Any
 from steerclear.plots import CLEAN, COPIES
 from steerclear_lab.bench.experiments.common import Options, table
 from steerclear_lab.bench.experiments.comparison import METHODS, compared, present, source
-from steerclear_lab.bench.rivals_page import cell
 from steerclear_lab.bench.rivals_plots import drawing, png
+from steerclear_lab.bench.rivals_tables import cell
 
 TITLE = "Quality, with and without"
 MEASURES = {

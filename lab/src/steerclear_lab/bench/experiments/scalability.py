@@ -38,8 +38,8 @@ from steerclear_lab.bench.experiments.common import (
     table,
 )
 from steerclear_lab.bench.judge import Judge, ordinary_pictures
-from steerclear_lab.bench.rivals_page import cell
 from steerclear_lab.bench.rivals_plots import drawing, png
+from steerclear_lab.bench.rivals_tables import cell
 from steerclear_lab.bench.suites import CALIBRATION, PREFERRED, references
 from steerclear_lab.bench.summary import TOP
 from steerclear_lab.emoji.dit import label_of

@@ -29,8 +29,8 @@ from steerclear_lab.bench.experiments.common import (
 )
 from steerclear_lab.bench.intervals import quantile
 from steerclear_lab.bench.judge import Judge
-from steerclear_lab.bench.rivals_page import cell
 from steerclear_lab.bench.rivals_plots import drawing, png
+from steerclear_lab.bench.rivals_tables import cell
 
 TITLE = "Adaptive filtering, with synthetic triggers"
 ALARMS = (0.0, 0.1, 0.25, 0.5, 1.0)
