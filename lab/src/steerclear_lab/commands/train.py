@@ -67,13 +67,13 @@ def train_emoji(
         from steerclear_lab.emoji import recipe
 
         try:
-            recipe.cook(
+            recipe.run_stages(
                 recipe.PRESETS[preset],
-                work,
-                out,
-                tuple(stage or recipe.STAGES),
-                lambda text: typer.echo(text, err=True),
-                parts,
+                work=work,
+                out=out,
+                stages=tuple(stage or recipe.STAGES),
+                report=lambda text: typer.echo(text, err=True),
+                parts=parts,
             )
         except ModuleNotFoundError as error:
             if error.name is not None and error.name.startswith("steerclear"):
@@ -88,7 +88,7 @@ def train_emoji(
 
             named, folders = stage or recipe.STAGES, (out, work / "evaluation", work)
             figures: dict[str, Any] = {}
-            if not set(named) <= set(recipe.APART):
+            if not set(named) <= set(recipe.INDEPENDENT_STAGES):
                 figures |= evaluation.evaluate(*folders)
             figures |= {name: sibling_figures.evaluate(name, *folders) for name in SIBLINGS if name in named}
             if "bystander" in named:
