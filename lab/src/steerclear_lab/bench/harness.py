@@ -20,7 +20,7 @@ from PIL import Image
 from steerclear.errors import InputError
 from steerclear.output import save_png
 from steerclear.steering import derive
-from steerclear_lab.bench.baselines import METHODS, Made, Method, configurations
+from steerclear_lab.bench.baselines import METHODS, Method, MethodOutput, configurations
 from steerclear_lab.bench.memory import peak_bytes, weights
 from steerclear_lab.bench.suites import Request, Suite, measured
 
@@ -215,7 +215,7 @@ def answering(build: Callable[[], Suite]) -> Callable[[Task], Answer]:
     return partial(answer, suite)
 
 
-def timed(suite: Suite, task: Task) -> tuple[Made, float]:
+def timed(suite: Suite, task: Task) -> tuple[MethodOutput, float]:
     """A picture, and the seconds that it took."""
     known = len(suite.context.memory)
     began = time.perf_counter()

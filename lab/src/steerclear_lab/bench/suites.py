@@ -158,7 +158,7 @@ def references(guard: Guard, caption: Callable[[str], str], preferred: Tensor | 
 
 def measured(suite: Suite, image: Image.Image, request: Request) -> dict[str, Any]:
     """What is said of one picture that was handed out: distances, scores and thresholds passed, and the judges' verdicts."""
-    guard = suite.context.flagging()
+    guard = suite.context.required_guard()
     found = {d.filter: d for d in guard.check([image])[0]}
     copied = any(d.flagged for name, d in found.items() if name.startswith("nearest"))
     pixels = fit(to_tensor([image]), suite.protected.shape[-1])

@@ -24,8 +24,8 @@ from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
 from steerclear.protected import Protected
 from steerclear.steering import derive
-from steerclear_lab.bench.baselines import METHODS, Context, Made
-from steerclear_lab.bench.baselines.guarded import NO_LIMIT, behind_guard
+from steerclear_lab.bench.baselines import METHODS, Context, MethodOutput
+from steerclear_lab.bench.baselines.guarded import NO_LIMIT, generate_guarded
 from steerclear_lab.bench.experiments.common import (
     Options,
     Row,
@@ -173,8 +173,8 @@ class Alone:
 
     name: str
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
-        return behind_guard(context, prompt, seed, Ladder(strategies((self.name,)), NO_LIMIT))
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
+        return generate_guarded(context, prompt, seed, Ladder(strategies((self.name,)), NO_LIMIT))
 
 
 def answering() -> Callable[[Job], list[Row]]:
@@ -190,7 +190,7 @@ def answering() -> Callable[[Job], list[Row]]:
 def answers(context: Context, judge: Judge, job: Job) -> list[Row]:
     """Every method's picture; on ordinary prompts the plain one's and the guard's alone. No rows for a prompt that the model
     does not know."""
-    guard = context.flagging()
+    guard = context.required_guard()
     if not COMBINATIONS[job.combination].knows(guard.pipe, job.prompt):
         return []
     rows: list[Row] = []
