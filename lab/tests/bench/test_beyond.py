@@ -11,7 +11,7 @@ from steerclear_lab.bench.beyond import recipe, trial
 from steerclear_lab.bench.beyond.__main__ import page
 from steerclear_lab.emoji.training import Schedule
 
-DOCS = Path(__file__).parents[2] / "docs" / "benchmarks"
+DOCS = Path(__file__).parents[3] / "docs" / "benchmarks"
 
 
 def test_a_few_steps_train_both_generators_and_the_guards_take_them(tmp_path):
