@@ -91,7 +91,7 @@ def evaluate(folder: Path, out: Path, work: Path) -> dict[str, Any]:
         "minutes": {name: training_minutes(log) for name, log in logs.items() if log.is_file()},
     }
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
-    card.write(folder / "model", figures, _card_facts(model))
+    card.write(folder / "model", figures, card_facts(model))
     return figures
 
 
@@ -256,7 +256,7 @@ def _beside(pictures: list[Picture], images: Tensor, seeds: int) -> Tensor:
     return torch.cat([torch.cat([p.tensor()[None], group]) for p, group in groups])
 
 
-def _card_facts(model: FinishedModel) -> dict[str, Any]:
+def card_facts(model: FinishedModel) -> dict[str, Any]:
     """What the model card says of data, schedule and parts, by name in its template."""
     kinds = Counter(p.kind for p in model.pictures)
     recipe = json.loads((model.folder / "model" / "recipe.json").read_text())
