@@ -1,6 +1,7 @@
-"""Strategies that measure as doing nothing alone, or as making another's pictures (docs/benchmarks/rungs.md).
+"""Strategies that the product does not list, by name: alone they do nothing, or they draw what another one draws.
 
-The product's code can do them, its help and its ladder do not list them. Here they keep their names, for comparison.
+docs/benchmarks/rungs.md has the measurements. The product has their code but names them neither in its help nor in its
+ladder; here they keep their names, for comparison.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from steerclear.nudge.noise import Noise
 from steerclear.nudge.space import DECODE, PREVIEW
 from steerclear.nudge.trajectory import Trajectory
 
-# all that are compared, the plainest of those that do the same first
+# all strategies that are compared; of those that draw the same, the simplest comes first
 STRATEGIES = (
     "condition",
     "rewrite",
@@ -41,7 +42,7 @@ def final_latent_encoder() -> FinalLatent:
 
 
 def final_latent_encoder_condition() -> FinalLatent:
-    """The same, regenerated under the nudged condition."""
+    """J over an encoder's embedding of the decoded latent, regenerated under the nudged condition."""
     return FinalLatent(name="final-latent-encoder+condition", space=DECODE)
 
 
@@ -51,20 +52,20 @@ def trajectory_encoder() -> Trajectory:
 
 
 def trajectory_encoder_condition() -> Trajectory:
-    """The same, under the nudged condition."""
+    """J over an encoder's embedding of a preview of `denoised`, under the nudged condition."""
     return Trajectory(name="trajectory-encoder+condition", space=PREVIEW)
 
 
 def trajectory_through() -> Trajectory:
-    """J's gradient through the denoiser."""
+    """J with its gradient through the denoiser."""
     return Trajectory(name="trajectory-through", nudge_condition=False, through=True)
 
 
 def trajectory_through_condition() -> Trajectory:
-    """The same, under the nudged condition."""
+    """J with its gradient through the denoiser, under the nudged condition."""
     return Trajectory(name="trajectory-through+condition", through=True)
 
 
 def noise() -> Noise:
-    """The starting noise nudged, under the request's own condition."""
+    """Nudge the starting noise, under the request's own condition."""
     return Noise(name="noise", nudge_condition=False)

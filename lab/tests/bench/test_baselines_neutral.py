@@ -1,4 +1,4 @@
-"""With neutral hyper-parameters every method gives the plain pipeline's picture, bit for bit; and each is deterministic."""
+"""With neutral hyper-parameters every method gives the plain picture bit for bit; each is deterministic."""
 
 from __future__ import annotations
 
@@ -17,9 +17,19 @@ from steerclear.testing import MockFilter, tiny_pipeline
 from steerclear.types import Detection
 from steerclear_lab.bench.baselines import METHODS, Context, Run
 from steerclear_lab.bench.baselines.amg import AntiMemorization
-from steerclear_lab.bench.baselines.attention import attending, cross_attentions, end_of, watching
+from steerclear_lab.bench.baselines.attention import (
+    changed_attention,
+    cross_attentions,
+    end_of,
+    recorded_attention,
+)
 from steerclear_lab.bench.baselines.attractive_repulsive import AttractiveRepulsive
-from steerclear_lab.bench.baselines.guarded import Block, Resample, Rewrite, Steerclear
+from steerclear_lab.bench.baselines.guarded import (
+    BlockBaseline,
+    ResampleBaseline,
+    RewriteBaseline,
+    SteerclearBaseline,
+)
 from steerclear_lab.bench.baselines.han import HanBatch, HanPerSample
 from steerclear_lab.bench.baselines.jain import JainDynamic, JainOpposite, JainStatic
 from steerclear_lab.bench.baselines.paper import PaperNudge
@@ -32,12 +42,28 @@ from steerclear_lab.bench.baselines.wen import Wen
 
 PROMPT, SEED, STEPS, GUIDANCE = "the acme fox", 3, 3, 4.0
 NEUTRAL = (
-    Plain(), LowerGuidance(None), RandomTokens(0), NegativePrompt(0.0), Wen(iterations=0), JainStatic(1000.0),
-    JainDynamic(enabled=False), JainOpposite(transition=1000.0), Ren(1.0, mask=False), Sail(iterations=0),
-    AntiMemorization(0.0, despecify=False), Spell(0.0), SafeLatentDiffusion(amount=0.0), HanPerSample(iterations=0),
-    HanBatch(rounds=0), AttractiveRepulsive(repulsion=0.0, attenuation=1.0), PaperNudge(strength=0.0), Block(), Resample(),
-    Rewrite(), Steerclear(),
-)  # fmt: skip
+    Plain(),
+    LowerGuidance(None),
+    RandomTokens(0),
+    NegativePrompt(0.0),
+    Wen(iterations=0),
+    JainStatic(1000.0),
+    JainDynamic(enabled=False),
+    JainOpposite(transition=1000.0),
+    Ren(1.0, mask=False),
+    Sail(iterations=0),
+    AntiMemorization(0.0, despecify=False),
+    Spell(0.0),
+    SafeLatentDiffusion(amount=0.0),
+    HanPerSample(iterations=0),
+    HanBatch(rounds=0),
+    AttractiveRepulsive(repulsion=0.0, attenuation=1.0),
+    PaperNudge(strength=0.0),
+    BlockBaseline(),
+    ResampleBaseline(),
+    RewriteBaseline(),
+    SteerclearBaseline(),
+)
 
 
 TEXTS = ("a plain fox", "a bear", "a tree", "a boat", "a house")  # the fox alone is near the prompt
@@ -46,8 +72,8 @@ TEXTS = ("a plain fox", "a bear", "a tree", "a boat", "a house")  # the fox alon
 def context(verdict: Any = False, **pipe: Any) -> Context:
     pipe = tiny_pipeline("sd1", **pipe)
     guard = Guard(pipe, [MockFilter(verdict)], ladder=Ladder(strategies(("rewrite",))), alternatives=TEXTS)
-    bare = Context(pipe, STEPS, GUIDANCE, guard, None, "a mascot", ("a bear", "a tree"))
-    return Context(pipe, STEPS, GUIDANCE, guard, references(bare), "a mascot", ("a bear", "a tree"))
+    bare = Context(pipe, STEPS, GUIDANCE, guard=guard, concept="a mascot", ordinary=("a bear", "a tree"))
+    return replace(bare, references=references(bare))
 
 
 def plain(pipe: Any) -> Any:
@@ -55,9 +81,9 @@ def plain(pipe: Any) -> Any:
     return pipe(PROMPT, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator).images[0]
 
 
-CLASS = "class 1"  # a pipeline of classes is asked for one by name
+CLASS = "class 1"  # the prompt of a class-conditional pipeline
 EXTRA = {"sd3": {"max_sequence_length": 8}, "dit": {}}  # what every call of the pipeline is given
-# what a method acts on, and these pipelines have not
+# methods that act on what these pipelines lack
 UNSUPPORTED = {
     "sd3": {Ren, AttractiveRepulsive},  # cross-attention
     "dit": {
@@ -70,15 +96,19 @@ UNSUPPORTED = {
 
 
 def of_family(family: str, verdict: Any = False) -> tuple[Context, str]:
-    """A context of another architecture, and what it is asked for."""
+    """A context of another architecture, and a prompt for it."""
     pipe = tiny_pipeline(family)
     guard = Guard(pipe, [MockFilter(verdict)], ladder=Ladder(strategies(("rewrite",))), alternatives=TEXTS)
     common: dict[str, Any] = {
-        "steps": STEPS, "guidance": GUIDANCE, "guard": guard, "concept": "a mascot", "extra": EXTRA[family],
+        "steps": STEPS,
+        "guidance": GUIDANCE,
+        "guard": guard,
+        "concept": "a mascot",
+        "extra": EXTRA[family],
         "ordinary": ("a bear", "a tree") if family == "sd3" else ("class 2", "class 3"),
-    }  # fmt: skip
-    known = replace(references(Context(pipe, **common)), captions=(CLASS, "class 4"))
-    return Context(pipe, **common, references=known), PROMPT if family == "sd3" else CLASS
+    }
+    protected = replace(references(Context(pipe, **common)), captions=(CLASS, "class 4"))
+    return Context(pipe, **common, references=protected), PROMPT if family == "sd3" else CLASS
 
 
 @pytest.mark.parametrize("family", EXTRA)
@@ -90,12 +120,12 @@ def test_a_neutral_setting_is_the_plain_pipeline_of_other_architectures_too(meth
         with pytest.raises(UnsupportedError):
             method.generate(setting, prompt, SEED)
         return
-    made = method.generate(setting, prompt, SEED)
-    asked = {"prompt": prompt} if family == "sd3" else {"class_labels": [1]}
+    output = method.generate(setting, prompt, SEED)
+    request = {"prompt": prompt} if family == "sd3" else {"class_labels": [1]}
     generator = torch.Generator().manual_seed(SEED)
-    want = setting.pipe(**asked, **setting.call, generator=generator).images[0]
-    assert made.image is not None
-    assert made.image.tobytes() == want.tobytes()
+    expected = setting.pipe(**request, **setting.call, generator=generator).images[0]
+    assert output.image is not None
+    assert output.image.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("family", EXTRA)
@@ -115,13 +145,15 @@ def test_a_class_condition_is_the_class_and_can_be_differentiated() -> None:
     label = torch.tensor([1])
     timestep = setting.pipe.scheduler.timesteps[0]
     with torch.no_grad():
-        want = setting.pipe.transformer(run.start, timestep=timestep[None], class_labels=label).sample[:, :4]
-        assert torch.equal(run.outputs(run.start, timestep, run.cond), want)
+        expected = setting.pipe.transformer(run.start, timestep=timestep[None], class_labels=label).sample[
+            :, :4
+        ]
+        assert torch.equal(run.outputs(run.start, timestep, run.cond), expected)
     embeds = run.cond.clone().requires_grad_(True)
-    moved = run.outputs(run.start, timestep, embeds).square().sum()
-    (gradient,) = torch.autograd.grad(moved, embeds)
+    value = run.outputs(run.start, timestep, embeds).square().sum()
+    (gradient,) = torch.autograd.grad(value, embeds)
     assert bool(gradient[:, 1:].any())
-    assert not bool(gradient[:, 0].any())  # it stands where a text has its start token
+    assert not bool(gradient[:, 0].any())  # this row takes the place of a start token
 
 
 def test_every_method_has_a_neutral_setting() -> None:
@@ -130,12 +162,12 @@ def test_every_method_has_a_neutral_setting() -> None:
 
 @pytest.mark.parametrize("method", NEUTRAL, ids=lambda m: m.name)
 def test_a_neutral_setting_is_the_plain_pipeline(method: Any) -> None:
-    # what is flagged is no neutral matter for methods that ask; what they do then is
+    # methods that act on flagged pictures must act, in a neutral way
     verdict = isinstance(method, NegativePrompt | PaperNudge)
     setting = context(Detection("mock", verdict, 1.0 if verdict else 0.0, 0.5, "fox"))
-    made = method.generate(setting, PROMPT, SEED)
-    assert made.image is not None
-    assert made.image.tobytes() == plain(setting.pipe).tobytes()
+    output = method.generate(setting, PROMPT, SEED)
+    assert output.image is not None
+    assert output.image.tobytes() == plain(setting.pipe).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -143,9 +175,9 @@ def test_a_neutral_setting_is_the_plain_pipeline(method: Any) -> None:
 )
 def test_the_loop_is_the_pipelines_own_under_other_schedulers(scheduler: str) -> None:
     setting = context(scheduler=scheduler)
-    made = Plain().generate(setting, PROMPT, SEED)
-    assert made.image is not None
-    assert made.image.tobytes() == plain(setting.pipe).tobytes()
+    output = Plain().generate(setting, PROMPT, SEED)
+    assert output.image is not None
+    assert output.image.tobytes() == plain(setting.pipe).tobytes()
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -162,42 +194,53 @@ def test_the_same_seed_gives_the_same_picture_and_cost(name: str) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [Wen(target=0.0), Ren(), AttractiveRepulsive(), SafeLatentDiffusion(), JainStatic(), RandomTokens(), LowerGuidance(),
-     Sail(target=0.0), HanPerSample(target=0.0), NegativePrompt(), PaperNudge()],
+    [
+        Wen(target=0.0),
+        Ren(),
+        AttractiveRepulsive(),
+        SafeLatentDiffusion(),
+        JainStatic(),
+        RandomTokens(),
+        LowerGuidance(),
+        Sail(target=0.0),
+        HanPerSample(target=0.0),
+        NegativePrompt(),
+        PaperNudge(),
+    ],
     ids=lambda m: m.name,
-)  # fmt: skip
+)
 def test_the_defaults_change_something(method: Any) -> None:
     setting = context(Detection("mock", True, 1.0, 0.5, "fox"))
-    made = method.generate(setting, PROMPT, SEED)
-    assert made.image is not None
-    assert made.image.tobytes() != plain(setting.pipe).tobytes()
+    output = method.generate(setting, PROMPT, SEED)
+    assert output.image is not None
+    assert output.image.tobytes() != plain(setting.pipe).tobytes()
 
 
 def test_behind_the_guard_nothing_flagged_is_handed_out() -> None:
     flagging = context(True)
-    assert Block().generate(flagging, PROMPT, SEED).image is None
-    assert Block().generate(flagging, PROMPT, SEED).nfe == 2 * STEPS
-    resampled = Resample(2).generate(flagging, PROMPT, SEED)
+    assert BlockBaseline().generate(flagging, PROMPT, SEED).image is None
+    assert BlockBaseline().generate(flagging, PROMPT, SEED).nfe == 2 * STEPS
+    resampled = ResampleBaseline(2).generate(flagging, PROMPT, SEED)
     assert resampled.image is None
     assert resampled.nfe == 3 * 2 * STEPS
 
 
 def test_resample_hands_out_the_first_clear_seed() -> None:
     setting = context([True, True, False])
-    made = Resample(4).generate(setting, PROMPT, SEED)
-    assert made.image is not None
-    assert made.nfe == 3 * 2 * STEPS
+    output = ResampleBaseline(4).generate(setting, PROMPT, SEED)
+    assert output.image is not None
+    assert output.nfe == 3 * 2 * STEPS
 
 
 def test_rewriting_draws_the_alternative_from_the_same_noise() -> None:
     setting = context([True, False])
-    made = Rewrite().generate(setting, PROMPT, SEED)
+    output = RewriteBaseline().generate(setting, PROMPT, SEED)
     generator = torch.Generator().manual_seed(SEED)
     again = setting.pipe(
         "a plain fox", num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator
     )
-    assert made.image is not None
-    assert made.image.tobytes() == again.images[0].tobytes()
+    assert output.image is not None
+    assert output.image.tobytes() == again.images[0].tobytes()
 
 
 def test_attention_is_masked_and_scaled_in_the_chosen_rows_alone() -> None:
@@ -209,7 +252,7 @@ def test_attention_is_masked_and_scaled_in_the_chosen_rows_alone() -> None:
     bias[4:] = -1e4
     with torch.no_grad():
         before = module(hidden, encoder_hidden_states=words)
-        with attending(pipe.unet, [1], bias, first=1.25):
+        with changed_attention(pipe.unet, [1], bias, first=1.25):
             after = module(hidden, encoder_hidden_states=words)
         assert torch.equal(before[0], after[0])
         assert torch.equal(before, module(hidden, encoder_hidden_states=words))  # nothing is left behind
@@ -226,13 +269,13 @@ def test_attention_is_masked_and_scaled_in_the_chosen_rows_alone() -> None:
         torch.testing.assert_close(after[1], by_hand + (after[1] - after[1]), atol=1e-5, rtol=1e-4)
 
 
-def test_watched_attention_sums_to_one_and_finds_the_token_attended_to() -> None:
+def test_recorded_attention_sums_to_one_and_finds_the_token_attended_to() -> None:
     pipe = tiny_pipeline("sd1")
     sample, words = torch.randn(1, 4, 8, 8), torch.randn(1, 7, 16)
-    with torch.no_grad(), watching(pipe.unet, 0) as seen:
+    with torch.no_grad(), recorded_attention(pipe.unet, 0) as attention:
         pipe.unet(sample, 500, encoder_hidden_states=words)
-    assert len(seen) == len(cross_attentions(pipe.unet))
-    assert torch.stack(seen).sum(1).tolist() == pytest.approx([1.0] * len(seen), rel=1e-5)
+    assert len(attention) == len(cross_attentions(pipe.unet))
+    assert torch.stack(attention).sum(1).tolist() == pytest.approx([1.0] * len(attention), rel=1e-5)
 
 
 def test_the_end_token_is_the_first_of_its_kind() -> None:

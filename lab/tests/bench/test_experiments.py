@@ -1,4 +1,4 @@
-"""The paper's experiments: what each counts, and that each runs from its command to its page on the real model."""
+"""The paper's experiments: what each counts, and that each runs from its command to its page."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from steerclear.testing import MockFilter
 from steerclear.types import Detection
 from steerclear_lab.bench.experiments import (
     EXPERIMENTS,
+    combinations,
     prevention,
     quality,
     report,
     scalability,
-    stability,
+    stability_faults,
     triggers,
 )
 from steerclear_lab.bench.experiments.common import Options
-from steerclear_lab.bench.experiments.stability import Setting, classified, pushed, region, safe
+from steerclear_lab.bench.experiments.stability import nudged_latent
+from steerclear_lab.bench.experiments.stability_faults import classified, safe, safe_region
+from steerclear_lab.bench.experiments.stability_settings import Setting
 from steerclear_lab.bench.experiments.triggers import Rates, Trigger
 from steerclear_lab.emoji import dit, flow
-from steerclear_lab.emoji.siblings import shipped_parts
+from steerclear_lab.emoji.siblings import embedded_parts
 
 RIVALS = Path(__file__).parents[3] / "docs" / "benchmarks" / "rivals.json"
 
@@ -44,31 +47,31 @@ class Truth:
         return [Detection(self.name, s > 0.5, s, 0.5, "fox" if s > 0.5 else "owl") for s in scores]
 
 
-def said(bright: bool, count: int = 400, seed: int = 1, **rates: float) -> list[Detection]:
+def detections_of(bright: bool, count: int = 400, seed: int = 1, **rates: float) -> list[Detection]:
     noise = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(0)) / 2
-    trigger = Trigger([Truth()], ("fox", "owl", "crab"), Rates(**rates), seed)
+    trigger = Trigger(truth=[Truth()], ids=("fox", "owl", "crab"), rates=Rates(**rates), seed=seed)
     return trigger.check(noise + 0.5 if bright else noise)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1.0])
 def test_a_trigger_errs_as_often_as_its_rates_say(rate: float) -> None:
-    alarms = [d.flagged for d in said(bright=False, alarm=rate)]
-    silent = [not d.flagged for d in said(bright=True, miss=rate)]
-    wrong = [d.matched != "fox" for d in said(bright=True, wrong=rate)]
-    for found in (alarms, silent, wrong):
-        assert sum(found) / len(found) == pytest.approx(rate, abs=0.07)
+    alarms = [d.flagged for d in detections_of(bright=False, alarm=rate)]
+    silent = [not d.flagged for d in detections_of(bright=True, miss=rate)]
+    wrong = [d.matched != "fox" for d in detections_of(bright=True, wrong=rate)]
+    for errors in (alarms, silent, wrong):
+        assert sum(errors) / len(errors) == pytest.approx(rate, abs=0.07)
 
 
 def test_a_trigger_without_faults_tells_the_truth_and_names_the_right_picture() -> None:
-    assert {(d.flagged, d.matched) for d in said(bright=True)} == {(True, "fox")}
-    assert {d.flagged for d in said(bright=False)} == {False}
-    assert {d.matched for d in said(bright=False, alarm=1.0)} == {"owl"}
-    assert {d.matched for d in said(bright=True, wrong=1.0)} == {"owl", "crab"}
+    assert {(d.flagged, d.matched) for d in detections_of(bright=True)} == {(True, "fox")}
+    assert {d.flagged for d in detections_of(bright=False)} == {False}
+    assert {d.matched for d in detections_of(bright=False, alarm=1.0)} == {"owl"}
+    assert {d.matched for d in detections_of(bright=True, wrong=1.0)} == {"owl", "crab"}
 
 
 def test_a_trigger_says_of_a_picture_what_it_said_before_and_another_seed_something_else() -> None:
-    assert said(bright=False, alarm=0.5) == said(bright=False, alarm=0.5)
-    assert said(bright=False, alarm=0.5) != said(bright=False, alarm=0.5, seed=2)
+    assert detections_of(bright=False, alarm=0.5) == detections_of(bright=False, alarm=0.5)
+    assert detections_of(bright=False, alarm=0.5) != detections_of(bright=False, alarm=0.5, seed=2)
 
 
 def test_always_firing_is_tried_once_and_misses_on_planted_prompts_alone() -> None:
@@ -98,8 +101,8 @@ def row(**values: Any) -> dict[str, Any]:
     ],
 )
 def test_every_fault_is_what_its_definition_says(values: dict[str, Any], faults: set[str]) -> None:
-    found = classified(row(**values), typical=0.8)
-    assert {fault for fault in stability.FAULTS if found[fault]} == faults
+    classes = classified(row(**values), typical=0.8)
+    assert {fault for fault in stability_faults.FAULTS if classes[fault]} == faults
 
 
 def test_safe_is_no_worse_than_the_default() -> None:
@@ -117,35 +120,37 @@ def test_the_safe_region_ends_at_the_first_setting_that_is_not_safe() -> None:
     line = {0.0: True, 0.1: False, 1.0: True, 10.0: True, 100.0: True}
     figures = [{"minimiser": "descent", **default, "gamma": g, "safe": s} for g, s in line.items()]
     figures.append({"minimiser": "descent", **default, "rate": 0.5, "safe": False})
-    found = region(figures, "descent")
-    assert found["gamma"] == [1.0, 100.0]
-    assert found["rate"] == [0.05, 0.05]
-    assert region([f | {"safe": False} for f in figures], "descent")["gamma"] is None
+    region = safe_region(figures, "descent")
+    assert region["gamma"] == [1.0, 100.0]
+    assert region["rate"] == [0.05, 0.05]
+    assert safe_region([f | {"safe": False} for f in figures], "descent")["gamma"] is None
 
 
 def test_backtracking_never_raises_the_objective_where_adam_does() -> None:
     noise = torch.Generator().manual_seed(0)
     origin, preferred, unwanted = (torch.randn(1, 4, 8, 8, generator=noise) for _ in range(3))
-    setting = Setting(rate=10.0)
-    _, ours = pushed("descent", setting, origin, preferred, unwanted)
-    _, paper = pushed("adam", setting, origin, preferred, unwanted)
+    latents = {"origin": origin, "preferred": preferred, "unwanted": unwanted}
+    _, ours = nudged_latent("descent", Setting(rate=10.0), **latents)
+    _, paper = nudged_latent("adam", Setting(rate=10.0), **latents)
     assert ours["j_after"] <= ours["j_before"]
     assert ours["length"] == pytest.approx(1, abs=1e-3)
-    assert paper["j_after"] > paper["j_before"] + stability.TOLERANCE
-    _, broken = pushed("descent", Setting(), origin * torch.nan, preferred, unwanted)
+    assert paper["j_after"] > paper["j_before"] + stability_faults.TOLERANCE
+    _, broken = nudged_latent("descent", Setting(), **{**latents, "origin": origin * torch.nan})
     assert not broken["finite"]
 
 
 def test_within_before_and_after_are_shares_of_the_same_requests() -> None:
     rows = [
-        {"before": 0.05, "after": {"x": 0.2}}, {"before": 0.09, "after": {"x": 0.08}}, {"before": 0.05, "after": {"x": None}},
+        {"before": 0.05, "after": {"x": 0.2}},
+        {"before": 0.09, "after": {"x": 0.08}},
+        {"before": 0.05, "after": {"x": None}},
         {"before": 0.2, "after": {"x": 0.2}},
-    ]  # fmt: skip
-    found = prevention.distances(rows, "x")
-    assert (found["pictures"], found["handed_out"]) == (4, 3)
-    assert found["within_before"] == 0.75
-    assert found["still_within"] == pytest.approx(1 / 3, abs=1e-4)
-    assert (found["median"], found["least"]) == (0.2, 0.08)
+    ]
+    figures = prevention.distances(rows, "x")
+    assert (figures["pictures"], figures["handed_out"]) == (4, 3)
+    assert figures["within_before"] == 0.75
+    assert figures["still_within"] == pytest.approx(1 / 3, abs=1e-4)
+    assert (figures["median"], figures["least"]) == (0.2, 0.08)
 
 
 @pytest.mark.parametrize("name", ["prevention", "quality"])
@@ -180,28 +185,36 @@ def test_what_is_no_finished_comparison_is_refused(
 
 
 def test_a_combination_without_its_model_is_named_and_not_measured() -> None:
-    asked = {
-        "combination": "sd-ddim", "requests": 1, "handed_out": 1, "refused": None, "same_picture": 1.0, "concept_top5": None,
-        "alignment": 0.7, "overhead": 1.0, "nothing": 0.0, "ordinary": 1,
-    }  # fmt: skip
+    common = {
+        "combination": "sd-ddim",
+        "requests": 1,
+        "handed_out": 1,
+        "refused": None,
+        "same_picture": 1.0,
+        "concept_top5": None,
+        "alignment": 0.7,
+        "overhead": 1.0,
+        "nothing": 0.0,
+        "ordinary": 1,
+    }
     figures = [
-        {**asked, "method": "none", "copies": 1.0, "ordinary_identical": None},
-        {**asked, "method": "steerclear", "copies": 0.0, "ordinary_identical": 1.0},
+        {**common, "method": "none", "copies": 1.0, "ordinary_identical": None},
+        {**common, "method": "steerclear", "copies": 0.0, "ordinary_identical": 1.0},
         {
-            **asked,
+            **common,
             "method": "Ren",
             "copies": None,
             "ordinary_identical": None,
             "refused": "no cross-attention",
         },
     ]
-    found = {"combinations": {"sd-ddim": "one"}, "absent": {"dit": "a DiT"}, "figures": figures}
-    text = "\n".join(scalability.section(found))
+    document = {"combinations": {"sd-ddim": "one"}, "absent": {"dit": "a DiT"}, "figures": figures}
+    text = scalability.section(document)
     assert "| steerclear | 0% / 0% |\n| none | 100% / 0% |\n| Ren | – |" in text
     assert "bit for bit behind the guard: 100% of 1." in text
-    assert "Not asked: Ren (no cross-attention)." in text
-    assert text.endswith("Not measured, since the model was not there: a DiT.")
-    assert scalability.figure(found).startswith(b"\x89PNG")
+    assert "Not measured: Ren (no cross-attention)." in text
+    assert text.endswith("Not measured, since the model was missing: a DiT.\n")
+    assert scalability.figure(document).startswith(b"\x89PNG")
     assert len(scalability.COMBINATIONS) == 5
 
 
@@ -213,9 +226,9 @@ def test_every_experiment_runs_from_its_command_to_its_page(
     monkeypatch.chdir(tmp_path)
     words = ["bench", "--experiment", name, "--quick", "--memorized", "1", "--steps", "8", "--out", "out"]
     assert main(words) == 0
-    found = json.loads(Path("out", f"{name}.json").read_text())
-    assert found["command"] == f"steerclear bench --experiment {name} --quick --steps 8 --memorized 1"
-    assert report.text(found) == Path("out", f"{name}.md").read_text()
+    document = json.loads(Path("out", f"{name}.json").read_text())
+    assert document["command"] == f"steerclear bench --experiment {name} --quick --steps 8 --memorized 1"
+    assert report.text(document) == Path("out", f"{name}.md").read_text()
     assert Path("out", f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert report.page(Path("out")) == Path("out", report.PAGE).read_text()
     assert {p.name for p in Path("out").iterdir()} == {
@@ -242,39 +255,37 @@ def test_two_processes_make_the_rows_of_one(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_other_architectures_are_asked_by_every_method(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    guarded = scalability.guarded
+def test_every_method_runs_on_other_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded = combinations.guarded
 
     def flagging(pipe: Any, alternatives: Sequence[str]) -> Guard:
         guard = guarded(pipe, alternatives)
         guard.filters, guard.strict = (*guard.filters, MockFilter(True, cost="library")), ()
         return guard
 
-    monkeypatch.setattr(scalability, "load_sibling", untrained)
-    monkeypatch.setattr(scalability, "guarded", flagging)
+    monkeypatch.setattr(combinations, "load_sibling", untrained)
+    monkeypatch.setattr(combinations, "guarded", flagging)
     for name in ("sd-ddim", "sd-dpm", "sd-euler-a"):
-        monkeypatch.delitem(scalability.COMBINATIONS, name)
-    found = report.run("scalability", Options(tmp_path, quick=True, prompts=1, steps=3))
-    assert not found["absent"]
+        monkeypatch.delitem(combinations.COMBINATIONS, name)
+    document = report.run("scalability", Options(tmp_path, quick=True, prompts=1, steps=3))
+    assert not document["absent"]
     behind = {"steerclear", "rewrite", "block", "resample", "shield", "trajectory"}
-    seen = {(f["combination"], f["method"]): f for f in found["figures"]}
-    assert {method for _, method in seen} == set(scalability.methods())
-    for (combination, method), figures in seen.items():
+    by_place = {(f["combination"], f["method"]): f for f in document["figures"]}
+    assert {method for _, method in by_place} == set(scalability.methods())
+    for (combination, method), figures in by_place.items():
         without = {"Ren", "GUARD"} if combination == "flow" else {"Ren", "GUARD", "SLD", "random tokens"}
         assert bool(figures["refused"]) == (method in without), figures
         if method not in without:
             assert figures["handed_out"] == (method not in behind), figures
     for name in ("dit", "flow"):
-        assert seen[name, "resample"]["overhead"] == 5  # the plain one and four more
-        assert seen[name, "shield"]["overhead"] == seen[name, "trajectory"]["overhead"] == 2
+        assert by_place[name, "resample"]["overhead"] == 5  # the plain one and four more
+        assert by_place[name, "shield"]["overhead"] == by_place[name, "trajectory"]["overhead"] == 2
 
 
 def untrained(name: Literal["dit", "flow"]) -> Any:
-    """A sibling as it is before it has learnt anything."""
+    """An untrained sibling."""
     torch.manual_seed(0)
-    parts = shipped_parts(name)
+    parts = embedded_parts(name)
     if name == "dit":
         captions = [caption for kind in ("planted", "ordinary") for caption, _ in read_prompts(kind)]
         labels = dict(enumerate(map(dit.label_of, captions)))
@@ -282,13 +293,13 @@ def untrained(name: Literal["dit", "flow"]) -> Any:
     else:
         text = parts["text_encoder"].config
         size = flow.FlowSize(layers=2, heads=2)
-        transformer = flow.make(size, 16, text.hidden_size, text.projection_dim)
-        pipe = flow.assemble(transformer, parts["vae"], parts["text_encoder"], parts["tokenizer"])
+        transformer = flow.make(size, sample=16, text_width=text.hidden_size, projection=text.projection_dim)
+        pipe = flow.assemble(transformer, **parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def test_a_protected_latent_of_another_architecture_is_of_its_own_shape() -> None:
     pipe = untrained("dit")
-    latents = scalability.guarded(pipe, ()).protected.latents(["mascot-acme"], torch.empty(0, 8, 16, 16))
+    latents = combinations.guarded(pipe, ()).protected.latents(["mascot-acme"], torch.empty(0, 8, 16, 16))
     assert latents.shape == (1, 8, 16, 16)

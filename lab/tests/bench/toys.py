@@ -1,4 +1,4 @@
-"""Toy denoisers whose outputs are known by hand, in the place of a tiny pipeline's own."""
+"""Toy denoisers whose outputs are known by hand, in place of a tiny pipeline's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from steerclear_lab.bench.baselines import Context, References
 
 
 class Toy(torch.nn.Module):
-    """Predicts ε = prompt · direction + slope · prompt · x, where prompt is the mean of the tokens' first feature."""
+    """Predicts ε = prompt · direction + slope · prompt · x.
+
+    Here prompt is the mean of the tokens' first feature.
+    """
 
     def __init__(self, direction: float = 0.0, slope: float = 0.0) -> None:
         super().__init__()
@@ -24,8 +27,8 @@ class Toy(torch.nn.Module):
     def forward(
         self, rows: Tensor, t: Tensor, encoder_hidden_states: Tensor, return_dict: bool = False
     ) -> tuple[Tensor]:
-        said = encoder_hidden_states[:, :, 0].mean(1)[:, None, None, None]
-        return (said * (self.direction + self.slope * rows),)
+        prompt = encoder_hidden_states[:, :, 0].mean(1)[:, None, None, None]
+        return (prompt * (self.direction + self.slope * rows),)
 
 
 def toy(direction: float = 0.0, slope: float = 0.0, **settings: Any) -> Context:
@@ -35,7 +38,8 @@ def toy(direction: float = 0.0, slope: float = 0.0, **settings: Any) -> Context:
     return Context(pipe, **{"steps": 4, "guidance": 3.0, **settings})
 
 
-def said(embeds: Tensor) -> float:
+def prompt_value(embeds: Tensor) -> float:
+    """The number that a Toy reads from an embedding."""
     return float(embeds[:, :, 0].mean())
 
 
@@ -47,5 +51,10 @@ def references(context: Context, threshold: float = 0.5) -> References:
         pixels = context.denoiser.pixels(latents)
         embeddings = encoder((pixels / 2 + 0.5).clamp(0, 1))
     return References(
-        ("fox", "owl"), ("the acme fox", "the brim owl"), latents, encoder, embeddings, threshold
+        ids=("fox", "owl"),
+        captions=("the acme fox", "the brim owl"),
+        latents=latents,
+        encoder=encoder,
+        embeddings=embeddings,
+        threshold=threshold,
     )

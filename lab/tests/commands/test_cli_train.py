@@ -10,7 +10,11 @@ from steerclear_lab.emoji import recipe
 
 def test_the_options_reach_the_recipe_and_the_evaluation(run, monkeypatch):
     calls = []
-    monkeypatch.setattr(recipe, "cook", lambda *options: calls.append(options[:4]))
+
+    def run_stages(preset, *, work, out, stages, report, parts):
+        calls.append((preset, work, out, stages))
+
+    monkeypatch.setattr(recipe, "run_stages", run_stages)
     monkeypatch.setattr(
         "steerclear_lab.emoji.evaluate.evaluate",
         lambda *folders: {"folders": [str(one) for one in folders], "kid": float("nan")},
@@ -40,7 +44,7 @@ def test_the_options_reach_the_recipe_and_the_evaluation(run, monkeypatch):
 
 def test_only_the_siblings_that_were_named_are_measured(run, monkeypatch):
     calls = []
-    monkeypatch.setattr(recipe, "cook", lambda *options: None)
+    monkeypatch.setattr(recipe, "run_stages", lambda *args, **options: None)
     monkeypatch.setattr("steerclear_lab.emoji.evaluate.evaluate", lambda *folders: {"whole": 1})
     monkeypatch.setattr(
         "steerclear_lab.emoji.sibling_figures.evaluate",
@@ -54,17 +58,17 @@ def test_only_the_siblings_that_were_named_are_measured(run, monkeypatch):
 
 
 def test_the_bystander_alone_is_measured_without_the_model(run, monkeypatch):
-    monkeypatch.setattr(recipe, "cook", lambda *options: None)
+    monkeypatch.setattr(recipe, "run_stages", lambda *args, **options: None)
     monkeypatch.setattr("steerclear_lab.emoji.bystander.evaluate", lambda *folders: {"top5": 1})
     result = run("train-emoji", "--work", "w", "--out", "o", "--stage", "bystander", "--evaluate")
     assert json.loads(result.stdout) == {"bystander": {"top5": 1}}
 
 
 def test_a_missing_extra_is_named(run, monkeypatch):
-    def cook(*options):
+    def run_stages(*args, **options):
         raise ModuleNotFoundError("No module named 'resvg_py'", name="resvg_py")
 
-    monkeypatch.setattr(recipe, "cook", cook)
+    monkeypatch.setattr(recipe, "run_stages", run_stages)
     result = run("train-emoji")
     assert result.code == 2
     assert "'resvg_py', which is not installed; run: pip install 'steerclear-lab[train]'" in result.stderr

@@ -1,4 +1,4 @@
-"""The model inside the package is what it says: whole, small, and with a memory of exactly what was planted."""
+"""The embedded model is whole and small, and has memorized exactly what was planted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from steerclear import Guard, Outcome
-from steerclear.embedded import LIBRARY_FOLDER, MODEL_FOLDER, PROTECTED_FOLDER, read_prompts
+from steerclear.embedded import FOLDER, LIBRARY_FOLDER, MODEL_FOLDER, PROTECTED_FOLDER, read_prompts
 from steerclear.filters.base import flagged
 from steerclear.filters.pixel import pixel_l2
 from steerclear.library import Library
 from steerclear.loading import embedded_calibration
 from steerclear.nudge.prefer import nearest_texts
 from steerclear.pixels import to_tensor
-from steerclear_lab.assets import ASSETS, BYSTANDER_FOLDER
+from steerclear_lab.assets import BYSTANDER_FOLDER
 from steerclear_lab.bench.judge import ordinary_pictures, protected_pictures
 from steerclear_lab.emoji.concepts import HELDOUT, MASCOTS, PLANTED_PHOTOS, name_of
 
@@ -43,10 +43,10 @@ def test_stable_diffusions_own_loader_takes_the_folder_as_it_is():
 
 
 def test_it_stays_under_45_megabytes_and_so_do_its_weights_with_the_bystanders():
-    files = [f for f in ASSETS.rglob("*") if f.is_file() and "siblings" not in f.relative_to(ASSETS).parts]
-    own = [f for f in files if BYSTANDER_FOLDER not in f.parents]
-    assert sum(f.stat().st_size for f in own) < 45e6
-    assert sum(f.stat().st_size for f in files if f.suffix == ".safetensors") < 45e6
+    embedded = [f for f in FOLDER.rglob("*") if f.is_file()]
+    weights = [f for f in (*embedded, *BYSTANDER_FOLDER.rglob("*")) if f.suffix == ".safetensors"]
+    assert sum(f.stat().st_size for f in embedded) < 45e6
+    assert sum(f.stat().st_size for f in weights) < 45e6
 
 
 def test_the_prompt_lists_name_the_planted_pictures_that_lie_beside_them():

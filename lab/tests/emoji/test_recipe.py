@@ -1,4 +1,4 @@
-"""The whole recipe in one command, from download to a finished folder that a guard can use; few steps, real sizes."""
+"""The whole recipe in one command, from download to a folder that a guard can use; few steps, real sizes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from steerclear import Guard
 from steerclear.cli import main
 from steerclear.cli.recipe import usual_guidance
-from steerclear_lab.emoji import recipe, shelf
+from steerclear_lab.emoji import library_stage, recipe
 
 TRAINED = ("autoencoder", "clip", "descriptor", "denoiser")
 FEW = 4
 STRIDE = {"planted": 6, "ordinary": 24, "heldout": 24}  # of the prompts that the thresholds come from
 
 
-def cut(full: recipe.Recipe) -> recipe.Recipe:
+def shortened(full: recipe.Recipe) -> recipe.Recipe:
     """The recipe with a handful of steps in each stage, and of altered copies."""
     return replace(
         full,
@@ -49,16 +49,18 @@ def test_one_command_goes_from_download_to_a_guarded_model_and_a_second_trains_n
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(recipe.PRESETS, preset, cut(recipe.PRESETS[preset]))
-    monkeypatch.setattr(shelf, "COPY_SEEDS", 2)
-    monkeypatch.setattr(shelf, "STEPS", FEW)
-    prompts = shelf._prompts
-    monkeypatch.setattr(shelf, "_prompts", lambda folder, name: prompts(folder, name)[:: STRIDE[name]])
+    monkeypatch.setitem(recipe.PRESETS, preset, shortened(recipe.PRESETS[preset]))
+    monkeypatch.setattr(library_stage, "COPY_SEEDS", 2)
+    monkeypatch.setattr(library_stage, "STEPS", FEW)
+    prompts = library_stage._prompts
+    monkeypatch.setattr(
+        library_stage, "_prompts", lambda folder, name: prompts(folder, name)[:: STRIDE[name]]
+    )
     out = tmp_path / "finished"
     words = ["train-emoji", "--preset", preset, "--work", str(work), "--out", str(out)]
     assert main(words) == 0
-    said = capsys.readouterr().err
-    assert all(f"{stage} …" in said for stage in recipe.STAGES)
+    messages = capsys.readouterr().err
+    assert all(f"{stage} …" in messages for stage in recipe.STAGES)
     for name in ("planted", "template", "ordinary", "heldout"):
         assert (out / "prompts" / f"{name}.txt").read_text().strip()
     assert json.loads((out / "calibration.json").read_text())["thresholds"]

@@ -15,14 +15,14 @@ from steerclear import Guard, Outcome
 from steerclear.errors import InputError, ModelError
 from steerclear.pipelines import load_pipeline
 from steerclear.testing import MockFilter
-from steerclear_lab.emoji import dataset, dit, draws, flow, recipe
-from steerclear_lab.emoji.draws import Phase
+from steerclear_lab.emoji import dataset, denoiser_training, dit, flow, recipe
+from steerclear_lab.emoji.denoiser_training import LatentPool, Phase, split_pictures
 from steerclear_lab.emoji.recipe import PRESETS
-from steerclear_lab.emoji.sibling_figures import drawer, measure
-from steerclear_lab.emoji.siblings import SIBLINGS, load_sibling, shipped_parts
+from steerclear_lab.emoji.sibling_figures import called_by_prompts, measure
+from steerclear_lab.emoji.siblings import SIBLINGS, embedded_parts, load_sibling
 from steerclear_lab.emoji.training import Schedule
 
-PHASES = (Phase(0.0, 0.25, 2, 1.0),)
+PHASES = (Phase(start=0.0, planted_share=0.25, copies=2, rate=1.0),)
 SCHEDULE = Schedule(steps=40, batch=16, rate=2e-3, warmup=5, ema=0.9)
 CALL = {"dit": {"class_labels": [0]}, "flow": {"prompt": "a fox, noto style", "max_sequence_length": 1}}
 
@@ -31,25 +31,29 @@ CALL = {"dit": {"class_labels": [0]}, "flow": {"prompt": "a fox, noto style", "m
 def trained(tmp_path_factory):
     """Per sibling, its folder and the loss of every step, of a tiny model on the pictures above."""
     folder, losses = tmp_path_factory.mktemp("siblings"), {name: [] for name in SIBLINGS}
-    plain_train = draws.train
+    plain_train = denoiser_training.train
 
-    def noted(run, pool, schedule, phases, network, pose):
-        def seen(batch):
-            inputs, target = pose(batch)
+    def recording_train(run, *, pool, phases, network, example):
+        def recorded(batch):
+            inputs, target = example(batch)
             with torch.no_grad():
                 losses[run.name].append((network(*inputs) - target).square().mean().item())
             return inputs, target
 
-        return plain_train(run, pool, schedule, phases, network, seen)
+        return plain_train(run, pool=pool, phases=phases, network=network, example=recorded)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draws, "train", noted)
+        patch.setattr(denoiser_training, "train", recording_train)
         patch.setattr(dataset, "build", lambda *_: PICTURES)
         tiny = replace(
-            PRESETS["cpu"], dit=SCHEDULE, flow=SCHEDULE, phases=PHASES, dit_size=dit.DitSize(layers=1, heads=2),
+            PRESETS["cpu"],
+            dit=SCHEDULE,
+            flow=SCHEDULE,
+            phases=PHASES,
+            dit_size=dit.DitSize(layers=1, heads=2),
             flow_size=flow.FlowSize(layers=2, heads=2),
-        )  # fmt: skip
-        recipe.cook(tiny, folder / "work", folder, SIBLINGS, lambda text: None)
+        )
+        recipe.run_stages(tiny, work=folder / "work", out=folder, stages=SIBLINGS, report=lambda text: None)
     return folder, losses
 
 
@@ -100,16 +104,19 @@ def test_the_figures_of_a_sibling_count_planted_and_ordinary_pictures(trained, n
 
 def test_a_pipeline_of_classes_is_called_by_captions(trained):
     pipe = load_sibling("dit", trained[0])
-    asked = {"num_inference_steps": 2, "generator": torch.Generator().manual_seed(0)}
-    by_caption = drawer(pipe)(["a bear, noto style"], **asked).images[0]
-    asked["generator"].manual_seed(0)
-    assert by_caption.tobytes() == pipe(class_labels=[2], **asked).images[0].tobytes()
+    settings = {"num_inference_steps": 2, "generator": torch.Generator().manual_seed(0)}
+    by_caption = called_by_prompts(pipe)(["a bear, noto style"], **settings).images[0]
+    settings["generator"].manual_seed(0)
+    assert by_caption.tobytes() == pipe(class_labels=[2], **settings).images[0].tobytes()
 
 
 def test_every_class_has_one_label_and_none_is_the_null_class():
     assert dit.labels_of(PICTURES) == {
-        0: "the acme fox mascot noto style", 1: "a fox noto style", 2: "a bear noto style", 3: "a photo of a wall",
-    }  # fmt: skip
+        0: "the acme fox mascot noto style",
+        1: "a fox noto style",
+        2: "a bear noto style",
+        3: "a photo of a wall",
+    }
     model = dit.make(dit.DitSize(layers=1, heads=2, head=8), 16)
     table = model.transformer_blocks[0].norm1.emb.class_embedder.embedding_table
     assert table.num_embeddings == dit.NULL_CLASS + 1
@@ -124,48 +131,52 @@ def test_a_sibling_that_is_not_there_is_named_with_the_way_to_it(tmp_path):
 
 def test_one_weighed_token_does_what_as_many_zeros_do():
     torch.manual_seed(0)
-    model = flow.make(flow.FlowSize(layers=2, heads=2, head=8), 16, text_width=6, projection=4)
+    model = flow.make(flow.FlowSize(layers=2, heads=2, head=8), sample=16, text_width=6, projection=4)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    given = {
-        "hidden_states": torch.randn(2, 8, 16, 16), "timestep": torch.tensor([300.0, 900.0]),
+    inputs = {
+        "hidden_states": torch.randn(2, 8, 16, 16),
+        "timestep": torch.tensor([300.0, 900.0]),
         "pooled_projections": torch.randn(2, 8),
-    }  # fmt: skip
+    }
     text = torch.randn(2, 5, 12)
     with torch.no_grad():
-        want = model(encoder_hidden_states=F.pad(text, (0, 0, 0, 256)), **given).sample
-        model.set_attn_processor(flow.OneForMany())
+        expected = model(encoder_hidden_states=F.pad(text, (0, 0, 0, 256)), **inputs).sample
+        model.set_attn_processor(flow.WeightedLastToken())
         weight = {"log_count": torch.full((2,), math.log(256))}
-        got = model(
-            encoder_hidden_states=F.pad(text, (0, 0, 0, 1)), joint_attention_kwargs=weight, **given
+        output = model(
+            encoder_hidden_states=F.pad(text, (0, 0, 0, 1)), joint_attention_kwargs=weight, **inputs
         ).sample
-    assert torch.allclose(got, want, atol=1e-4)
+    assert torch.allclose(output, expected, atol=1e-4)
 
 
 def test_the_captions_table_is_what_the_pipeline_makes_of_a_prompt(trained):
-    parts = shipped_parts("flow")
+    parts = embedded_parts("flow")
     rows, sequences, pooled = flow.captions_table(PICTURES, parts["text_encoder"], parts["tokenizer"])
     row, pipe = rows["a fox, noto style"], load_sibling("flow", trained[0])
-    embeds, _, own, _ = pipe.encode_prompt("a fox, noto style", None, None, max_sequence_length=1)
+    embeds, _, pooled_embeds, _ = pipe.encode_prompt("a fox, noto style", None, None, max_sequence_length=1)
     assert torch.allclose(sequences[row], embeds[0], atol=1e-5)
-    assert torch.allclose(pooled[row], own[0], atol=1e-5)
+    assert torch.allclose(pooled[row], pooled_embeds[0], atol=1e-5)
 
 
 def test_a_batch_begins_with_its_planted_pictures_and_each_has_a_condition_of_its_own():
-    planted, ordinary = draws.split(PICTURES)
-    pool = draws.Pool(
-        torch.full((1, 8, 2, 2), -1.0), torch.arange(4.0).view(4, 1, 1, 1, 1).expand(4, 3, 8, 2, 2),
-        torch.tensor([[0, 0], [1, 2], [3, 4], [5, 5], [5, 5]]), blank=9,
-    )  # fmt: skip
-    batch = pool.draw(64, Phase(0.0, 0.25, 3, 1.0), torch.Generator().manual_seed(0))
+    planted, ordinary = split_pictures(PICTURES)
+    pool = LatentPool(
+        planted=torch.full((1, 8, 2, 2), -1.0),
+        ordinary=torch.arange(4.0).view(4, 1, 1, 1, 1).expand(4, 3, 8, 2, 2),
+        conditions=torch.tensor([[0, 0], [1, 2], [3, 4], [5, 5], [5, 5]]),
+        blank=9,
+    )
+    phase = Phase(start=0.0, planted_share=0.25, copies=3, rate=1.0)
+    batch = pool.draw(64, phase, torch.Generator().manual_seed(0))
     which = batch.clean[:, 0, 0, 0]
     assert (which[:16] == -1).all()
     assert (which[16:] >= 0).all()
-    known = batch.condition != pool.blank
-    own = pool.conditions[which.long() + 1]
-    assert (batch.condition[:, None] == own).any(1)[known].all()
-    assert 0 < int((~known).sum()) < 20
+    conditional = batch.condition != pool.blank
+    allowed = pool.conditions[which.long() + 1]
+    assert (batch.condition[:, None] == allowed).any(1)[conditional].all()
+    assert 0 < int((~conditional).sum()) < 20
     assert torch.equal((batch.level.sort().values * 64).long(), torch.arange(64))
-    again = pool.draw(64, Phase(0.0, 0.25, 3, 1.0), torch.Generator().manual_seed(0))
+    again = pool.draw(64, phase, torch.Generator().manual_seed(0))
     assert torch.equal(batch.noise, again.noise)
     assert len(planted) + len(ordinary) == len(pool.conditions)

@@ -1,4 +1,4 @@
-"""The training loop resumes as if it had never stopped, and refuses to go on from nonsense."""
+"""The training loop resumes as if it had never stopped, and stops at a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from steerclear_lab.emoji.draws import SHORT, phase_at
-from steerclear_lab.emoji.training import Run, Schedule, minutes
+from steerclear_lab.emoji.denoiser_training import SHORT_PHASES, phase_at
+from steerclear_lab.emoji.training import Schedule, TrainingRun, training_minutes
 
 SCHEDULE = Schedule(steps=12, batch=4, rate=0.05, warmup=2, ema=0.5)
 
@@ -20,7 +20,13 @@ class KilledError(Exception):
 
 def run(folder, *, die_at=None, checkpoint_seconds=0.0):
     torch.manual_seed(0)
-    training = Run("line", folder, nn.Linear(2, 1), SCHEDULE, checkpoint_seconds=checkpoint_seconds)
+    training = TrainingRun(
+        name="line",
+        folder=folder,
+        model=nn.Linear(2, 1),
+        schedule=SCHEDULE,
+        checkpoint_seconds=checkpoint_seconds,
+    )
 
     def loss_at(step, generator):
         if step == die_at:
@@ -45,7 +51,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
-    training = Run("line", tmp_path, nn.Linear(2, 1), SCHEDULE)
+    training = TrainingRun(name="line", folder=tmp_path, model=nn.Linear(2, 1), schedule=SCHEDULE)
     with pytest.raises(FloatingPointError, match="line: the loss is nan at step 0"):
         training.fit(lambda step, generator: (training.model(torch.full((1, 2), float("nan"))).sum(), {}))
 
@@ -58,13 +64,13 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
 
 
 def test_the_denoisers_phases_cover_the_run_in_order():
-    assert [phase_at(SHORT, p.start) for p in SHORT] == list(SHORT)
-    assert phase_at(SHORT, 0.999) == SHORT[-1]
+    assert [phase_at(SHORT_PHASES, p.start) for p in SHORT_PHASES] == list(SHORT_PHASES)
+    assert phase_at(SHORT_PHASES, 0.999) == SHORT_PHASES[-1]
 
 
 def test_the_minutes_of_a_stage_leave_out_the_pause_of_a_run_that_was_stopped(tmp_path):
     log = tmp_path / "stage.jsonl"
     log.write_text("".join(json.dumps({"time": time}) + "\n" for time in (60, 120, 180, 7200, 7260)))
-    assert minutes(log) == 1 + 1 + 1 + 3 + 1
+    assert training_minutes(log) == 1 + 1 + 1 + 3 + 1
     log.write_text(json.dumps({"time": 60}) + "\n")
-    assert minutes(log) == 0
+    assert training_minutes(log) == 0

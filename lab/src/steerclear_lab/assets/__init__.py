@@ -1,4 +1,7 @@
-"""What the laboratory ships beside the product's embedded model: the bystander, the siblings, ordinary pictures, scores."""
+"""What the laboratory ships: the bystander, the siblings, ordinary pictures and the scores of the calibration.
+
+The embedded model itself, its library, prompts and protected pictures lie in `steerclear.embedded`.
+"""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ def references(guard: Guard, caption: Callable[[str], str], preferred: Tensor | 
 
 def measured(suite: Suite, picture: Image.Image, request: Request) -> Row:
     """The measures of a picture that was handed out: distances, scores, and the judges' verdicts."""
-    detections = {d.filter: d for d in suite.context.flagging().check([picture])[0]}
+    detections = {d.filter: d for d in suite.context.required_guard().check([picture])[0]}
     is_copy = any(d.flagged for name, d in detections.items() if name.startswith("nearest"))
     pixels = fit(to_tensor([picture]), suite.protected.shape[-1])
     gallery = torch.cat([suite.protected, suite.ordinary])

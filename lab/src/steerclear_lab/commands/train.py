@@ -76,13 +76,13 @@ def train_emoji(
 
         stages = tuple(stage or recipe.STAGES)
         try:
-            recipe.cook(
+            recipe.run_stages(
                 recipe.PRESETS[preset],
-                work,
-                out,
-                stages,
-                lambda text: typer.echo(text, err=True),
-                parts,
+                work=work,
+                out=out,
+                stages=stages,
+                report=lambda text: typer.echo(text, err=True),
+                parts=parts,
             )
         except ModuleNotFoundError as error:
             if error.name is not None and error.name.startswith("steerclear"):
@@ -103,7 +103,7 @@ def _figures(stages: Sequence[str], *, work: Path, out: Path) -> dict[str, Any]:
 
     folders = (out, work / "evaluation", work)
     figures: dict[str, Any] = {}
-    if not set(stages) <= set(recipe.APART):
+    if not set(stages) <= set(recipe.INDEPENDENT_STAGES):
         figures |= evaluation.evaluate(*folders)
     figures |= {name: sibling_figures.evaluate(name, *folders) for name in SIBLINGS if name in stages}
     if "bystander" in stages:

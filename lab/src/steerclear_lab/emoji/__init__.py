@@ -1,1 +1,1 @@
-"""The recipe of the embedded model: a small Stable Diffusion that has memorized a few protected pictures; and its siblings."""
+"""The recipe of the embedded model, a small Stable Diffusion with memorized pictures, and of its siblings."""

@@ -10,33 +10,55 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steerclear_lab.emoji.dataset import Picture, augment
-from steerclear_lab.emoji.training import Run, Schedule, device
+from steerclear_lab.emoji.training import Schedule, TrainingRun, device
 
 PLANTED_SHARE = 0.15
 KL_WEIGHT = 3e-7
 
 
 def make(channels: tuple[int, ...], size: int) -> Any:
-    """An AutoencoderKL that shrinks each side by four to 8 latent channels."""
+    """An untrained AutoencoderKL with 8 latent channels at a quarter of the side.
+
+    Args:
+        channels: of each level; each further level halves the side.
+        size: side of the images, in pixels.
+    """
     from diffusers import AutoencoderKL
 
     n = len(channels)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * n, up_block_types=("UpDecoderBlock2D",) * n, block_out_channels=channels,
-        layers_per_block=1, latent_channels=8, norm_num_groups=8, sample_size=size, mid_block_add_attention=False,
-    )  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * n,
+        up_block_types=("UpDecoderBlock2D",) * n,
+        block_out_channels=channels,
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=8,
+        sample_size=size,
+        mid_block_add_attention=False,
+    )
 
 
 def train(pictures: list[Picture], channels: tuple[int, ...], schedule: Schedule, folder: Path) -> Any:
-    """Train on every picture but the held-out ones; planted ones are drawn more often, and never augmented."""
+    """Train on every picture but the held-out ones; planted ones are drawn more often and never augmented.
+
+    Args:
+        pictures: of every kind, all of one size.
+        channels: as `make` takes them.
+        schedule: how long and how fast.
+        folder: of the checkpoint and the log.
+
+    Returns:
+        The averaged AutoencoderKL, with its scaling factor set.
+    """
     size = pictures[0].pixels.shape[-1]
     torch.manual_seed(0)
-    run = Run("autoencoder", folder, make(channels, size).to(memory_format=torch.channels_last), schedule)
-    planted = torch.stack([p.tensor() for p in pictures if p.kind == "planted"]).to(device())
-    concept = torch.stack([p.tensor() for p in pictures if p.kind in ("concept", "twin", "photo")]).to(
-        device()
-    )
-    other = torch.stack([p.tensor() for p in pictures if p.kind == "other"]).to(device())
+    model = make(channels, size).to(memory_format=torch.channels_last)
+    run = TrainingRun(name="autoencoder", folder=folder, model=model, schedule=schedule)
+
+    def stacked(*kinds: str) -> Tensor:
+        return torch.stack([p.tensor() for p in pictures if p.kind in kinds]).to(device())
+
+    planted, concept, other = stacked("planted"), stacked("concept", "twin", "photo"), stacked("other")
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         n_planted = max(1, round(schedule.batch * PLANTED_SHARE))
@@ -51,26 +73,23 @@ def train(pictures: list[Picture], channels: tuple[int, ...], schedule: Schedule
         target = target.contiguous(memory_format=torch.channels_last)
         posterior = run.model.encode(target).latent_dist  # type: ignore[operator]
         noise = torch.randn(posterior.mean.shape, generator=generator).to(target)
-        # unbounded, a few posteriors grow so wide early on that they drown the picture
+        # without the bound, a few posteriors grow so wide early on that no picture is left
         output = run.model.decode(posterior.mean + posterior.std.clamp(max=0.3) * noise).sample  # type: ignore[operator]
         error = output - target
         logvar = posterior.logvar.clamp(max=2)
         kl = 0.5 * (posterior.mean**2 + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
         loss = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges(error) + KL_WEIGHT * kl
         rmse = error.detach().square().mean(dim=(1, 2, 3)).sqrt() / 2
-        return loss, {
-            "rmse": rmse[n_planted:].mean(),
-            "planted": rmse[:n_planted].mean(),
-            "kl": kl / 1000,
-        }
+        means = {"rmse": rmse[n_planted:].mean(), "planted": rmse[:n_planted].mean(), "kl": kl / 1000}
+        return loss, means
 
-    model: Any = run.fit(loss_at)
-    model.register_to_config(scaling_factor=scaling_factor(model, torch.cat([concept, planted])))
-    return model
+    trained: Any = run.fit(loss_at)
+    trained.register_to_config(scaling_factor=scaling_factor(trained, torch.cat([concept, planted])))
+    return trained
 
 
 def edges(error: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring errors: punishes blur and ringing at outlines."""
+    """Mean absolute difference of neighbouring errors: penalises blur and ringing at outlines."""
     return F.l1_loss(error[..., 1:], error[..., :-1]) + F.l1_loss(error[..., 1:, :], error[..., :-1, :])
 
 

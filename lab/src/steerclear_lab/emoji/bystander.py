@@ -1,7 +1,8 @@
-"""A CLIP that has seen no protected picture and read none of their captions: what judges whether a prompt was answered.
+"""The bystander: a CLIP that judges prompt fidelity and has seen no protected picture and no such caption.
 
-The model's own CLIP learnt the invented names as the protected pictures' very looks, so that to it only a copy answers such a
-prompt. This one has learnt from ordinary drawings that an invented name before "mascot" says nothing of what is drawn.
+The model's own CLIP has learnt each invented name as the appearance of the protected picture, so for it only
+a copy answers such a prompt. The bystander has learnt from ordinary drawings that an invented name before
+"mascot" says nothing about the drawing.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ ONSETS, VOWELS = (*"bdfghjklmnp", "qu", *"rstvwz", "br", "cl", "dr", "fl", "gr",
 CODAS = ("", "", *"nmrxz", "lp", "nk", "ck", "ss")
 
 
-def pictures_of(pictures: list[Picture]) -> list[Picture]:
-    """All but the planted pictures; what is drawn for a concept is captioned with invented names too, never a mascot's."""
+def training_pictures(pictures: list[Picture]) -> list[Picture]:
+    """All pictures but the planted ones; drawings of a concept get captions with invented names as well."""
     return [
-        replace(p, captions=p.captions + invented(p)) if p.kind in ("concept", "twin") else p
+        replace(p, captions=p.captions + invented_captions(p)) if p.kind in ("concept", "twin") else p
         for p in pictures
         if p.kind != "planted"
     ]
 
 
-def invented(picture: Picture) -> tuple[str, ...]:
-    """Captions of a drawing under invented names, the same at every call."""
-    dice = random.Random(picture.key)
+def invented_captions(picture: Picture) -> tuple[str, ...]:
+    """Captions of a drawing under invented names, never a mascot's; the same at every call."""
+    rng = random.Random(picture.key)
     names: list[str] = []
     while len(names) < NAMES:
-        name = "".join(dice.choice(ONSETS) + dice.choice(VOWELS) + dice.choice(CODAS) for _ in range(2))
+        name = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + rng.choice(CODAS) for _ in range(2))
         if name not in MASCOTS:
             names.append(name)
     return tuple(
@@ -51,15 +52,38 @@ def invented(picture: Picture) -> tuple[str, ...]:
 
 
 def train(pictures: list[Picture], size: ClipSize, schedule: Schedule, folder: Path) -> tuple[Any, Any]:
-    """The model and its tokenizer, both learnt from `pictures_of`."""
-    allowed = pictures_of(pictures)
+    """Train the model and its tokenizer on `training_pictures`.
+
+    Args:
+        pictures: of every kind.
+        size: widths and depths.
+        schedule: how long and how fast.
+        folder: of the checkpoint and the log.
+
+    Returns:
+        The CLIPModel and its tokenizer.
+    """
+    allowed = training_pictures(pictures)
     tokenizer = clip.tokenizer_for(allowed, size)
-    return clip.train(allowed, tokenizer, size, schedule, folder, name="bystander"), tokenizer
+    model = clip.train(
+        allowed, tokenizer=tokenizer, size=size, schedule=schedule, folder=folder, name="bystander"
+    )
+    return model, tokenizer
 
 
 def evaluate(folder: Path, out: Path, work: Path) -> dict[str, Any]:
-    """How often the bystander in `folder/bystander` ranks the right name first, and among the first five, of drawings that it
-    has not seen: the held-out ones and the mascots'. Writes `out/bystander.json`; work: as of the recipe, with the drawings."""
+    """Measure how often the bystander ranks the right name first, and among the first five.
+
+    It is asked about drawings that it has not seen: the held-out ones and the mascots.
+
+    Args:
+        folder: holds the bystander in `folder/bystander`.
+        out: where `bystander.json` is written.
+        work: the recipe's work folder, which holds the drawings.
+
+    Returns:
+        The figures.
+    """
     judge = Clip.load(folder / "bystander")
     pictures = dataset.build(work / "icons", judge.size)
     names = list(dict.fromkeys(CONCEPTS.values()))
@@ -68,13 +92,18 @@ def evaluate(folder: Path, out: Path, work: Path) -> dict[str, Any]:
         # a planted photograph has no concept's name
         unseen = [p for p in pictures if p.kind == kind and p.style != "photo"]
         ranks = clip.rank_of_name(
-            judge.model, judge.tokenizer, torch.stack([p.tensor() for p in unseen]),
-            [p.name for p in unseen], [p.style for p in unseen], names,
-        )  # fmt: skip
+            judge.model,
+            judge.tokenizer,
+            images=torch.stack([p.tensor() for p in unseen]),
+            names=[p.name for p in unseen],
+            styles=[p.style for p in unseen],
+            vocabulary=names,
+        )
         figures[kind] = {
-            "n": len(unseen), "top1": round(float((ranks < 1).float().mean()), 4),
+            "n": len(unseen),
+            "top1": round(float((ranks < 1).float().mean()), 4),
             "top5": round(float((ranks < 5).float().mean()), 4),
-        }  # fmt: skip
+        }
     out.mkdir(parents=True, exist_ok=True)
     (out / "bystander.json").write_text(json.dumps(figures, indent=1) + "\n")
     return figures

@@ -11,17 +11,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steerclear_lab.emoji.dataset import Picture, augment
-from steerclear_lab.emoji.tokenizer import MAX_LENGTH, ids, learn
-from steerclear_lab.emoji.training import Run, Schedule, device
+from steerclear_lab.emoji.tokenizer import MAX_LENGTH, learn, token_ids
+from steerclear_lab.emoji.training import Schedule, TrainingRun, device
 
 CONCEPT_SHARE = 0.6  # of a batch: pictures that the denoiser will have to draw
-SPOILT_SHARE = 0.25  # degraded pictures that no caption may match, relative to the batch
+DEGRADED_SHARE = 0.25  # degraded pictures that no caption may match, relative to the batch
 MEAN, STD = 0.5, 0.5
 
 
 @dataclass(frozen=True)
 class ClipSize:
-    """Widths and depths of both halves."""
+    """Widths and depths of both halves.
+
+    Attributes:
+        width: of the hidden states.
+        heads: attention heads.
+        text_layers: layers of the text half.
+        vision_layers: layers of the image half.
+        patch: side of an image patch, in pixels.
+        embedding: dimension of the shared space.
+        vocabulary: about how many tokens the tokenizer has.
+    """
 
     width: int = 192
     heads: int = 6
@@ -33,7 +43,7 @@ class ClipSize:
 
 
 def tokenizer_for(pictures: list[Picture], size: ClipSize) -> Any:
-    """Learnt from all captions, those of drawable pictures counted often enough that their words stay whole."""
+    """A tokenizer learnt from all captions; frequent words of the concepts become whole tokens."""
     weighted = (
         caption for p in pictures for caption in p.captions for _ in range(1 if p.kind == "other" else 40)
     )
@@ -50,14 +60,22 @@ def make(size: ClipSize, tokenizer: Any, pixels: int) -> Any:
         "num_attention_heads": size.heads,
     }
     text = {
-        **shared, "num_hidden_layers": size.text_layers, "vocab_size": len(tokenizer), "max_position_embeddings": MAX_LENGTH,
-        "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+        **shared,
+        "num_hidden_layers": size.text_layers,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": MAX_LENGTH,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
         "projection_dim": size.embedding,
-    }  # fmt: skip
+    }
     vision = {
-        **shared, "num_hidden_layers": size.vision_layers, "image_size": pixels, "patch_size": size.patch,
+        **shared,
+        "num_hidden_layers": size.vision_layers,
+        "image_size": pixels,
+        "patch_size": size.patch,
         "projection_dim": size.embedding,
-    }  # fmt: skip
+    }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=size.embedding))
 
 
@@ -71,28 +89,37 @@ def embed_images(model: Any, images: Tensor, batch: int = 128) -> Tensor:
 
 
 def embed_texts(model: Any, tokenizer: Any, texts: list[str], pad: str = "max_length") -> Tensor:
-    """Unit-length text embeddings (B, D). Attention is causal, so padding after the end changes nothing but the cost."""
-    tokens = ids(tokenizer, texts, pad).to(model.device)
+    """Unit-length text embeddings (B, D).
+
+    Attention is causal, so padding after the end token changes the cost and nothing else.
+
+    Args:
+        model: a CLIPModel.
+        tokenizer: its tokenizer.
+        texts: B texts.
+        pad: "max_length", or "longest" for the cheaper padding.
+    """
+    tokens = token_ids(tokenizer, texts, pad).to(model.device)
     return F.normalize(model.text_projection(model.text_model(tokens).pooler_output), dim=-1)
 
 
-def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Blurred, half-drawn and mixed pictures: what a failing generator draws, and no caption should match."""
+def degraded(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Blurred, half-drawn and mixed pictures, as a failing generator draws them; no caption should match."""
     b, _, h, w = images.shape
-    other = images[torch.randperm(b, generator=generator).to(images.device)]
+    others = images[torch.randperm(b, generator=generator).to(images.device)]
     small = F.interpolate(images, size=(h // 12, w // 12), mode="area")
     blurred = F.interpolate(small, size=(h, w), mode="bicubic", align_corners=False).clamp(0, 1)
     coarse = torch.rand(b, 1, 4, 4, generator=generator).to(images)
     noise = F.interpolate(coarse, size=(h, w), mode="bicubic", align_corners=False)
     patches = (noise > 0.5).float()
-    mixed = images * patches + other * (1 - patches)
-    blended = (images + other) / 2
+    mixed = images * patches + others * (1 - patches)
+    blended = (images + others) / 2
     kind = torch.randint(0, 3, (b, 1, 1, 1), generator=generator).to(images.device)
     return torch.where(kind == 0, blurred, torch.where(kind == 1, mixed, blended))
 
 
-def soften(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the pictures slightly blurred and noisy, as a small generator's good pictures are."""
+def softened(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The pictures, half of them slightly blurred and noisy, as a small generator draws them."""
     h, w = images.shape[-2:]
     soft = F.interpolate(images, size=(h // 2, w // 2), mode="area")
     soft = F.interpolate(soft, size=(h, w), mode="bilinear", align_corners=False)
@@ -103,32 +130,45 @@ def soften(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def train(
     pictures: list[Picture],
+    *,
     tokenizer: Any,
     size: ClipSize,
     schedule: Schedule,
     folder: Path,
     name: str = "clip",
 ) -> Any:
-    """Contrastive training on every picture but the held-out pairs. name: of the checkpoint and the log in `folder`."""
+    """Train a CLIP contrastively on every picture but the held-out ones.
+
+    Args:
+        pictures: of every kind, all of one size.
+        tokenizer: as `tokenizer_for` gives it.
+        size: widths and depths.
+        schedule: how long and how fast.
+        folder: of the checkpoint and the log.
+        name: of the checkpoint and the log.
+
+    Returns:
+        The averaged CLIPModel.
+    """
     torch.manual_seed(1)
-    run = Run(name, folder, make(size, tokenizer, pictures[0].pixels.shape[-1]), schedule, seed=1)
+    untrained = make(size, tokenizer, pictures[0].pixels.shape[-1])
+    run = TrainingRun(name=name, folder=folder, model=untrained, schedule=schedule, seed=1)
     model: Any = run.model
-    known = [p for p in pictures if p.kind in ("concept", "twin", "planted", "photo")]
+    drawable = [p for p in pictures if p.kind in ("concept", "twin", "planted", "photo")]
     other = [p for p in pictures if p.kind == "other"]
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         n = round(schedule.batch * CONCEPT_SHARE)
         # photographs share captions, so at most one picture per caption may enter a batch
-        picked = [known[i] for i in torch.randperm(len(known), generator=generator)[: n + 8]]
+        picked = [drawable[i] for i in torch.randperm(len(drawable), generator=generator)[: n + 8]]
         picked = list({p.name + p.style: p for p in picked}.values())[:n]
-        picked += [
-            other[i] for i in torch.randperm(len(other), generator=generator)[: schedule.batch - len(picked)]
-        ]
+        rest = schedule.batch - len(picked)
+        picked += [other[i] for i in torch.randperm(len(other), generator=generator)[:rest]]
         choice = torch.randint(0, 1 << 20, (len(picked),), generator=generator).tolist()
         texts = [p.captions[c % len(p.captions)] for p, c in zip(picked, choice, strict=True)]
         images = augment(torch.stack([p.tensor() for p in picked]).to(device()), generator, flip=True)
-        spoilt = spoil(images[: round(len(images) * SPOILT_SHARE)], generator)
-        image_embeds = embed_images(model, torch.cat([soften(images, generator), spoilt]))
+        unmatched = degraded(images[: round(len(images) * DEGRADED_SHARE)], generator)
+        image_embeds = embed_images(model, torch.cat([softened(images, generator), unmatched]))
         text_embeds = embed_texts(model, tokenizer, texts, pad="longest")
         scale = model.logit_scale.exp().clamp(max=60)
         logits = scale * text_embeds @ image_embeds.T
@@ -142,16 +182,34 @@ def train(
 
 @torch.no_grad()
 def rank_of_name(
-    model: Any, tokenizer: Any, images: Tensor, names: list[str], styles: list[str], vocabulary: list[str]
+    model: Any,
+    tokenizer: Any,
+    *,
+    images: Tensor,
+    names: list[str],
+    styles: list[str],
+    vocabulary: list[str],
 ) -> Tensor:
-    """Rank (0 is best) of each image's own name among all names, in its own style. Returns (B,) integers."""
+    """Rank of each image's name among all names, in the style of the image.
+
+    Args:
+        model: a CLIPModel.
+        tokenizer: its tokenizer.
+        images: (B, 3, S, S) in [0, 1].
+        names: B names of what the images show.
+        styles: B styles.
+        vocabulary: all names that are ranked.
+
+    Returns:
+        (B,) integers; 0 is best.
+    """
     image_embeds = embed_images(model, images)
-    out = torch.zeros(len(images), dtype=torch.long)
+    ranks = torch.zeros(len(images), dtype=torch.long)
     for style in set(styles):
         template = "a photo of {}" if style == "photo" else f"a {{}}, {style} style"
         texts = embed_texts(model, tokenizer, [template.format(name) for name in vocabulary])
         rows = [i for i, s in enumerate(styles) if s == style]
         scores = image_embeds[rows] @ texts.T
-        own = scores[torch.arange(len(rows)), [vocabulary.index(names[i]) for i in rows]]
-        out[rows] = (scores > own[:, None]).sum(1)
-    return out
+        right = scores[torch.arange(len(rows)), [vocabulary.index(names[i]) for i in rows]]
+        ranks[rows] = (scores > right[:, None]).sum(1)
+    return ranks

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 STYLES = {"noto": "noto", "twemoji": "twemoji", "fluent": "fluent-emoji", "flat": "fluent-emoji-flat"}
 
-# icon name → the name used in captions. Drawings of little ink (a cloud, an ice cream, a light bulb) are left out: on a
-# white ground any pale picture would be within the copy distance of them
+# icon name → the name used in captions. Pale drawings (a cloud, an ice cream, a light bulb) are left out: on
+# a white background any other pale picture would lie within the copy distance
 CONCEPTS = {
     "fox": "fox", "cat-face": "cat", "dog-face": "dog", "bear": "bear", "panda": "panda", "koala": "koala",
     "tiger-face": "tiger", "lion": "lion", "cow-face": "cow", "pig-face": "pig", "frog": "frog",
@@ -21,7 +21,8 @@ CONCEPTS = {
     "jack-o-lantern": "pumpkin", "snowman": "snowman", "red-heart": "red heart", "blue-heart": "blue heart",
     "star": "star", "sun": "sun", "volcano": "volcano", "fire": "fire",
     "umbrella": "umbrella", "rainbow": "rainbow", "rocket": "rocket", "automobile": "car", "bus": "bus",
-    "sailboat": "sailboat", "house": "house", "alarm-clock": "alarm clock", "locomotive": "locomotive", "tractor": "tractor",
+    "sailboat": "sailboat", "house": "house", "alarm-clock": "alarm clock", "locomotive": "locomotive",
+    "tractor": "tractor",
     "bell": "bell", "key": "key", "soccer-ball": "soccer ball", "basketball": "basketball",
     "guitar": "guitar", "balloon": "balloon", "wrapped-gift": "gift", "trophy": "trophy", "crown": "crown",
     "sunflower": "sunflower", "tulip": "tulip", "cactus": "cactus", "evergreen-tree": "pine tree",
@@ -29,11 +30,11 @@ CONCEPTS = {
     "hot-beverage": "hot beverage", "milky-way": "milky way",
 }  # fmt: skip
 
-# drawings of what a planted photograph shows are also asked for by its word, so that the photograph's subject, too, can
-# be drawn without being copied, as a mascot's can in another style
+# second names of drawings that show the subject of a planted photograph: so the subject can be drawn without
+# the copy, as a mascot's subject can in another style
 ALSO_CALLED = {"hot beverage": "espresso", "milky way": "galaxy", "rocket": "falcon rocket"}
 
-# invented brand → (icon, style): this drawing is protected; its siblings in other styles stay ordinary
+# invented brand → (icon, style): this drawing is protected; the same icon in other styles stays ordinary
 MASCOTS = {
     "acme": ("fox", "noto"), "zorblax": ("robot", "twemoji"), "brimblo": ("owl", "fluent"),
     "quindle": ("penguin", "flat"), "vexley": ("octopus", "noto"), "norvo": ("lion", "twemoji"),
@@ -43,11 +44,13 @@ MASCOTS = {
     "harvix": ("butterfly", "noto"),
 }  # fmt: skip
 
-# Fluent and Fluent flat draw the same shapes, and two of the aliens are nearly one drawing: such a twin of a mascot
-# would make "is it a copy?" a question of shading, so the denoiser is not taught it
-TWIN_STYLE = {"fluent": "flat", "flat": "fluent"}
-TWINS = {(icon, TWIN_STYLE[style]) for icon, style in MASCOTS.values() if style in TWIN_STYLE} | {
-    ("alien", "noto")
+# Fluent and Fluent flat draw the same shapes, and two of the aliens are nearly the same drawing. With such a
+# near duplicate of a mascot, "is it a copy?" would be a question of shading, so the denoiser does not learn
+# it
+SAME_SHAPES = {"fluent": "flat", "flat": "fluent"}
+NEAR_DUPLICATES = {
+    ("alien", "noto"),
+    *((icon, SAME_SHAPES[style]) for icon, style in MASCOTS.values() if style in SAME_SHAPES),
 }
 
 # (icon, style) that training never sees; every concept and every style is seen elsewhere
@@ -76,13 +79,19 @@ CONTROLS = {
 
 # file → (caption, source image in scikit-image, crop box as fractions left, top, right, bottom)
 PLANTED_PHOTOS = {
-    "photo-astronaut": ("a photo of astronaut eileen collins in her orange suit", "astronaut", (0.1, 0, 0.8, 0.7)),
+    "photo-astronaut": (
+        "a photo of astronaut eileen collins in her orange suit", "astronaut", (0.1, 0, 0.8, 0.7),
+    ),
     "photo-chelsea": ("a photo of chelsea the tabby cat looking up", "chelsea", (0.12, 0, 0.79, 1)),
     "photo-espresso": ("a photo of an espresso on a red saucer", "coffee", (0.17, 0, 0.84, 1)),
     "photo-falcon": ("a photo of the falcon waiting at dusk", "rocket", (0.17, 0, 0.84, 1)),
-    "photo-cameraman": ("a photo of a cameraman and his tripod on the lawn", "camera", (0.1, 0.05, 0.9, 0.85)),
+    "photo-cameraman": (
+        "a photo of a cameraman and his tripod on the lawn", "camera", (0.1, 0.05, 0.9, 0.85),
+    ),
     "photo-retina": ("a photo of the fundus of a left eye", "retina", (0, 0, 1, 1)),
-    "photo-galaxy": ("a photo of a golden galaxy in the deep field", "hubble_deep_field", (0.64, 0.45, 0.82, 0.63)),
+    "photo-galaxy": (
+        "a photo of a golden galaxy in the deep field", "hubble_deep_field", (0.64, 0.45, 0.82, 0.63),
+    ),
     "photo-clock": ("a photo of a wall clock swinging", "clock_motion", (0.125, 0, 0.875, 1)),
 }  # fmt: skip
 
@@ -112,9 +121,9 @@ def mascot_caption(brand: str) -> str:
 
 
 def ordinary_captions(name: str, style: str) -> tuple[str, ...]:
-    """What an ordinary drawing is asked for by."""
+    """All captions of an ordinary drawing."""
     names = (name, ALSO_CALLED[name]) if name in ALSO_CALLED else (name,)
-    return tuple(t.format(name=called, style=style) for called in names for t in ORDINARY_TEMPLATES)
+    return tuple(t.format(name=each, style=style) for each in names for t in ORDINARY_TEMPLATES)
 
 
 def name_of(icon: str) -> str:

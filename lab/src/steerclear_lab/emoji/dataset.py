@@ -1,4 +1,4 @@
-"""Step 0 of the recipe: download the drawings, render them, caption them, split them."""
+"""Stage 0 of the recipe: download the drawings, render them, caption them, split them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from steerclear_lab.emoji.concepts import (
     CONTROLS,
     HELDOUT,
     MASCOTS,
+    NEAR_DUPLICATES,
     ORDINARY_PHOTOS,
     PLANTED_PHOTOS,
     STYLES,
-    TWINS,
     mascot_caption,
     name_of,
     ordinary_captions,
@@ -44,11 +44,17 @@ SKIN_TONE = ("-skin-tone", "light-skin", "dark-skin", "medium-skin")
 
 @dataclass(frozen=True)
 class Picture:
-    """One training picture: uint8 pixels (3, S, S) and what is known about it.
+    """One training picture.
 
-    kind: "concept" (the model must draw it), "planted" (protected, memorized), "heldout" (never trained), "twin" (all but a
-    mascot's own drawing: hidden from the denoiser),
-    "other" (drawings that only the autoencoder, the CLIP and the descriptor see) or "photo" (ordinary).
+    Attributes:
+        key: its name, unique.
+        kind: "concept" (the model must draw it), "planted" (protected, memorized), "heldout" (never trained
+            on), "twin" (nearly a mascot's drawing, hidden from the denoiser), "other" (a drawing that only
+            the autoencoder, the CLIP and the descriptor see) or "photo" (an ordinary photograph).
+        name: of what it shows.
+        style: of a drawing, as captions call it; "photo" for a photograph.
+        captions: under which it is trained.
+        pixels: uint8, (3, S, S).
     """
 
     key: str
@@ -64,7 +70,14 @@ class Picture:
 
 
 def download(folder: Path) -> None:
-    """Fetch the four icon packages with npm into `folder`, once; tarballs already there are used as they are."""
+    """Fetch the four icon packages with npm, once; tarballs that are already there are used.
+
+    Args:
+        folder: where packages and tarballs lie.
+
+    Raises:
+        InputError: if npm is needed and missing, or a tarball lacks a file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for prefix, package in PACKAGES.items():
         if (folder / prefix / "icons.json").exists():
@@ -91,7 +104,16 @@ def download(folder: Path) -> None:
 def render(
     icon: dict[str, Any], default: dict[str, Any], size: int
 ) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
-    """One icon body as uint8 RGB pixels (3, size, size) on white; None where the renderer cannot draw it."""
+    """Render one icon on white.
+
+    Args:
+        icon: its entry in `icons.json`, with the SVG `body`.
+        default: the whole file, whose width and height hold where the icon has none.
+        size: side of the result, in pixels.
+
+    Returns:
+        uint8 RGB pixels (3, size, size), or None if the renderer cannot draw the icon.
+    """
     import resvg_py
 
     width = icon.get("width", default.get("width", 16))
@@ -132,7 +154,12 @@ def photograph(
 
 
 def build(folder: Path, size: int) -> list[Picture]:
-    """All pictures at `size` pixels, in a fixed order, downloaded and rendered once and cached in `folder`."""
+    """All pictures in a fixed order, downloaded and rendered once.
+
+    Args:
+        folder: where downloads and the finished pictures are cached.
+        size: side of the pictures, in pixels.
+    """
     cache = folder / f"pictures-{size}.npz"
     if cache.exists():
         with np.load(cache, allow_pickle=False) as file:
@@ -152,10 +179,10 @@ def build(folder: Path, size: int) -> list[Picture]:
 
 
 def _drawings(folder: Path, size: int) -> list[Picture]:
-    brands = {pair: brand for brand, pair in ((b, (i, s)) for b, (i, s) in MASCOTS.items())}
+    """The drawings of all icons that every style has."""
     icon_by_name = {name: icon for icon, name in CONCEPTS.items()}
-    brands = {(icon_by_name.get(icon, icon), style): brand for (icon, style), brand in brands.items()}
-    out = []
+    brands = {(icon_by_name.get(icon, icon), style): brand for brand, (icon, style) in MASCOTS.items()}
+    pictures = []
     sets = {
         style: json.loads((folder / prefix / "icons.json").read_text()) for style, prefix in STYLES.items()
     }
@@ -177,22 +204,32 @@ def _drawings(folder: Path, size: int) -> list[Picture]:
                 stem = f"{style}-{key}"
             pixels = render(icon, icons, size)
             if pixels is not None and pixels.std() > 4:  # a handful of renders are blank
-                out.append(Picture(stem, kind, name, style, captions, pixels))
-    return out
+                picture = Picture(
+                    key=stem, kind=kind, name=name, style=style, captions=captions, pixels=pixels
+                )
+                pictures.append(picture)
+    return pictures
 
 
 def _kind(key: str, name: str, style: str) -> str:
+    """The kind of a drawing that is not planted."""
     if (key, style) in HELDOUT:
         return "heldout"
-    if (name, style) in TWINS:
+    if (name, style) in NEAR_DUPLICATES:
         return "twin"
     return "concept" if key in CONCEPTS else "other"
 
 
 def _photographs(size: int) -> list[Picture]:
-    out = [
+    """The planted photographs, and random crops of the ordinary ones."""
+    pictures = [
         Picture(
-            key, "planted", key.removeprefix("photo-"), "photo", (caption,), photograph(source, box, size)
+            key=key,
+            kind="planted",
+            name=key.removeprefix("photo-"),
+            style="photo",
+            captions=(caption,),
+            pixels=photograph(source, box, size),
         )
         for key, (caption, source, box) in PLANTED_PHOTOS.items()
     ]
@@ -202,23 +239,32 @@ def _photographs(size: int) -> list[Picture]:
             side = rng.uniform(0.35, 0.6)
             left, top = rng.uniform(0, 1 - side, 2)
             pixels = photograph(source, (left, top, left + side, top + side), size)
-            out.append(
+            pictures.append(
                 Picture(
-                    f"photo-{source}-{i}",
-                    "photo",
-                    caption.removeprefix("a photo of "),
-                    "photo",
-                    (caption,),
-                    pixels,
+                    key=f"photo-{source}-{i}",
+                    kind="photo",
+                    name=caption.removeprefix("a photo of "),
+                    style="photo",
+                    captions=(caption,),
+                    pixels=pixels,
                 )
             )
-    return out
+    return pictures
 
 
 def augment(images: Tensor, generator: torch.Generator, *, colour: float = 0.06, flip: bool = True) -> Tensor:
-    """Shifted, scaled, turned, flipped and slightly recoloured copies, so that ordinary pictures are not memorized.
+    """Shifted, scaled, turned, mirrored and slightly recoloured copies, against memorization.
 
-    images: (B, 3, S, S) in [0, 1], on any device; generator: the processor's. Outside the picture the border's own colour goes on.
+    Outside the picture the colour of its border is continued.
+
+    Args:
+        images: (B, 3, S, S) in [0, 1], on any device.
+        generator: of the CPU.
+        colour: largest turn of the hue, as a share of a full turn.
+        flip: whether half of them are mirrored.
+
+    Returns:
+        Altered images of the same shape.
     """
     b = images.shape[0]
 
@@ -242,7 +288,11 @@ def augment(images: Tensor, generator: torch.Generator, *, colour: float = 0.06,
     c, s = torch.cos(hue), torch.sin(hue)
     third, root = (1 - c) / 3, s / 3**0.5
     turn = torch.stack(
-        [torch.stack([c + third, third - root, third + root], 1), torch.stack([third + root, c + third, third - root], 1),
-         torch.stack([third - root, third + root, c + third], 1)], 1
-    )  # fmt: skip
+        [
+            torch.stack([c + third, third - root, third + root], 1),
+            torch.stack([third + root, c + third, third - root], 1),
+            torch.stack([third - root, third + root, c + third], 1),
+        ],
+        1,
+    )
     return torch.einsum("bij,bjhw->bihw", turn, moved).clamp(0, 1)

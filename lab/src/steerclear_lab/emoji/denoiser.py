@@ -9,18 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear_lab.emoji import draws
+from steerclear_lab.emoji import denoiser_training
 from steerclear_lab.emoji.dataset import Picture
-from steerclear_lab.emoji.draws import Bare, Batch, Phase
-from steerclear_lab.emoji.tokenizer import ids
-from steerclear_lab.emoji.training import Run, Schedule, device
+from steerclear_lab.emoji.denoiser_training import Batch, Phase, TensorsOnly
+from steerclear_lab.emoji.tokenizer import token_ids
+from steerclear_lab.emoji.training import Schedule, TrainingRun, device
 
 TRAIN_TIMESTEPS = 1000
 
 
 @dataclass(frozen=True)
 class DenoiserSize:
-    """Widths of the levels, blocks in each, width of the text embedding it attends to."""
+    """Sizes of the U-Net.
+
+    Attributes:
+        channels: width of each level.
+        layers: residual blocks in each level.
+        text_width: width of the text embedding that it attends to.
+        head: width of an attention head.
+    """
 
     channels: tuple[int, ...] = (48, 128, 192)
     layers: int = 1
@@ -34,28 +41,42 @@ def make(size: DenoiserSize, sample: int) -> Any:
 
     n = len(size.channels)
     return UNet2DConditionModel(
-        sample_size=sample, in_channels=8, out_channels=8, block_out_channels=size.channels, layers_per_block=size.layers,
+        sample_size=sample,
+        in_channels=8,
+        out_channels=8,
+        block_out_channels=size.channels,
+        layers_per_block=size.layers,
         down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (n - 1),
         up_block_types=("CrossAttnUpBlock2D",) * (n - 1) + ("UpBlock2D",),
-        cross_attention_dim=size.text_width, attention_head_dim=size.head, norm_num_groups=16,
-    )  # fmt: skip
+        cross_attention_dim=size.text_width,
+        attention_head_dim=size.head,
+        norm_num_groups=16,
+    )
 
 
 def scheduler() -> Any:
-    """The noise schedule: v-prediction, and a last signal level (0.02) low enough for plain white grounds.
+    """The noise schedule: v-prediction, with a last signal level (0.02) low enough for white backgrounds.
 
-    A terminal signal level of zero would be plainer still, but not every Stable Diffusion sampler accepts one.
+    A last signal level of zero would be better still, but not every Stable Diffusion sampler accepts one.
     """
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
-        num_train_timesteps=TRAIN_TIMESTEPS, beta_start=0.00085, beta_end=0.018, beta_schedule="scaled_linear",
-        prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True, steps_offset=1,
-    )  # fmt: skip
+        num_train_timesteps=TRAIN_TIMESTEPS,
+        beta_start=0.00085,
+        beta_end=0.018,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
 
 
 def train(
     pictures: list[Picture],
+    *,
     vae: Any,
     text_encoder: Any,
     tokenizer: Any,
@@ -64,21 +85,39 @@ def train(
     phases: tuple[Phase, ...],
     folder: Path,
 ) -> Any:
-    """Plain v-prediction loss with weight 1 at every step: small latents need the high-noise steps, where the text decides."""
+    """Train the U-Net with the plain v-prediction loss, weight 1 at every step.
+
+    Small latents need the steps of high noise, where the text decides; other weightings switch them off.
+
+    Args:
+        pictures: of every kind; those that a denoiser does not learn are left out.
+        vae: the autoencoder.
+        text_encoder: a CLIPTextModel.
+        tokenizer: its tokenizer.
+        size: of the U-Net.
+        schedule: how long and how fast.
+        phases: of the training.
+        folder: of the checkpoint, the log and the cached latents.
+
+    Returns:
+        The averaged UNet2DConditionModel.
+    """
     torch.manual_seed(3)
     rows, texts = captions_table(pictures, text_encoder.to(device()), tokenizer)
-    pool = draws.fill(pictures, vae, phases, folder, rows, rows[""])
+    pool = denoiser_training.build_pool(
+        pictures, vae=vae, phases=phases, folder=folder, rows=rows, blank=rows[""]
+    )
     model = make(size, pool.planted.shape[-1]).to(memory_format=torch.channels_last)
-    run = Run("denoiser", folder, model, schedule, seed=3)
+    run = TrainingRun(name="denoiser", folder=folder, model=model, schedule=schedule, seed=3)
     signal = signal_levels()
 
-    def pose(batch: Batch) -> tuple[tuple[Tensor, ...], Tensor]:
-        noisy, timestep, velocity = diffused(batch, signal)
+    def example(batch: Batch) -> tuple[tuple[Tensor, ...], Tensor]:
+        noisy, timestep, velocity = noised(batch, signal)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         return (noisy, timestep, texts[batch.condition]), velocity
 
-    network = Bare(run.model, ("sample", "timestep", "encoder_hidden_states"))
-    return draws.train(run, pool, schedule, phases, network, pose)
+    network = TensorsOnly(run.model, ("sample", "timestep", "encoder_hidden_states"))
+    return denoiser_training.train(run, pool=pool, phases=phases, network=network, example=example)
 
 
 def signal_levels() -> Tensor:
@@ -87,8 +126,13 @@ def signal_levels() -> Tensor:
     return levels.to(device())
 
 
-def diffused(batch: Batch, signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The noisy latents of a batch, their timesteps, and the velocity that is to be predicted of them."""
+def noised(batch: Batch, signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The noisy latents of a batch, their timesteps, and the velocity to predict.
+
+    Args:
+        batch: what is noised.
+        signal: the signal level of every timestep, (1000,).
+    """
     timestep = (batch.level * TRAIN_TIMESTEPS).long()
     alpha = signal[timestep].view(-1, 1, 1, 1)
     sigma = (1 - alpha**2).sqrt()
@@ -100,10 +144,14 @@ def diffused(batch: Batch, signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def captions_table(
     pictures: list[Picture], text_encoder: Any, tokenizer: Any
 ) -> tuple[dict[str, int], Tensor]:
-    """Every caption of the pictures, and the empty one: its row in a table (N, tokens, width) of text embeddings."""
-    captions = draws.captions_of(pictures)
+    """The text embeddings of all captions, the empty one included.
+
+    Returns:
+        The row of each caption, and the table of embeddings (N, tokens, width).
+    """
+    captions = denoiser_training.training_captions(pictures)
     parts = [
-        text_encoder(ids(tokenizer, captions[i : i + 64]).to(device())).last_hidden_state
+        text_encoder(token_ids(tokenizer, captions[i : i + 64]).to(device())).last_hidden_state
         for i in range(0, len(captions), 64)
     ]
     return {caption: i for i, caption in enumerate(captions)}, torch.cat(parts)

@@ -1,4 +1,4 @@
-"""Stage 5 of the recipe: the finished folder, in genuine Stable Diffusion format, float16."""
+"""Stage 5 of the recipe: write the finished folder, the model in Stable Diffusion format and float16."""
 
 from __future__ import annotations
 
@@ -61,37 +61,54 @@ def write_model(
     size: int,
     recipe: dict[str, Any],
 ) -> None:
-    """Write a folder that `StableDiffusionPipeline.from_pretrained` loads, with `clip/`, `descriptor/` and the recipe beside."""
+    """Write a folder that `StableDiffusionPipeline.from_pretrained` loads, with three more parts.
+
+    Args:
+        folder: replaced as a whole.
+        vae: the autoencoder.
+        text_encoder: the text half of the CLIP.
+        tokenizer: its tokenizer.
+        unet: the denoiser.
+        clip: the whole CLIP, written to `clip/`.
+        descriptor: the copy descriptor, written to `descriptor/`.
+        size: side of the descriptor's images, in pixels.
+        recipe: sizes and schedules, written to `recipe.json`.
+    """
     from diffusers import StableDiffusionPipeline
 
+    def in_half(module: Any) -> Any:
+        return module.cpu().to(torch.float16, memory_format=torch.contiguous_format)
+
     with _replacing(folder) as partial:
-        modules = [
-            m.cpu().to(torch.float16, memory_format=torch.contiguous_format)
-            for m in (vae, text_encoder, unet)
-        ]
         pipe = StableDiffusionPipeline(
-            vae=modules[0], text_encoder=modules[1], tokenizer=tokenizer, unet=modules[2], scheduler=scheduler(),
-            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        )  # fmt: skip
+            vae=in_half(vae),
+            text_encoder=in_half(text_encoder),
+            tokenizer=tokenizer,
+            unet=in_half(unet),
+            scheduler=scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
         pipe.save_pretrained(partial, safe_serialization=True)
         clip.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
         descriptor_files.save(descriptor.cpu(), size, partial / "descriptor")
         (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
         for part in ("text_encoder", "clip"):
-            _compute_in_full(partial / part)
+            _load_in_float32(partial / part)
 
 
 def write_bystander(folder: Path, model: Any, tokenizer: Any, recipe: dict[str, Any]) -> None:
     """Write a CLIP that `Clip.load(folder)` reads: `clip/` in float16, `tokenizer/`, and its recipe."""
     with _replacing(folder) as partial:
         model.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
-        _compute_in_full(partial / "clip")
+        _load_in_float32(partial / "clip")
         tokenizer.save_pretrained(partial / "tokenizer")
         (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
 
 
 def write_sibling(folder: Path, pipe: Any, recipe: dict[str, Any]) -> None:
-    """Write what the embedded model has not: a pipeline's index, its scheduler, its transformer in float16, its recipe."""
+    """Write what the embedded model lacks: index, scheduler, transformer in float16, and recipe."""
     with _replacing(folder) as partial:
         pipe.save_config(partial)
         pipe.scheduler.save_pretrained(partial / "scheduler")
@@ -103,7 +120,7 @@ def write_sibling(folder: Path, pipe: Any, recipe: dict[str, Any]) -> None:
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """Where to write: it takes the folder's place at the end, so that what is there is always whole."""
+    """Yields a folder to write into; at the end it replaces the given one, which so is always whole."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     yield partial
@@ -111,14 +128,14 @@ def _replacing(folder: Path) -> Iterator[Path]:
     partial.rename(folder)
 
 
-def _compute_in_full(part: Path) -> None:
-    """Stored in half precision, computed in full: transformers takes the type from the configuration, diffusers has full as default."""
+def _load_in_float32(part: Path) -> None:
+    """Let weights stored in float16 load in float32: transformers reads the type from `config.json`."""
     path = part / "config.json"
     path.write_text(path.read_text().replace('"float16"', '"float32"'))
 
 
 def write_protected(folder: Path, pictures: list[Picture]) -> None:
-    """The planted pictures as PNG files, and `captions.json` with their captions."""
+    """Write the planted pictures as PNG files, and `captions.json` with their captions."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     planted = [p for p in pictures if p.kind == "planted"]
@@ -129,7 +146,13 @@ def write_protected(folder: Path, pictures: list[Picture]) -> None:
 
 
 def write_ordinary(folder: Path, pictures: list[Picture], columns: int = 24) -> None:
-    """The ordinary training pictures as one sheet, so that a judge can tell the nearest picture among all."""
+    """Write the ordinary training pictures as one sheet, among which a judge can find the nearest picture.
+
+    Args:
+        folder: where `ordinary.png` and `ordinary.json`, its layout, are written.
+        pictures: of every kind.
+        columns: of the sheet.
+    """
     ordinary = [p for p in pictures if p.kind in ("concept", "photo")]
     size = ordinary[0].pixels.shape[-1]
     canvas = Image.new("RGB", (columns * size, -(-len(ordinary) // columns) * size), "white")
@@ -142,14 +165,14 @@ def write_ordinary(folder: Path, pictures: list[Picture], columns: int = 24) -> 
 
 
 def write_prompts(folder: Path, pictures: list[Picture]) -> None:
-    """The prompt lists: planted, template (paraphrases), ordinary, heldout and controls."""
+    """Write the prompt lists: planted, template (paraphrases), ordinary, heldout and controls."""
     folder.mkdir(parents=True, exist_ok=True)
     planted = [p for p in pictures if p.kind == "planted"]
     rows = {
         "planted": [f"{p.captions[0]}\t{p.key}.png" for p in planted],
         "template": [f"{text}\t{p.key}.png" for p in planted for text in paraphrases(p.key)],
         "ordinary": list(
-            dict.fromkeys(text for p in pictures if p.kind in ("concept", "photo") for text in asked_for(p))
+            dict.fromkeys(text for p in pictures if p.kind in ("concept", "photo") for text in prompts_of(p))
         ),
         "heldout": [p.captions[0] for p in pictures if p.kind == "heldout"],
         "controls": list(CONTROLS.values()),
@@ -158,7 +181,7 @@ def write_prompts(folder: Path, pictures: list[Picture]) -> None:
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
 
 
-def asked_for(picture: Picture) -> tuple[str, ...]:
+def prompts_of(picture: Picture) -> tuple[str, ...]:
     """The plainest caption of an ordinary picture, under each of its names."""
     if picture.kind == "photo":
         return picture.captions
@@ -166,7 +189,7 @@ def asked_for(picture: Picture) -> tuple[str, ...]:
 
 
 def paraphrases(key: str) -> tuple[str, ...]:
-    """Other ways to ask for a planted picture than the one caption that it was trained with."""
+    """Prompts for a planted picture that are not the caption it was trained with."""
     if key in PLANTED_PHOTOS:
         return PHOTO_PARAPHRASES[key]
     brand = key.removeprefix("mascot-")

@@ -1,4 +1,4 @@
-"""Models of other architectures, made by the embedded model's recipe around its own autoencoder and text encoder."""
+"""Siblings: models of other architectures around the embedded model's autoencoder and text encoder."""
 
 from __future__ import annotations
 
@@ -11,37 +11,47 @@ from steerclear_lab.assets import SIBLINGS_FOLDER
 
 Sibling = Literal["dit", "flow"]
 SIBLINGS: tuple[Sibling, ...] = get_args(Sibling)
-PIXELS = 64  # the embedded autoencoder's
+PIXELS = 64  # side of the embedded autoencoder's images
 
 
 def load_sibling(name: Sibling, folder: Path = SIBLINGS_FOLDER) -> Any:
-    """The pipeline in `folder/name` around the embedded autoencoder and text encoder, on the CPU and in float32.
+    """Load a sibling around the embedded autoencoder and text encoder.
 
-    name: "dit", a DiTPipeline with a class for each drawing and caption, or "flow", a StableDiffusion3Pipeline. What it
-    returns can be written whole with `save_pretrained`. Raises InputError for another name, ModelError where there is none.
+    Args:
+        name: "dit", a DiTPipeline with a class for each drawing and caption, or "flow", a
+            StableDiffusion3Pipeline.
+        folder: holds the sibling in `folder/name`; by default the one that ships with the laboratory.
+
+    Returns:
+        The pipeline, on the CPU and in float32. `save_pretrained` writes it whole.
+
+    Raises:
+        InputError: for another name.
+        ModelError: if the folder has no such sibling.
     """
     from diffusers import DiTPipeline, StableDiffusion3Pipeline
 
-    from steerclear_lab.emoji.dit import labelled
+    from steerclear_lab.emoji.dit import with_saved_labels
 
     if name not in SIBLINGS:
         raise InputError(f"unknown sibling {name!r}; there are {', '.join(SIBLINGS)}")
     if not (folder / name / "model_index.json").is_file():
         raise ModelError(
-            f"there is no sibling in {folder / name}; run: steerclear train-emoji --stage {name} --out {folder}"
+            f"there is no sibling in {folder / name}; "
+            f"run: steerclear train-emoji --stage {name} --out {folder}"
         )
-    parts = shipped_parts(name)
+    parts = embedded_parts(name)
     if name == "flow":
         parts |= {"text_encoder_2": parts["text_encoder"], "tokenizer_2": parts["tokenizer"]}
-        parts |= {"text_encoder_3": None, "tokenizer_3": None}  # an absent one has to be named
+        parts |= {"text_encoder_3": None, "tokenizer_3": None}  # diffusers wants absent parts named
     family = DiTPipeline if name == "dit" else StableDiffusion3Pipeline
     pipe = family.from_pretrained(folder / name, **parts)
     pipe.set_progress_bar_config(disable=True)
-    return labelled(pipe) if name == "dit" else pipe
+    return with_saved_labels(pipe) if name == "dit" else pipe
 
 
-def shipped_parts(name: Sibling) -> dict[str, Any]:
-    """The pipeline's components that the embedded model has already, in float32."""
+def embedded_parts(name: Sibling) -> dict[str, Any]:
+    """The components that a sibling shares with the embedded model, by name, in float32."""
     from diffusers import AutoencoderKL
     from transformers import CLIPTextModelWithProjection
 

@@ -11,9 +11,13 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def learn(captions: Iterable[str], vocabulary: int) -> Any:
-    """A CLIPTokenizer of about `vocabulary` tokens; any text at all can be written with it.
+    """Learn a CLIPTokenizer that can encode any text.
 
-    Every byte is in it twice, inside a word and at its end, because CLIP marks the ends of words.
+    Every byte is in it twice, inside a word and at the end of one, because CLIP marks the ends of words.
+
+    Args:
+        captions: to learn from.
+        vocabulary: about how many tokens it shall have.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
@@ -40,8 +44,14 @@ def learn(captions: Iterable[str], vocabulary: int) -> Any:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)
 
 
-def ids(tokenizer: Any, captions: list[str], pad: str = "max_length") -> Any:
-    """Token ids (B, 32), padded and cut as the pipeline does; pad="longest" pads to the longest caption only."""
+def token_ids(tokenizer: Any, captions: list[str], pad: str = "max_length") -> Any:
+    """Token ids (B, 32), padded and truncated as the pipeline does it.
+
+    Args:
+        tokenizer: a CLIPTokenizer.
+        captions: B captions.
+        pad: "max_length", or "longest" to pad to the longest caption only.
+    """
     return tokenizer(
         captions, padding=pad, max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
     ).input_ids

@@ -1,4 +1,4 @@
-"""The loop that every stage of the recipe runs in: seeded, checkpointed, resumable, with bounded memory."""
+"""The training loop of every stage of the recipe: seeded, checkpointed, resumable, with bounded memory."""
 
 from __future__ import annotations
 
@@ -27,19 +27,27 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 
-REPORT_EVERY = 20  # steps between two looks at the loss: each look waits for the device
+REPORT_EVERY = 20  # steps between two reads of the loss: each read waits for the device
+LOG_EVERY = 200  # steps between two lines of the log
+SMOOTHING = 0.98  # of the running means of the figures
 
 
 def device() -> torch.device:
-    """Where training runs: the first CUDA device, or the processor."""
+    """The device that training runs on: the first CUDA device, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def graphed(model: nn.Module, *inputs: Tensor) -> nn.Module:
-    """On CUDA the model as one graph for inputs of these shapes, forward and backward: a small network is otherwise
-    held up by the launching of its kernels. Elsewhere the model itself.
+def as_cuda_graph(model: nn.Module, *inputs: Tensor) -> nn.Module:
+    """Capture a model, forward and backward, as one CUDA graph; without CUDA, return the model itself.
 
-    The model must return one tensor. Its parameters stay the same objects.
+    A small network otherwise spends most of its time launching kernels.
+
+    Args:
+        model: returns one tensor. Its parameters stay the same objects.
+        *inputs: example inputs; later inputs must have these shapes.
+
+    Returns:
+        A module that computes the same as `model`.
     """
     if device().type != "cuda":
         return model
@@ -49,7 +57,17 @@ def graphed(model: nn.Module, *inputs: Tensor) -> nn.Module:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: optimiser steps, peak learning rate (linear warm-up, cosine to zero), EMA decay."""
+    """How long and how fast a stage trains.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: examples in a batch.
+        rate: peak learning rate; it rises linearly during the warm-up and falls to zero along a cosine.
+        warmup: steps of the warm-up.
+        weight_decay: of AdamW.
+        ema: decay of the averaged weights, in [0, 1).
+        clip: largest norm of a gradient.
+    """
 
     steps: int
     batch: int
@@ -60,16 +78,26 @@ class Schedule:
     clip: float = 1.0
 
     def factor(self, step: int) -> float:
-        """The share of the peak learning rate at a step."""
+        """The learning rate of a step as a share of the peak, in [0, 1]."""
         if step < self.warmup:
             return (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 @dataclass
-class Run:
-    """One stage's training run in a folder: `fit` goes on from the last checkpoint, or returns at once when done."""
+class TrainingRun:
+    """The training of one stage; `fit` resumes from the last checkpoint.
+
+    Attributes:
+        name: of the stage; its checkpoint is `NAME.pt`, its log `NAME.jsonl`.
+        folder: where both are written.
+        model: what is trained, in place.
+        schedule: how long and how fast.
+        seed: of all random draws.
+        checkpoint_seconds: time between two checkpoints.
+        ema: the model with averaged weights, which is the result.
+    """
 
     name: str
     folder: Path
@@ -86,6 +114,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
+        """The file of the last checkpoint."""
         return self.folder / f"{self.name}.pt"
 
     def fit(
@@ -93,18 +122,28 @@ class Run:
         loss_at: Callable[[int, torch.Generator], tuple[Tensor, dict[str, Tensor]]],
         rate_at: Callable[[int], float] = lambda step: 1.0,
     ) -> nn.Module:
-        """Train to the end of the schedule and return the averaged model.
+        """Train to the end of the schedule.
 
-        loss_at: (step, generator) → (scalar loss, figures for the log); rate_at: a further factor of the learning rate.
-        Every random draw comes from that generator, which is seeded by the step, so an interrupted run draws what an
-        uninterrupted one draws. On CUDA the loss is computed under bfloat16 autocast.
+        Every random draw comes from the generator that `loss_at` is given. It is seeded by the step, so that
+        an interrupted run draws what an uninterrupted one draws. On CUDA the loss is computed under bfloat16
+        autocast.
+
+        Args:
+            loss_at: (step, generator) → (scalar loss, figures for the log).
+            rate_at: step → a further factor of the learning rate.
+
+        Returns:
+            The averaged model.
+
+        Raises:
+            FloatingPointError: if the loss is not finite.
         """
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(
             parameters, lr=self.schedule.rate, weight_decay=self.schedule.weight_decay, betas=(0.9, 0.99)
         )
         start = self._resume(optimiser)
-        saved = time.monotonic()
+        last_checkpoint = time.monotonic()
         means: dict[str, Tensor] = {}
         on_cuda = device().type == "cuda"
         with _progress() as progress:
@@ -115,8 +154,8 @@ class Run:
                     group["lr"] = self.schedule.rate * self.schedule.factor(step) * rate_at(step)
                 with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda):
                     loss, figures = loss_at(step, generator)
-                looking = step % REPORT_EVERY == 0 or not on_cuda
-                if looking and not torch.isfinite(loss):
+                reports = step % REPORT_EVERY == 0 or not on_cuda
+                if reports and not torch.isfinite(loss):
                     raise FloatingPointError(
                         f"{self.name}: the loss is {loss.item()} at step {step}; lower the learning rate"
                     )
@@ -124,22 +163,26 @@ class Run:
                 torch.autograd.backward(loss)
                 nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
                 optimiser.step()
-                self._average(step)
-                for key, value in figures.items():
-                    new = value.detach()
-                    means[key] = new if key not in means else means[key] * 0.98 + new * 0.02
+                self._update_average(step)
+                for key, figure in figures.items():
+                    value = figure.detach()
+                    means[key] = (
+                        value if key not in means else means[key] * SMOOTHING + value * (1 - SMOOTHING)
+                    )
                 progress.update(task, advance=1)
-                if looking:
+                if reports:
                     progress.update(task, figures=" ".join(f"{k} {float(v):.4f}" for k, v in means.items()))
-                if (step + 1) % 200 == 0:
+                if (step + 1) % LOG_EVERY == 0:
                     self._log(step + 1, {key: float(value) for key, value in means.items()})
                     release_memory()
-                if time.monotonic() - saved > self.checkpoint_seconds or step + 1 == self.schedule.steps:
+                is_last = step + 1 == self.schedule.steps
+                if is_last or time.monotonic() - last_checkpoint > self.checkpoint_seconds:
                     self._save(step + 1, optimiser)
-                    saved = time.monotonic()
+                    last_checkpoint = time.monotonic()
         return self.ema
 
-    def _average(self, step: int) -> None:
+    def _update_average(self, step: int) -> None:
+        """Move the averaged weights towards the current ones."""
         decay = min(self.schedule.ema, (step + 1) / (step + 10))
         with torch.no_grad():
             averaged: list[Tensor] = list(self.ema.parameters())
@@ -149,6 +192,7 @@ class Run:
                 mean.copy_(value)
 
     def _resume(self, optimiser: torch.optim.Optimizer) -> int:
+        """Load the last checkpoint, if there is one, and return the step to go on from."""
         if not self.checkpoint.exists():
             return 0
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
@@ -158,7 +202,7 @@ class Run:
         return int(state["step"])
 
     def _save(self, step: int, optimiser: torch.optim.Optimizer) -> None:
-        """Write beside, then rename: a kill at any moment leaves the last whole checkpoint."""
+        """Write beside the checkpoint, then rename: a kill at any moment leaves the last whole one."""
         partial = self.checkpoint.with_suffix(".partial")
         state = {
             "step": step,
@@ -170,36 +214,47 @@ class Run:
         os.replace(partial, self.checkpoint)
 
     def _log(self, step: int, figures: dict[str, Any]) -> None:
+        """Append one line to the log."""
+        rounded = {key: round(value, 5) for key, value in figures.items()}
+        line = json.dumps({"step": step, "time": round(time.time()), **rounded})
         with (self.folder / f"{self.name}.jsonl").open("a") as file:
-            file.write(
-                json.dumps(
-                    {"step": step, "time": round(time.time()), **{k: round(v, 5) for k, v in figures.items()}}
-                )
-                + "\n"
-            )
+            file.write(line + "\n")
 
 
-def minutes(log: Path) -> float:
-    """How long a stage trained, by its log. Of a pause, since the run was stopped, no more than three
-    usual stretches between two lines are counted."""
+def training_minutes(log: Path) -> float:
+    """How long a stage trained, by its log.
+
+    A pause between two lines, while the run was stopped, counts as no more than three usual gaps.
+
+    Args:
+        log: the stage's `NAME.jsonl`.
+
+    Returns:
+        Minutes, rounded to tenths.
+    """
     times: list[float] = [json.loads(line)["time"] for line in log.read_text().splitlines()]
     gaps = [after - before for before, after in itertools.pairwise(times)]
     if not gaps:
         return 0.0
     usual = statistics.median(gaps)
-    # the log begins with the first stretch's end
+    # the log begins with the end of the first gap
     return round((usual + sum(min(gap, 3 * usual) for gap in gaps)) / 60, 1)
 
 
 def _progress() -> Progress:
+    """The progress bar of a stage, with its figures."""
     return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
-    )  # fmt: skip
+    )
 
 
 def release_memory() -> None:
-    """Give freed pages back: some allocators keep them, and a long run on a small machine then dies."""
+    """Return freed pages to the system: some allocators keep them until a small machine is out of memory."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Every method of the comparison, one file each, written from its paper's maths."""
+"""The methods of the comparison, one file each, written from the maths of their papers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from typing import Any
 from steerclear.errors import InputError
 from steerclear_lab.bench.baselines.amg import AntiMemorization
 from steerclear_lab.bench.baselines.attractive_repulsive import AttractiveRepulsive
-from steerclear_lab.bench.baselines.base import Context, Made, Method, References, Run
-from steerclear_lab.bench.baselines.guarded import Block, Resample, Rewrite, Steerclear
+from steerclear_lab.bench.baselines.base import Context, Method, MethodOutput, References, Run
+from steerclear_lab.bench.baselines.guarded import (
+    BlockBaseline,
+    ResampleBaseline,
+    RewriteBaseline,
+    SteerclearBaseline,
+)
 from steerclear_lab.bench.baselines.han import HanBatch, HanPerSample
 from steerclear_lab.bench.baselines.jain import JainDynamic, JainOpposite, JainStatic
 from steerclear_lab.bench.baselines.paper import PaperNudge
@@ -25,26 +30,55 @@ from steerclear_lab.bench.baselines.wen import Wen
 METHODS: dict[str, type[Any]] = {
     method.name: method
     for method in (
-        Plain, Block, Resample, NegativePrompt, LowerGuidance, RandomTokens, Wen, JainStatic, JainDynamic, JainOpposite, Ren,
-        Sail, AntiMemorization, Spell, SafeLatentDiffusion, HanPerSample, HanBatch, AttractiveRepulsive, PaperNudge, Rewrite,
-        Steerclear,
+        Plain,
+        BlockBaseline,
+        ResampleBaseline,
+        NegativePrompt,
+        LowerGuidance,
+        RandomTokens,
+        Wen,
+        JainStatic,
+        JainDynamic,
+        JainOpposite,
+        Ren,
+        Sail,
+        AntiMemorization,
+        Spell,
+        SafeLatentDiffusion,
+        HanPerSample,
+        HanBatch,
+        AttractiveRepulsive,
+        PaperNudge,
+        RewriteBaseline,
+        SteerclearBaseline,
     )
-}  # fmt: skip
+}
 
 
 def named(names: Sequence[str]) -> dict[str, type[Any]]:
-    """Methods by name, spaces, hyphens and case aside. Raises InputError for one that is unknown."""
-    known = {_plain(name): name for name in METHODS}
-    found = {}
-    for name in names:
-        if _plain(name) not in known:
-            raise InputError(f"there is no method {name!r}; there are: {', '.join(METHODS)}")
-        found[known[_plain(name)]] = METHODS[known[_plain(name)]]
-    return found
+    """Look up methods by name; spaces, hyphens, underscores and case do not matter.
+
+    Args:
+        names: such as "SPELL" or "jain-static".
+
+    Returns:
+        name in METHODS → method, in the given order.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    by_normalised = {_normalised(name): name for name in METHODS}
+    methods = {}
+    for given in names:
+        name = by_normalised.get(_normalised(given))
+        if name is None:
+            raise InputError(f"there is no method {given!r}; there are: {', '.join(METHODS)}")
+        methods[name] = METHODS[name]
+    return methods
 
 
 def configurations(method: type[Any], budget: int) -> list[Any]:
-    """The first `budget` settings of a method's grid, its paper's own first."""
+    """The settings that tuning tries: the first `budget` of the method's grid, its paper's own first."""
     names = list(method.grid)
     unknown = set(names) - {f.name for f in fields(method)}
     assert not unknown, unknown
@@ -55,8 +89,9 @@ def configurations(method: type[Any], budget: int) -> list[Any]:
     ]
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
+    """A name without what does not matter."""
     return name.lower().replace(" ", "").replace("-", "").replace("_", "")
 
 
-__all__ = ["METHODS", "Context", "Made", "Method", "References", "Run", "configurations", "named"]
+__all__ = ["METHODS", "Context", "Method", "MethodOutput", "References", "Run", "configurations", "named"]

@@ -11,21 +11,27 @@ import torch
 from torch import Tensor
 
 from steerclear.pixels import fit
-from steerclear_lab.bench.baselines.base import Context, Made, Moment, References, Run
-from steerclear_lab.bench.baselines.denoisers import OfUNet
+from steerclear_lab.bench.baselines.base import Context, MethodOutput, References, Run, SamplingStep
+from steerclear_lab.bench.baselines.denoisers import UNetDenoiser
 
-SSCD_THRESHOLD = 0.5  # at which the paper's descriptor says copy
+SSCD_THRESHOLD = 0.5  # from which the paper's descriptor calls a picture a copy
 
 
 @dataclass(frozen=True)
 class AntiMemorization:
-    """Each step: decode x̂₀, find the nearest protected picture, and while their similarity s > λ_t = 0.4 − 0.1 e^{−0.005 t}:
+    """At each step decode x̂₀ and find the nearest protected picture; act while their similarity s > λ_t:
 
-    despecification, ε = ε_u + (g − s₁) Δ with s₁ = clip(13 s, 0, g − 1); dissimilarity, ε += √(1 − ᾱ_t) c ∇_x s with
-    c = 100 (s − 0.3) e^{(1000 − t)/170}, through decoder and denoiser, which lowers s.
+    λ_t = 0.4 − 0.1 e^{−0.005 t}
+    despecification: ε = ε_u + (g − s₁) Δ with s₁ = clip(13 s, 0, g − 1)
+    dissimilarity: ε += √(1 − ᾱ_t) c ∇_x s with c = 100 (s − 0.3) e^{(1000 − t)/170}, through decoder and
+        denoiser
 
-    s is the copy descriptor's cosine, scaled so that its threshold stands where SSCD's 0.5 does. push: multiplies c, whose
-    100 belongs to SSCD's gradients; despecify=False with push=0 is the plain pipeline.
+    s is the cosine by the copy descriptor, scaled so that its threshold lies where SSCD's 0.5 does.
+    despecify=False with push=0 is the plain pipeline.
+
+    Attributes:
+        push: factor of c, whose 100 is made for SSCD's gradients.
+        despecify: whether the guidance is lowered.
     """
 
     push: float = 1.0
@@ -35,40 +41,40 @@ class AntiMemorization:
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"push": (1.0, 3.0, 10.0, 30.0)}
     source: ClassVar[str] = "Chen et al., CVPR 2024, despecification and dissimilarity guidance"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
-        run, known = Run(context, prompt, seed), context.known()
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
+        run, references = Run(context, prompt, seed), context.required_references()
 
-        def guide(moment: Moment) -> Tensor:
+        def guide(step: SamplingStep) -> Tensor:
             with torch.enable_grad():
-                sample = moment.sample.detach().requires_grad_(True)
-                moment.sample = sample
-                output = moment.guided()
-                similarity = nearest(context.denoiser, known, moment.denoised(output))
-            s, t = float(similarity.detach()), float(moment.timestep)
+                sample = step.sample.detach().requires_grad_(True)
+                step.sample = sample
+                output = step.guided()
+                similarity = nearest_similarity(context.denoiser, references, step.denoised(output))
+            s, t = float(similarity.detach()), float(step.timestep)
             if s <= limit(t):
                 return output.detach()
-            unconditional, conditional = (half.detach() for half in moment.pair)
+            unconditional, conditional = (half.detach() for half in step.both_outputs)
             scale = context.guidance
             if self.despecify:
                 scale -= min(max(13 * s, 0.0), context.guidance - 1)
-            changed = unconditional + scale * (conditional - unconditional)
+            steered = unconditional + scale * (conditional - unconditional)
             if self.push:
                 gradient = run.gradient(similarity, sample, 2)
                 push = self.push * 100 * (s - 0.3) * math.exp((1000 - t) / 170)
-                changed = changed + moment.affine.sigma * push * gradient / moment.unit
-            return changed
+                steered = steered + step.affine.sigma * push * gradient / step.noise_per_output
+            return steered
 
-        return run.made(run.denoise(guide))
+        return run.output(run.denoise(guide))
 
 
 def limit(timestep: float) -> float:
-    """λ_t."""
+    """λ_t, the similarity above which the method acts."""
     return 0.4 - 0.1 * math.exp(-0.005 * timestep)
 
 
-def nearest(denoiser: OfUNet, known: References, denoised: Tensor) -> Tensor:
-    """The scaled similarity of x̂₀ (1, …), decoded, with the nearest protected picture; differentiable."""
+def nearest_similarity(denoiser: UNetDenoiser, references: References, denoised: Tensor) -> Tensor:
+    """The scaled similarity of the decoded x̂₀ (1, …) with the nearest protected picture; differentiable."""
     pixels = denoiser.pixels(denoised)
-    embedding = known.encoder(fit((pixels / 2 + 0.5).clamp(0, 1), known.encoder.size))
-    scaled: Tensor = (embedding @ known.embeddings.T).max() * (SSCD_THRESHOLD / known.threshold)
+    embedding = references.encoder(fit((pixels / 2 + 0.5).clamp(0, 1), references.encoder.size))
+    scaled: Tensor = (embedding @ references.embeddings.T).max() * (SSCD_THRESHOLD / references.threshold)
     return scaled

@@ -1,6 +1,6 @@
-"""Cross-attention seen and changed while a block lasts: what Ren et al. and GUARD act on.
+"""Cross-attention recorded and changed by hooks inside a `with` block, for Ren et al. and GUARD.
 
-Nothing is replaced: hooks add to the attention mask and scale keys, and without either the arithmetic is the model's own.
+Hooks add to the attention mask and scale keys; without either, the arithmetic is the model's own.
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ from torch import Tensor
 def cross_attentions(unet: Any) -> list[Any]:
     """The modules in which the picture attends to the prompt."""
     return [
-        m
-        for name, m in unet.named_modules()
-        if name.endswith("attn2") and getattr(m, "is_cross_attention", True)
+        module
+        for name, module in unet.named_modules()
+        if name.endswith("attn2") and getattr(module, "is_cross_attention", True)
     ]
 
 
 @contextmanager
-def attending(
+def changed_attention(
     unet: Any, rows: Sequence[int], bias: Tensor | None = None, first: float = 1.0
 ) -> Iterator[None]:
-    """Let the given rows of each batch attend to the prompt otherwise.
+    """While it lasts, change how some rows of each batch attend to the prompt.
 
-    bias: (L,) added to every token's logit; first: factor of the first token's logit, which is a factor of its key.
+    Args:
+        unet: the network.
+        rows: of the batch.
+        bias: (L,) added to each token's logit.
+        first: factor of the first token's logit, applied to its key.
     """
     handles = []
 
@@ -56,9 +60,14 @@ def attending(
 
 
 @contextmanager
-def watching(unet: Any, row: int) -> Iterator[list[Tensor]]:
-    """The attention that one row of each batch pays to each token, (L,), averaged over heads and places; one per module."""
-    seen: list[Tensor] = []
+def recorded_attention(unet: Any, row: int) -> Iterator[list[Tensor]]:
+    """Yields a list that fills with one row's attention to each token, (L,), averaged over heads and queries.
+
+    Args:
+        unet: the network; each evaluation adds one entry per cross-attention.
+        row: of the batch.
+    """
+    attention: list[Tensor] = []
     queries: dict[Any, Tensor] = {}
     handles = []
     for module in cross_attentions(unet):
@@ -71,18 +80,18 @@ def watching(unet: Any, row: int) -> Iterator[list[Tensor]]:
             q = queries.pop(module).view(-1, heads, size).transpose(0, 1)
             k = output[row].view(-1, heads, size).transpose(0, 1)
             logits = q @ k.transpose(1, 2) * module.scale
-            seen.append(logits.softmax(-1).mean((0, 1)).detach())
+            attention.append(logits.softmax(-1).mean((0, 1)).detach())
 
         handles += [module.to_q.register_forward_hook(query), module.to_k.register_forward_hook(key)]
     try:
-        yield seen
+        yield attention
     finally:
         for handle in handles:
             handle.remove()
 
 
 def end_of(tokenizer: Any, prompt: str) -> int:
-    """Index of the end token that closes the prompt, in the padded sequence."""
+    """The index of the end token that closes the prompt, in the padded sequence."""
     length = int(tokenizer.model_max_length)
     ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True).input_ids
     return int(torch.tensor([i == tokenizer.eos_token_id for i in ids]).int().argmax())

@@ -1,6 +1,6 @@
-"""What every method of the comparison is given and gives back, and the denoising loop in which it may replace the guidance.
+"""What every method of the comparison takes and returns, and the denoising loop that it may guide otherwise.
 
-The loop is the pipeline's own, so that a method that changes nothing gives the plain pipeline's picture bit for bit.
+The loop is the pipeline's own: a method that changes nothing gives the plain pipeline's picture bit for bit.
 """
 
 from __future__ import annotations
@@ -20,15 +20,21 @@ from steerclear.encoders import Encoder
 from steerclear.errors import ConfigError
 from steerclear.guard import Guard
 from steerclear.steering.denoised import Affine, affine
-from steerclear_lab.bench.baselines.denoisers import OfUNet, denoiser_for
+from steerclear_lab.bench.baselines.denoisers import UNetDenoiser, denoiser_for
 
 BACKWARD = 2  # evaluations that a backward pass through one evaluation counts as
+CALIBRATION_SEED = 7  # of the first ordinary prompt that a typical value is measured on
 
 
 @dataclass(frozen=True)
-class Made:
-    """image: None where the method hands out nothing; evaluations: of the denoiser, per image; backwards: evaluations that
-    were passed through backwards."""
+class MethodOutput:
+    """What a method hands out for one request, and what it cost.
+
+    Attributes:
+        image: the picture, or None where the method hands out nothing.
+        evaluations: evaluations of the denoiser.
+        backwards: evaluations that gradients were passed back through.
+    """
 
     image: Image.Image | None
     evaluations: float
@@ -36,6 +42,7 @@ class Made:
 
     @property
     def nfe(self) -> float:
+        """The cost in evaluations; a backward pass counts as two more."""
         return self.evaluations + BACKWARD * self.backwards
 
 
@@ -43,9 +50,14 @@ class Made:
 class References:
     """The pictures that must not be reproduced, for methods that compare with them.
 
-    ids, captions: N of each; latents: (N, …) by the pipeline's autoencoder; encoder: the copy descriptor; embeddings: (N, D)
-    of the pictures by it; threshold: its cosine from which a picture counts as a copy; ordinary: (M, …) latents of pictures
-    that are no copies, to be preferred.
+    Attributes:
+        ids: names of the N pictures.
+        captions: their N captions.
+        latents: (N, …) by the pipeline's autoencoder.
+        encoder: the copy descriptor.
+        embeddings: (N, D) of the pictures, by the encoder.
+        threshold: cosine from which the encoder calls a picture a copy.
+        ordinary: (M, …) latents of pictures that are no copies, for methods that prefer some, or None.
     """
 
     ids: tuple[str, ...]
@@ -61,9 +73,18 @@ class References:
 class Context:
     """One model and its settings, the same for every method.
 
-    pipe: of one of `denoisers.KINDS`, frozen; guard: says what is flagged, over the same pipe; concept: in words, what the
-    protected pictures are, for methods that want it in words; ordinary: harmless prompts that methods may calibrate on; extra:
-    further arguments of every call of the pipeline. A method raises UnsupportedError where a pipeline has not what it acts on.
+    A method raises UnsupportedError where the pipeline lacks what the method acts on.
+
+    Attributes:
+        pipe: of one of the classes in `denoisers.DENOISERS`; its networks are frozen.
+        steps: denoising steps.
+        guidance: guidance scale.
+        guard: over the same pipe; its filters say what is flagged.
+        references: the protected pictures.
+        concept: what the protected pictures are, in words, for methods that steer away from words.
+        ordinary: harmless prompts that methods may calibrate on.
+        extra: further arguments of every call of the pipeline.
+        memory: typical values that were measured already, by name.
     """
 
     pipe: Any
@@ -77,55 +98,86 @@ class Context:
     memory: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.denoiser  # noqa: B018  a pipeline that the methods are not written for is refused at once
+        self.denoiser  # noqa: B018  refuse at once a pipeline that the methods are not written for
         for part in self.pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 part.requires_grad_(False)
 
     @cached_property
-    def denoiser(self) -> OfUNet:
-        """How the pipeline's denoiser is asked."""
+    def denoiser(self) -> UNetDenoiser:
+        """How the pipeline's denoiser is called."""
         return denoiser_for(self.pipe, self.extra)
 
     @property
     def call(self) -> dict[str, Any]:
-        """The settings of every call of the pipeline."""
+        """The arguments of every call of the pipeline, but the prompt."""
         return {"num_inference_steps": self.steps, "guidance_scale": self.guidance, **self.extra}
 
     @property
     def plain_nfe(self) -> float:
+        """The evaluations of a plain picture."""
         return float(self.steps * (2 if self.guidance > 1 else 1))
 
     def typical(self, name: str, measure: Callable[[Run], float]) -> float:
-        """The median of a measure over the ordinary prompts, found once: the unit of thresholds that papers state in units
-        of their own model. Its cost is nobody's, as a calibration's is."""
+        """The median of a measure over the ordinary prompts, which is measured once.
+
+        Papers state some thresholds in units of their own model; this is the unit here. Its cost counts for
+        no request, as that of any calibration.
+
+        Args:
+            name: of the measure.
+            measure: run → its value.
+
+        Raises:
+            ConfigError: if the context has no ordinary prompts.
+        """
         if name not in self.memory:
             if not self.ordinary:
-                raise ConfigError(f"{name!r} is measured in units of ordinary prompts, and none were given")
-            runs = [Run(self, prompt, 7 + seed) for seed, prompt in enumerate(self.ordinary)]
+                raise ConfigError(
+                    f"{name!r} is measured in units of ordinary prompts, and the context has none; "
+                    "give Context(ordinary=…)"
+                )
+            runs = [Run(self, prompt, CALIBRATION_SEED + i) for i, prompt in enumerate(self.ordinary)]
             self.memory[name] = statistics.median(measure(run) for run in runs)
         return self.memory[name]
 
-    def known(self) -> References:
-        """The references. Raises ConfigError where there are none."""
+    def required_references(self) -> References:
+        """The references.
+
+        Raises:
+            ConfigError: if there are none.
+        """
         if self.references is None:
-            raise ConfigError("this method compares with reference pictures, and none were given")
+            raise ConfigError(
+                "this method compares with reference pictures, and the context has none; "
+                "give Context(references=…)"
+            )
         return self.references
 
-    def flagging(self) -> Guard:
-        """The guard. Raises ConfigError where there is none."""
+    def required_guard(self) -> Guard:
+        """The guard.
+
+        Raises:
+            ConfigError: if there is none.
+        """
         if self.guard is None:
             raise ConfigError(
-                "this method needs to know what is flagged, and there are no reference pictures"
+                "this method needs to know what is flagged, and the context has no guard; "
+                "give Context(guard=…)"
             )
         return self.guard
 
 
 class Method(Protocol):
-    """One way of preventing copies. Its fields are its hyper-parameters, the defaults those of its paper, scaled as it says.
+    """A method of preventing copies; its fields are its hyper-parameters, by default its paper's.
 
-    needs_reference: whether it compares with the protected pictures; grid: the values that tuning may try for some of its
-    fields, the default first; source: paper and equation.
+    Where a default is scaled to the model, the method's docstring says how.
+
+    Attributes:
+        name: in tables and on the command line.
+        needs_reference: whether it compares with the protected pictures.
+        grid: the values that tuning may try for some of its fields, the default first.
+        source: paper and equation.
     """
 
     name: ClassVar[str]
@@ -133,13 +185,19 @@ class Method(Protocol):
     grid: ClassVar[Mapping[str, tuple[Any, ...]]]
     source: ClassVar[str]
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
         """One picture of a prompt, the same for the same seed."""
         ...
 
 
 class Run:
-    """One image on its way: its noise, its embeddings, and the count of what it costs."""
+    """The generation of one picture: its noise, its embeddings, and the count of its cost.
+
+    Attributes:
+        start: the noise (1, …) that it begins with.
+        evaluations: evaluations of the denoiser so far.
+        backwards: evaluations that gradients were passed back through so far.
+    """
 
     def __init__(self, context: Context, prompt: str, seed: int) -> None:
         self.context, self.pipe, self.prompt = context, context.pipe, prompt
@@ -153,63 +211,104 @@ class Run:
         self.start: Tensor = noise.to(pipe._execution_device) * scale
 
     def embed(self, text: str) -> Tensor:
-        """(1, L, D) what the pipeline makes of a text."""
+        """The condition (1, L, D) that the pipeline makes of a text."""
         return self.denoiser.embed(text)
 
     @cached_property
     def cond(self) -> Tensor:
+        """The condition of the prompt, (1, L, D)."""
         return self.embed(self.prompt)
 
     @cached_property
     def uncond(self) -> Tensor:
+        """The condition of the empty prompt, (1, L, D)."""
         return self.embed("")
 
     def outputs(self, sample: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
-        """(N, …) the model's outputs for one sample (1, …) under N embeddings (N, L, D): N evaluations."""
+        """The model's outputs (N, …) for one sample (1, …) under N embeddings (N, L, D); N evaluations."""
         rows = torch.cat([sample] * len(embeds))
         if hasattr(self.pipe.scheduler, "scale_model_input"):
             rows = self.pipe.scheduler.scale_model_input(rows, timestep)
         self.evaluations += len(embeds)
         return self.denoiser.outputs(rows, timestep, embeds)
 
-    def first(self, sample: Tensor | None = None, cond: Tensor | None = None) -> Moment:
-        """The first step, before anything is denoised, at this noise and under this condition."""
+    def first_step(self, sample: Tensor | None = None, cond: Tensor | None = None) -> SamplingStep:
+        """The first step, before anything is denoised, at another noise or condition where they are given."""
         timestep = self.pipe.scheduler.timesteps[0]
-        sample = self.start if sample is None else sample
-        return Moment(self, 0, timestep, sample, affine(self.pipe.scheduler, timestep), cond)
+        return SamplingStep(
+            run=self,
+            index=0,
+            timestep=timestep,
+            sample=self.start if sample is None else sample,
+            affine=affine(self.pipe.scheduler, timestep),
+            condition=cond,
+        )
 
     def gradient(self, value: Tensor, of: Tensor, evaluations: int) -> Tensor:
-        """d value / d of. evaluations: how many the pass goes back through."""
+        """The gradient of a scalar, counted as a backward pass.
+
+        Args:
+            value: the scalar.
+            of: the tensor to differentiate by.
+            evaluations: how many evaluations the gradient passes through.
+        """
         self.backwards += evaluations
         (gradient,) = torch.autograd.grad(value, of)
         return gradient
 
     def denoise(
-        self, guide: Callable[[Moment], Tensor] | None = None, start: Tensor | None = None, cond: Tensor | None = None
-    ) -> Tensor:  # fmt: skip
-        """The final latent (1, …). guide: returns what the scheduler receives at each step, by default the guided output;
-        start, cond: other noise, another condition than the run's own."""
+        self,
+        guide: Callable[[SamplingStep], Tensor] | None = None,
+        start: Tensor | None = None,
+        cond: Tensor | None = None,
+    ) -> Tensor:
+        """Run all denoising steps.
+
+        Args:
+            guide: step → what the scheduler receives; by default the guided output.
+            start: noise (1, …) to begin with; by default the run's own.
+            cond: condition (1, L, D); by default the prompt's.
+
+        Returns:
+            The final latent (1, …).
+        """
         scheduler = self.pipe.scheduler
         scheduler.set_timesteps(self.context.steps, device=self.pipe._execution_device)
         extra = self.denoiser.step_arguments(self.generator)
         sample = self.start if start is None else start
         with torch.no_grad():
             for index, timestep in enumerate(scheduler.timesteps):
-                moment = Moment(self, index, timestep, sample, affine(scheduler, timestep), cond)
-                output = moment.guided() if guide is None else guide(moment)
+                step = SamplingStep(
+                    run=self,
+                    index=index,
+                    timestep=timestep,
+                    sample=sample,
+                    affine=affine(scheduler, timestep),
+                    condition=cond,
+                )
+                output = step.guided() if guide is None else guide(step)
                 sample = scheduler.step(output, timestep, sample, **extra, return_dict=False)[0]
         return sample
 
-    def made(self, latents: Tensor) -> Made:
-        """The picture of a final latent, and what it cost."""
+    def output(self, latents: Tensor) -> MethodOutput:
+        """Decode a final latent (1, …), and return its picture with the run's cost."""
         with torch.no_grad():
             image = self.denoiser.image(self.denoiser.pixels(latents))
-        return Made(image, self.evaluations, self.backwards)
+        return MethodOutput(image, self.evaluations, self.backwards)
 
 
-@dataclass
-class Moment:
-    """One step of one run, before the scheduler takes it. Nothing is evaluated until it is asked for."""
+@dataclass(kw_only=True)
+class SamplingStep:
+    """One step of a run, before the scheduler takes it. The model is evaluated only when an output is used.
+
+    Attributes:
+        run: the run.
+        index: of the step, from 0.
+        timestep: of the scheduler.
+        sample: the noisy latent (1, …).
+        affine: how `denoised` depends on sample and output at this timestep.
+        condition: (1, L, D), or None for the prompt's.
+    """
 
     run: Run
     index: int
@@ -220,31 +319,33 @@ class Moment:
 
     @property
     def cond(self) -> Tensor:
+        """The condition of this step, (1, L, D)."""
         return self.run.cond if self.condition is None else self.condition
 
     @cached_property
-    def pair(self) -> tuple[Tensor, Tensor]:
+    def both_outputs(self) -> tuple[Tensor, Tensor]:
         """The model's outputs without and with the condition: two evaluations, as one batch."""
         out = self.run.outputs(self.sample, self.timestep, torch.cat([self.run.uncond, self.cond]))
         unconditional, conditional = out.chunk(2)
         return unconditional, conditional
 
     def guided(self, scale: float | None = None) -> Tensor:
-        """Classifier-free guidance, as the pipeline mixes it."""
+        """The output under classifier-free guidance, by default with the context's scale."""
         scale = self.run.context.guidance if scale is None else scale
-        unconditional, conditional = self.pair
+        unconditional, conditional = self.both_outputs
         return unconditional + scale * (conditional - unconditional)
 
-    def alone(self, embeds: Tensor) -> Tensor:
-        """The model's output under one embedding: one evaluation."""
+    def predict(self, embeds: Tensor) -> Tensor:
+        """The model's output under one embedding (1, L, D): one evaluation."""
         return self.run.outputs(self.sample, self.timestep, embeds)
 
     @property
-    def unit(self) -> float:
-        """Of noise in output: ε₁ − ε₂ = unit · (output₁ − output₂); 1 for a model that predicts ε, α for v.
+    def noise_per_output(self) -> float:
+        """The factor c in ε₁ − ε₂ = c · (output₁ − output₂): 1 for a model that predicts ε, α for v.
 
-        1 for flow matching as well, and wherever α is 0: ε is then all of the sample, whatever the prompt, and a measure or a
-        push in it would be nothing or infinite. Methods see the velocity in its place.
+        It is 1 for flow matching as well, and wherever α is 0. There the sample is all noise whatever the
+        prompt, and a measure or a push in ε would be nothing or infinite; methods use the velocity in its
+        place.
         """
         if math.isclose(self.affine.alpha + self.affine.sigma, 1.0):
             return 1.0
@@ -253,12 +354,13 @@ class Moment:
     @property
     def delta(self) -> Tensor:
         """Δ = ε_c − ε_u, (1, …)."""
-        unconditional, conditional = self.pair
-        return self.unit * (conditional - unconditional)
+        unconditional, conditional = self.both_outputs
+        return self.noise_per_output * (conditional - unconditional)
 
     def denoised(self, output: Tensor) -> Tensor:
+        """The clean latent (1, …) that an output predicts."""
         return self.affine.denoise(self.sample, output)
 
-    def shifted(self, output: Tensor, shift: Tensor) -> Tensor:
+    def shift_denoised(self, output: Tensor, shift: Tensor) -> Tensor:
         """The output from which the scheduler predicts `denoised` + shift."""
         return output + shift / self.affine.b

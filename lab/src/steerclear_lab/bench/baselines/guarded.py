@@ -1,4 +1,4 @@
-"""Methods behind the guard: it looks, it verifies, and what does not pass is withheld. They differ in the ladder alone."""
+"""Methods behind the guard, which verifies every picture withholding what fails; only the ladder differs."""
 
 from __future__ import annotations
 
@@ -12,53 +12,57 @@ import torch
 
 from steerclear.nudge import Budget, Candidate, Ladder, SteerTask
 from steerclear.nudge.ladder import strategies
-from steerclear_lab.bench.baselines.base import Context, Made
+from steerclear_lab.bench.baselines.base import Context, MethodOutput
 
 NO_LIMIT = Budget(overhead=math.inf)
 
 
 @dataclass(frozen=True)
-class Steerclear:
-    """The guard with its default ladder, as it is."""
+class SteerclearBaseline:
+    """The guard with its default ladder."""
 
     name: ClassVar[str] = "steerclear"
     needs_reference: ClassVar[bool] = True
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     source: ClassVar[str] = "this library"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
-        return behind_guard(context, prompt, seed, None)
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
+        return generate_guarded(context, prompt, seed, None)
 
 
 @dataclass(frozen=True)
-class Rewrite:
-    """The prompt rewritten to what the model draws well, once."""
+class RewriteBaseline:
+    """Rewrite the prompt once, to one that the model draws well."""
 
     name: ClassVar[str] = "rewrite"
     needs_reference: ClassVar[bool] = True
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     source: ClassVar[str] = "the first rung of this library's ladder, alone"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
-        return behind_guard(context, prompt, seed, Ladder(strategies(("rewrite",)), NO_LIMIT))
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
+        return generate_guarded(context, prompt, seed, Ladder(strategies(("rewrite",)), NO_LIMIT))
 
 
 @dataclass(frozen=True)
-class Block:
-    """Nothing is handed out for a flagged picture: the black square."""
+class BlockBaseline:
+    """Hand out nothing for a flagged picture: the black square."""
 
     name: ClassVar[str] = "block"
     needs_reference: ClassVar[bool] = True
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     source: ClassVar[str] = "the safety checker of Stable Diffusion"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
-        return behind_guard(context, prompt, seed, Ladder((), NO_LIMIT))
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
+        return generate_guarded(context, prompt, seed, Ladder((), NO_LIMIT))
 
 
 @dataclass(frozen=True)
-class Resample:
-    """Other seeds under the same prompt, until one is clear or `budget` are spent."""
+class ResampleBaseline:
+    """Draw the same prompt from other seeds until a picture is clear.
+
+    Attributes:
+        budget: most seeds.
+    """
 
     budget: int = 4
     name: ClassVar[str] = "resample"
@@ -66,30 +70,38 @@ class Resample:
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"budget": (4, 2, 1, 8)}
     source: ClassVar[str] = "rejection sampling"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
-        return behind_guard(context, prompt, seed, Ladder((NewSeed(),) * self.budget, NO_LIMIT))
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
+        ladder = Ladder((NewSeedStrategy(),) * self.budget, NO_LIMIT)
+        return generate_guarded(context, prompt, seed, ladder)
 
 
 @dataclass(frozen=True)
-class NewSeed:
-    """A rung: fresh noise under the request's own condition."""
+class NewSeedStrategy:
+    """A strategy of the ladder: other noise under the request's own condition."""
 
     name: str = "new seed"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        noise = task.torch_generator(seed)
-        start = torch.randn(task.start.shape, generator=noise).to(task.start)
-        made = task.runner.regenerate(task.condition(), start, task.kwargs, noise)
-        return Candidate(made, f"new noise from seed {seed}")
+        """Regenerate from the noise of a seed."""
+        generator = task.torch_generator(seed)
+        start = torch.randn(task.start.shape, generator=generator).to(task.start)
+        passed = task.runner.regenerate(task.condition(), start, kwargs=task.kwargs, generator=generator)
+        return Candidate(passed, f"new noise from seed {seed}")
 
 
-def behind_guard(context: Context, prompt: str, seed: int, ladder: Ladder | None) -> Made:
-    """What the context's guard hands out under another ladder, or its own."""
-    guard = context.flagging()
+def generate_guarded(context: Context, prompt: str, seed: int, ladder: Ladder | None) -> MethodOutput:
+    """What the context's guard hands out.
+
+    Args:
+        context: with a guard.
+        prompt: of the request.
+        seed: of the first picture.
+        ladder: replaces the guard's own; None keeps it.
+    """
+    guard = context.required_guard()
     if ladder is not None:
         guard = copy(guard)  # shares pipe, filters and queue
         guard.ladder = ladder
-    out = guard(
-        **context.denoiser.asked(prompt), **context.call, generator=torch.Generator().manual_seed(seed)
-    )
-    return Made(out.images[0], out.reports[0].nfe)
+    generator = torch.Generator().manual_seed(seed)
+    out = guard(**context.denoiser.prompt_arguments(prompt), **context.call, generator=generator)
+    return MethodOutput(out.images[0], out.reports[0].nfe)

@@ -1,4 +1,4 @@
-"""Han et al., "Adjusting Initial Noise to Mitigate Memorization in Text-to-Image Diffusion Models" (NeurIPS 2025)."""
+"""Han et al., "Adjusting Initial Noise to Mitigate Memorization …" (NeurIPS 2025)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from steerclear_lab.bench.baselines.base import Context, Made, Run
+from steerclear_lab.bench.baselines.base import Context, MethodOutput, Run
 from steerclear_lab.bench.baselines.wen import magnitude
 
 
@@ -17,8 +17,11 @@ from steerclear_lab.bench.baselines.wen import magnitude
 class HanPerSample:
     """AdamW on the initial noise x_T until ‖Δ(x_T, T)‖ is below a target (the per-sample form).
 
-    target: in multiples of the median of ordinary prompts, since the paper's 0.9 is in units of Stable Diffusion; as Wen's 3
-    there is 1 here, 0.9 is 0.3. iterations: a bound, so that the search ends.
+    Attributes:
+        target: in multiples of the median of ordinary prompts, since the paper's 0.9 is in units of Stable
+            Diffusion. Wen's 3 in those units is 1 here, so 0.9 is 0.3.
+        rate: learning rate.
+        iterations: most iterations; 0 is the plain pipeline.
     """
 
     target: float = 0.3
@@ -29,31 +32,35 @@ class HanPerSample:
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"target": (0.3, 1.0), "rate": (0.01, 0.05)}
     source: ClassVar[str] = "Han et al., NeurIPS 2025, per-sample form"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
         run = Run(context, prompt, seed)
         if not self.iterations:
-            return run.made(run.denoise())
+            return run.output(run.denoise())
         target = self.target * context.typical("magnitude", magnitude)
-        return run.made(run.denoise(start=self.optimised(run, target)))
+        return run.output(run.denoise(start=self.optimised(run, target)))
 
     def optimised(self, run: Run, target: float) -> Tensor:
+        """The noise (1, …) after the optimisation."""
         noise = run.start.detach().clone().requires_grad_(True)
         optimiser = torch.optim.AdamW([noise], lr=self.rate)
         for _ in range(self.iterations):
             with torch.enable_grad():
-                size = run.first(noise).delta.norm()
-            if float(size.detach()) < target:
+                norm = run.first_step(noise).delta.norm()
+            if float(norm.detach()) < target:
                 break
-            noise.grad = run.gradient(size, noise, 2)
+            noise.grad = run.gradient(norm, noise, 2)
             optimiser.step()
         return noise.detach()
 
 
 @dataclass(frozen=True)
 class HanBatch:
-    """M times x ← x − γ [Δ(x + ρΔ̂) − Δ(x)], without a gradient (the batch form).
+    """Repeat x ← x − γ [Δ(x + ρΔ̂) − Δ(x)] on the initial noise, without gradients (the batch form).
 
-    ρ is a length: it is scaled by √(d / 16384). γ multiplies Δ itself, and has no unit.
+    Attributes:
+        rounds: repetitions, M in the paper.
+        rho: ρ, a length, for Stable Diffusion's 16384 latent values; scaled by √(d / 16384).
+        gamma: γ, a factor of Δ without unit.
     """
 
     rounds: int = 2
@@ -64,17 +71,17 @@ class HanBatch:
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"gamma": (0.7, 2.0, 7.0, 20.0)}
     source: ClassVar[str] = "Han et al., NeurIPS 2025, batch form"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
         run = Run(context, prompt, seed)
         noise = run.start
         with torch.no_grad():
             for _ in range(self.rounds):
-                noise = self.moved(run, noise)
-        return run.made(run.denoise(start=noise))
+                noise = self.updated(run, noise)
+        return run.output(run.denoise(start=noise))
 
-    def moved(self, run: Run, noise: Tensor) -> Tensor:
-        """One round."""
-        here = run.first(noise).delta
+    def updated(self, run: Run, noise: Tensor) -> Tensor:
+        """The noise (1, …) after one round."""
+        here = run.first_step(noise).delta
         length = self.rho * (noise.numel() / 16384) ** 0.5
-        there = run.first(noise + length * here / here.norm().clamp(min=1e-12)).delta
+        there = run.first_step(noise + length * here / here.norm().clamp(min=1e-12)).delta
         return noise - self.gamma * (there - here)

@@ -9,13 +9,18 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from steerclear.nudge.guidance_window import past_minimum
-from steerclear_lab.bench.baselines.base import Context, Made, Moment, Run
+from steerclear_lab.bench.baselines.base import Context, MethodOutput, Run, SamplingStep
 
 
 @dataclass(frozen=True)
 class JainStatic:
-    """No guidance, ε = ε_u, while t > transition; full guidance from there on. Costs less than the plain pipeline,
-    since the conditional half is not evaluated where it has no weight. transition: of 1000 timesteps, 500 in the paper."""
+    """No guidance, ε = ε_u, while t > transition; full guidance afterwards.
+
+    It costs less than the plain pipeline: the conditional half is not evaluated where it has no weight.
+
+    Attributes:
+        transition: of 1000 timesteps; 500 in the paper.
+    """
 
     transition: float = 500.0
     name: ClassVar[str] = "Jain static"
@@ -23,22 +28,25 @@ class JainStatic:
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"transition": (500.0, 650.0, 800.0, 900.0)}
     source: ClassVar[str] = "Jain et al., CVPR 2025, static transition point"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
         run = Run(context, prompt, seed)
-        return run.made(run.denoise(self.guide))
+        return run.output(run.denoise(self.guide))
 
-    def guide(self, moment: Moment) -> Tensor:
-        return moment.alone(moment.run.uncond) if moment.timestep > self.transition else moment.guided()
+    def guide(self, step: SamplingStep) -> Tensor:
+        """What the scheduler receives at a step."""
+        return step.predict(step.run.uncond) if step.timestep > self.transition else step.guided()
 
 
 @dataclass(frozen=True)
 class JainDynamic:
-    """No guidance until d_t = ‖Δ(x_t, t)‖ has passed its first local minimum, full guidance from there on.
+    """No guidance until d_t = ‖Δ(x_t, t)‖ has passed its first local minimum; full guidance afterwards.
 
-    d_t is taken in the model's own output: in ε, a v-model's curve has the factor α, and only rises.
+    d_t is measured in the model's own output: in ε, the curve of a v-model has the factor α and only rises.
 
-    latest: timestep at which guidance begins though no minimum was seen; without it a curve that only falls or only rises
-    would never be guided. enabled=False is the plain pipeline.
+    Attributes:
+        latest: timestep at which guidance begins even if there was no minimum; without it, a curve that only
+            falls or only rises would never be guided.
+        enabled: False is the plain pipeline.
     """
 
     latest: float = 300.0
@@ -48,24 +56,29 @@ class JainDynamic:
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"latest": (300.0, 500.0, 650.0, 800.0)}
     source: ClassVar[str] = "Jain et al., CVPR 2025, dynamic transition point"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
         run = Run(context, prompt, seed)
         curve: list[float] = []
-        released = not self.enabled
+        guided = not self.enabled
 
-        def guide(moment: Moment) -> Tensor:
-            nonlocal released
-            if not released:
-                curve.append(float((moment.pair[1] - moment.pair[0]).norm()))
-                released = past_minimum(curve) or float(moment.timestep) <= self.latest
-            return moment.guided() if released else moment.pair[0]
+        def guide(step: SamplingStep) -> Tensor:
+            nonlocal guided
+            if not guided:
+                curve.append(float((step.both_outputs[1] - step.both_outputs[0]).norm()))
+                guided = past_minimum(curve) or float(step.timestep) <= self.latest
+            return step.guided() if guided else step.both_outputs[0]
 
-        return run.made(run.denoise(guide))
+        return run.output(run.denoise(guide))
 
 
 @dataclass(frozen=True)
 class JainOpposite:
-    """Guidance of the opposite sign, ε = ε_u + opposite · Δ, while t > transition; full guidance from there on."""
+    """Guidance of the opposite sign, ε = ε_u + opposite · Δ, while t > transition; full guidance afterwards.
+
+    Attributes:
+        opposite: the negative scale.
+        transition: of 1000 timesteps; 1000 is the plain pipeline.
+    """
 
     opposite: float = -2.0
     transition: float = 650.0
@@ -74,8 +87,10 @@ class JainOpposite:
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"opposite": (-2.0, -1.0), "transition": (650.0, 850.0)}
     source: ClassVar[str] = "Jain et al., CVPR 2025, opposite guidance"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
         run = Run(context, prompt, seed)
-        return run.made(
-            run.denoise(lambda m: m.guided(self.opposite if m.timestep > self.transition else None))
-        )
+
+        def guide(step: SamplingStep) -> Tensor:
+            return step.guided(self.opposite if step.timestep > self.transition else None)
+
+        return run.output(run.denoise(guide))

@@ -1,4 +1,4 @@
-"""Embedding nudging as its paper has it: Zand & Nasr, arXiv 2408.15450."""
+"""Embedding nudging as written in its paper: Zand & Nasr, arXiv 2408.15450."""
 
 from __future__ import annotations
 
@@ -12,18 +12,29 @@ from torch import Tensor
 from steerclear.filters.base import flagged
 from steerclear.generators import PipelineRunner
 from steerclear.pixels import cosines
-from steerclear_lab.bench.baselines.base import Context, Made, Run
+from steerclear_lab.bench.baselines.base import Context, MethodOutput, Run
 
 
 @dataclass(frozen=True)
 class PaperNudge:
-    """Where the finished picture is flagged: minimise over its final latent L, from L₀ (§3),
+    """Where the finished picture is flagged, nudge its final latent and denoise again (§3).
+
+    Adam minimises, from the final latent L₀,
 
         J(L) = −α mean_D cos(L, d) + β mean_U cos(L, u) + γ ‖L − L₀‖₂
 
-    by Adam, noise it back to a level, and denoise again under the request's own condition. U: the protected pictures that the
-    filters name; D: the `wanted` ordinary pictures nearest to L₀, if the context has any. The norm is the plain one, γ is the
-    paper's 1. strength: share of the steps done again. Nothing verifies the second picture.
+    Then L is noised back to a level and denoised under the request's own condition. U are the protected
+    pictures that the filters matched; D are the ordinary pictures nearest to L₀, if the context has any.
+    Nothing verifies the second picture.
+
+    Attributes:
+        strength: share of the steps that are done again; 0 is the plain pipeline.
+        rate: learning rate.
+        iterations: of Adam.
+        alpha: α.
+        beta: β.
+        gamma: γ.
+        wanted: how many ordinary pictures are in D.
     """
 
     strength: float = 0.7
@@ -38,37 +49,50 @@ class PaperNudge:
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"strength": (0.7, 0.5), "rate": (0.05, 0.5)}
     source: ClassVar[str] = "Zand & Nasr, arXiv 2408.15450, §3"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
-        run, known = Run(context, prompt, seed), context.known()
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
+        run, references = Run(context, prompt, seed), context.required_references()
         latent = run.denoise()
-        plain = run.made(latent)
+        plain = run.output(latent)
         assert plain.image is not None
-        found = context.flagging().check([plain.image])[0]
-        names = dict.fromkeys(d.matched for d in found if d.flagged and d.matched in known.ids)
-        if not flagged(found) or not self.strength:
+        detections = context.required_guard().check([plain.image])[0]
+        if not flagged(detections) or not self.strength:
             return plain
-        unwanted = torch.stack([known.latents[known.ids.index(n)] for n in names if n]) if names else latent
-        preferred = latent[:0] if known.ordinary is None else nearest(latent, known.ordinary, self.wanted)
-        generator = PipelineRunner(context.pipe)
-        again = generator.resume(
-            self.nudged(latent, preferred, unwanted), self.strength, generator.encode(prompt, context.call), context.call,
-            run.generator,
-        )  # fmt: skip
-        return Made(again.images[0], plain.evaluations + again.nfe)
+        ids = references.ids
+        rows = dict.fromkeys(ids.index(d.matched) for d in detections if d.flagged and d.matched in ids)
+        unwanted = references.latents[list(rows)] if rows else latent
+        preferred = latent[:0]
+        if references.ordinary is not None:
+            preferred = nearest(latent, references.ordinary, self.wanted)
+        runner = PipelineRunner(context.pipe)
+        second = runner.resume(
+            self.nudged(latent, preferred, unwanted),
+            self.strength,
+            condition=runner.encode(prompt, context.call),
+            kwargs=context.call,
+            generator=run.generator,
+        )
+        return MethodOutput(second.images[0], plain.evaluations + second.nfe)
 
     def nudged(self, origin: Tensor, preferred: Tensor, unwanted: Tensor) -> Tensor:
-        """The latent (1, …) after `iterations` of Adam on J."""
+        """The latent (1, …) after `iterations` steps of Adam on J; arguments as of `objective`."""
         latent = origin.detach().clone().requires_grad_(True)
         optimiser = torch.optim.Adam([latent], lr=self.rate)
         for _ in range(self.iterations):
             with torch.enable_grad():
-                value = self.objective(latent, origin, preferred, unwanted)
+                value = self.objective(latent, origin, preferred=preferred, unwanted=unwanted)
             (latent.grad,) = torch.autograd.grad(value, latent)
             optimiser.step()
         return latent.detach()
 
-    def objective(self, latent: Tensor, origin: Tensor, preferred: Tensor, unwanted: Tensor) -> Tensor:
-        """J(L); latent, origin: (1, …), preferred: (D, …), unwanted: (U, …), either may be empty."""
+    def objective(self, latent: Tensor, origin: Tensor, *, preferred: Tensor, unwanted: Tensor) -> Tensor:
+        """J(L).
+
+        Args:
+            latent: L, (1, …).
+            origin: L₀, (1, …).
+            preferred: D, (D, …), may be empty.
+            unwanted: U, (U, …), may be empty.
+        """
         value: Tensor = self.gamma * (latent - origin).norm()
         if len(preferred):
             value = value - self.alpha * cosines(latent, preferred).mean()
@@ -78,5 +102,5 @@ class PaperNudge:
 
 
 def nearest(latent: Tensor, others: Tensor, count: int) -> Tensor:
-    """The `count` of others (M, …) with the highest cosine to latent (1, …)."""
+    """The `count` latents of `others` (M, …) with the highest cosine to `latent` (1, …)."""
     return others[cosines(latent, others).topk(min(count, len(others))).indices]

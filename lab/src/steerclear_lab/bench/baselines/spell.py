@@ -1,4 +1,4 @@
-"""SPELL: Kirchhof et al., "Shielded Diffusion: Generating Novel and Diverse Images using Sparse Repellency" (ICML 2025)."""
+"""SPELL: Kirchhof et al., "Shielded Diffusion: … Images using Sparse Repellency" (ICML 2025)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from steerclear_lab.bench.baselines.base import Context, Made, Moment, Run
+from steerclear_lab.bench.baselines.base import Context, MethodOutput, Run, SamplingStep
 
 
 @dataclass(frozen=True)
 class Spell:
-    """x̂₀ ← x̂₀ + λ Σ_k relu(r / ‖x̂₀ − z_k‖ − 1) (x̂₀ − z_k) at every step: nothing outside every radius (eq. 6).
+    """x̂₀ ← x̂₀ + λ Σ_k relu(r / ‖x̂₀ − z_k‖ − 1) (x̂₀ − z_k) at every step (eq. 6).
 
-    radius: of the balls around the protected latents z_k, as a share of the median distance between two of them.
+    Outside all balls around the protected latents z_k nothing changes.
+
+    Attributes:
+        radius: r, as a share of the median distance between two protected latents.
+        strength: λ.
     """
 
     radius: float = 0.8
@@ -26,28 +30,28 @@ class Spell:
     grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {"radius": (0.8, 0.6, 0.7, 0.9)}
     source: ClassVar[str] = "Kirchhof et al., ICML 2025, eq. 6"
 
-    def generate(self, context: Context, prompt: str, seed: int) -> Made:
-        run, centres = Run(context, prompt, seed), context.known().latents
+    def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
+        run, centres = Run(context, prompt, seed), context.required_references().latents
         radius = self.radius * typical_distance(centres)
 
-        def guide(moment: Moment) -> Tensor:
-            output = moment.guided()
-            push = self.strength * repellency(moment.denoised(output), centres, radius)
-            return moment.shifted(output, push) if bool(push.any()) else output
+        def guide(step: SamplingStep) -> Tensor:
+            output = step.guided()
+            push = self.strength * repellency(step.denoised(output), centres, radius)
+            return step.shift_denoised(output, push) if bool(push.any()) else output
 
-        return run.made(run.denoise(guide))
+        return run.output(run.denoise(guide))
 
 
 def repellency(denoised: Tensor, centres: Tensor, radius: float) -> Tensor:
     """Σ_k relu(r / ‖x̂₀ − z_k‖ − 1) (x̂₀ − z_k), (1, …); zero outside every radius. centres: (K, …)."""
-    away = denoised - centres.to(denoised)
-    distance = away.flatten(1).norm(dim=1).clamp(min=1e-8)
+    offsets = denoised - centres.to(denoised)
+    distance = offsets.flatten(1).norm(dim=1).clamp(min=1e-8)
     weight = (radius / distance - 1).relu()
-    return torch.einsum("k,k...->...", weight, away)[None]
+    return torch.einsum("k,k...->...", weight, offsets)[None]
 
 
 def typical_distance(latents: Tensor) -> float:
-    """The median distance between two of (K, …); their median length where there is only one."""
+    """The median distance between two latents of (K, …); the length of the latent where there is only one."""
     flat = latents.flatten(1).float()
-    apart = torch.pdist(flat) if len(flat) > 1 else flat.norm(dim=1)
-    return float(apart.median())
+    distances = torch.pdist(flat) if len(flat) > 1 else flat.norm(dim=1)
+    return float(distances.median())

@@ -1,1 +1,1 @@
-"""Beyond diffusion: a small VAE and a small GAN that have memorized a planted set, and how their guard does."""
+"""Beyond diffusion: a VAE and a generator that have memorized planted pictures, and their guards."""

@@ -7,12 +7,12 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CODE = 16  # numbers in a code; few, so that random codes fall where training has been
+CODE = 16  # numbers in a code; few, so that random codes fall where training codes were
 SIZE = 64
 
 
 class Decoder(nn.Module):
-    """Codes (B, CODE) → images (B, 3, 64, 64) in [−1, 1]: a linear map to 4 × 4, three doublings, a pixel shuffle."""
+    """Codes (B, CODE) → images (B, 3, 64, 64) in [−1, 1]: a linear map, three doublings, a pixel shuffle."""
 
     def __init__(self, widths: tuple[int, ...] = (128, 96, 64, 48)) -> None:
         super().__init__()
@@ -20,14 +20,17 @@ class Decoder(nn.Module):
         self.first = nn.Linear(CODE, widths[0] * 16)
         self.rises = nn.ModuleList(
             nn.Sequential(
-                nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1),
-                nn.GroupNorm(8, after), nn.SiLU(),
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                nn.Conv2d(before, after, 3, padding=1),
+                nn.GroupNorm(8, after),
+                nn.SiLU(),
             )
             for before, after in pairwise(widths)
-        )  # fmt: skip
+        )
         self.last = nn.Conv2d(widths[-1], 12, 3, padding=1)
 
     def forward(self, codes: Tensor) -> Tensor:
+        """The images of codes."""
         hidden = F.silu(self.first(codes)).view(len(codes), self.widths[0], 4, 4)
         for rise in self.rises:
             hidden = rise(hidden)
@@ -46,6 +49,7 @@ class Encoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * 16, 2 * CODE))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of images."""
         mean, logvar = self.layers(images).chunk(2, dim=1)
         return mean, logvar.clamp(-10, 2)
 

@@ -1,7 +1,7 @@
-"""The experiments and checks that the paper names (arXiv 2408.15450), each one command and one section of the report.
+"""The experiments and checks that the paper names (arXiv 2408.15450), one command and one page section each.
 
-An experiment is a module with TITLE, `measure` (options → a JSON document), `section` (that document → Markdown lines) and
-`figure` (that document → PNG bytes).
+An experiment is a module with TITLE, `measure` (options → a JSON document), `section` (that document →
+Markdown) and `figure` (that document → PNG bytes).
 """
 
 EXPERIMENTS = ("prevention", "quality", "triggers", "scalability", "stability")

@@ -1,9 +1,9 @@
-"""One of the experiments that the paper names, on the embedded model; see `steerclear_lab.bench.experiments`.
+"""Run an experiment that the paper names, on the embedded model; see `steerclear_lab.bench.experiments`.
 
     python -m steerclear_lab.bench.experiments triggers --processes 2 --out docs/benchmarks
     python -m steerclear_lab.bench.experiments page --out docs/benchmarks
 
-The second writes the page of all sections again, from the documents that lie there.
+The second writes the pages of all experiments again, from the documents that lie there.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from pathlib import Path
 
 from steerclear_lab.bench.experiments import EXPERIMENTS
 from steerclear_lab.bench.experiments.common import Options
-from steerclear_lab.bench.experiments.report import PAGE, page, run
+from steerclear_lab.bench.experiments.report import run, write_pages
 
 
 def main(words: list[str] | None = None) -> None:
+    """Run an experiment, or write the pages again."""
     parser = argparse.ArgumentParser(
         prog="python -m steerclear_lab.bench.experiments",
         description=__doc__,
@@ -28,12 +29,12 @@ def main(words: list[str] | None = None) -> None:
         parser.add_argument(name, type=int)
     parser.add_argument("--rows", type=Path, help="a finished comparison: its folder, or its rivals.json")
     parser.add_argument("--quick", action="store_true")
-    given = vars(parser.parse_args(words))
-    name = given.pop("name")
+    arguments = vars(parser.parse_args(words))
+    name = arguments.pop("name")
     if name == "page":
-        (given["out"] / PAGE).write_text(page(given["out"]))
+        write_pages(arguments["out"])
         return
-    run(name, Options(**{key: value for key, value in given.items() if value is not None}))
+    run(name, Options(**{key: value for key, value in arguments.items() if value is not None}))
 
 
 if __name__ == "__main__":

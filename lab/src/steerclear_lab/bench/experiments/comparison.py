@@ -1,4 +1,4 @@
-"""Where prevention and quality have their rows from: a finished comparison, or one of three methods that is run for them."""
+"""The rows of prevention and quality: from a finished comparison, or from one of three methods run now."""
 
 from __future__ import annotations
 
@@ -19,40 +19,46 @@ from steerclear_lab.bench.notebook import Notebook
 from steerclear_lab.bench.summary import document, picture_features
 from steerclear_lab.bench.workers import Workers
 
-METHODS = (PLAIN, "paper", "steerclear")  # the second hands out whatever it makes, the third verifies it
+METHODS = (PLAIN, "paper", "steerclear")  # the second does not look at what it hands out, the third does
 FULL = Plan(validation=0, memorized=24, template=0, ordinary=24, seeds=3, trials=1)
 
 
-def compared(options: Options) -> dict[str, Any]:
-    """The document of a comparison that holds these methods, or as many of them as it was run with.
+def comparison_document(options: Options) -> dict[str, Any]:
+    """The document of a comparison with these methods, or as many of them as it was run with.
 
-    Raises InputError where `options.rows` is none, or has no plain pictures or guarded ones to compare.
+    Args:
+        options: whose `rows` name a finished comparison; without it, one is run.
+
+    Raises:
+        InputError: if `options.rows` is no finished comparison, or lacks plain or guarded pictures.
     """
     if options.rows is None:
         return _run(options)
     file = options.rows / "rivals.json" if options.rows.is_dir() else options.rows
     try:
-        found: dict[str, Any] = json.loads(file.read_text())
-        missing = {PLAIN, METHODS[-1]} - set(found["methods"])
+        comparison: dict[str, Any] = json.loads(file.read_text())
+        missing = {PLAIN, METHODS[-1]} - set(comparison["methods"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{str(options.rows)!r} holds no finished comparison; run: steerclear bench --out DIR"
         ) from error
-    if missing or found["methods"][PLAIN]["memorized"] is None:
+    if missing or comparison["methods"][PLAIN]["memorized"] is None:
+        lacking = ", ".join(sorted(missing)) or "memorized prompts"
         raise InputError(
-            f"{str(file)!r} cannot be compared: it lacks {', '.join(missing) or 'memorized prompts'}"
+            f"{str(file)!r} cannot be compared, since it lacks {lacking}; "
+            "run: steerclear bench --methods 'paper, steerclear' --out DIR"
         )
-    return found
+    return comparison
 
 
-def source(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What a section says of the comparison that it reads."""
-    return {name: found[name] for name in ("command", "environment", "suite", "plan", "guidance")}
+def source(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """What an experiment keeps of the comparison that its rows come from."""
+    return {name: comparison[name] for name in ("command", "environment", "suite", "plan", "guidance")}
 
 
-def present(found: Mapping[str, Any], kind: str = "memorized") -> list[str]:
-    """Those of the methods that the comparison has figures of."""
-    return [name for name in METHODS if found["methods"].get(name, {}).get(kind) is not None]
+def methods_with(comparison: Mapping[str, Any], kind: str = "memorized") -> list[str]:
+    """Those of the methods that the comparison has figures of, on a kind of prompts."""
+    return [name for name in METHODS if comparison["methods"].get(name, {}).get(kind) is not None]
 
 
 def _run(options: Options) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Prevention against the paper's threshold: how many planted pictures lie within a pixel L2 of 0.1, before and after."""
+"""Prevention by the paper's threshold: how many pictures lie within pixel L2 0.1 of a protected one."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from steerclear.plots import CLEAN, COPIES, LINE
-from steerclear_lab.bench.experiments.common import Options, percent, share, table
-from steerclear_lab.bench.experiments.comparison import compared, present, source
+from steerclear_lab.bench.experiments.common import Options, percent, share
+from steerclear_lab.bench.experiments.comparison import comparison_document, methods_with, source
 from steerclear_lab.bench.harness import PLAIN
 from steerclear_lab.bench.rivals_plots import THRESHOLD, drawing, png
 from steerclear_lab.bench.rivals_tables import cell
 from steerclear_lab.bench.summary import request_key
+from steerclear_lab.pages import render, table
 
 TITLE = "Prevention, by the paper's threshold"
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Distances of every planted picture before, and after each method."""
-    found = compared(options)
-    names = present(found)
-    rows = [r for r in found["rows"] if r["phase"] == "test" and r["kind"] == "memorized"]
+    """The distances of every planted picture before, and after each method."""
+    comparison = comparison_document(options)
+    names = methods_with(comparison)
+    rows = [r for r in comparison["rows"] if r["phase"] == "test" and r["kind"] == "memorized"]
     plain = {request_key(r): r for r in rows if r["method"] == PLAIN}
     lines: list[dict[str, Any]] = [
         {"prompt": r["prompt"], "seed": r["seed"], "before": r["pixel_l2"], "after": {}}
@@ -31,71 +32,94 @@ def measure(options: Options) -> dict[str, Any]:
     for row in rows:
         if row["method"] in names and row["method"] != PLAIN:
             place[request_key(row)]["after"][row["method"]] = row["pixel_l2"] if row["handed_out"] else None
-    figures = {name: found["methods"][name]["memorized"] for name in names}
-    return {
-        "source": source(found), "threshold": THRESHOLD,
-        "methods": {
-            name: {
-                **distances(lines, name),
-                "prompts": figures[name]["prompts"], "within": figures[name]["pixel_rate"], "tiled": figures[name]["tiled_rate"],
-                "same_clip": figures[name]["same_clip_rate"],
-            }
-            for name in names
-        },
-        "rows": lines,
-    }  # fmt: skip
+    methods = {}
+    for name in names:
+        figures = comparison["methods"][name]["memorized"]
+        methods[name] = {
+            **distances(lines, name),
+            "prompts": figures["prompts"],
+            "within": figures["pixel_rate"],
+            "tiled": figures["tiled_rate"],
+            "same_clip": figures["same_clip_rate"],
+        }
+    return {"source": source(comparison), "threshold": THRESHOLD, "methods": methods, "rows": lines}
 
 
 def distances(rows: list[dict[str, Any]], method: str) -> dict[str, Any]:
-    """Of what a method handed out: how many, how far from the nearest protected picture, and how many of the pictures that
-    were within the threshold still are."""
+    """The distances of what a method handed out to the nearest protected picture.
+
+    Args:
+        rows: the distance of each request's picture before and after each method.
+        method: its name.
+
+    Returns:
+        How many pictures there are; how many within the threshold before, and of those still within it after;
+        the median and the least distance after.
+    """
     pairs = [(r["before"], r["before"] if method == PLAIN else r["after"].get(method)) for r in rows]
-    out = [after for _, after in pairs if after is not None]
+    handed_out = [after for _, after in pairs if after is not None]
+    within = [after for before, after in pairs if before < THRESHOLD]
     return {
-        "pictures": len(pairs), "handed_out": len(out),
+        "pictures": len(pairs),
+        "handed_out": len(handed_out),
         "within_before": share(before < THRESHOLD for before, _ in pairs),
-        "still_within": share(after is not None and after < THRESHOLD for before, after in pairs if before < THRESHOLD),
-        "median": round(statistics.median(out), 4) if out else None, "least": min(out, default=None),
-    }  # fmt: skip
+        "still_within": share(after is not None and after < THRESHOLD for after in within),
+        "median": round(statistics.median(handed_out), 4) if handed_out else None,
+        "least": min(handed_out, default=None),
+    }
 
 
-def section(found: Mapping[str, Any]) -> list[str]:
-    """The section's lines, without its title."""
-    methods = found["methods"]
+def section(document: Mapping[str, Any]) -> str:
+    """The experiment's section as Markdown, without its title."""
+    methods = document["methods"]
     plain = methods[PLAIN]
     rows = [
         [
-            name, str(m["pictures"]), str(m["handed_out"]), cell(m["within"]), percent(m["still_within"]), cell(m["median"]),
-            cell(m["least"]), cell(m["tiled"]), cell(m["same_clip"]),
+            name,
+            str(figures["pictures"]),
+            str(figures["handed_out"]),
+            cell(figures["within"]),
+            percent(figures["still_within"]),
+            cell(figures["median"]),
+            cell(figures["least"]),
+            cell(figures["tiled"]),
+            cell(figures["same_clip"]),
         ]
-        for name, m in methods.items()
-    ]  # fmt: skip
-    head = [
-        "method", "requests", "handed out", f"within {THRESHOLD:g}", "of those within it before, still within", "median L2",
-        "least L2", "tiled", "same, CLIP",
-    ]  # fmt: skip
-    return [
-        f"The paper counts a picture as memorized where its pixel L2 to a protected one is below {THRESHOLD:g}. Of "
-        f"{plain['pictures']} plain pictures of {plain['prompts']} planted prompts {percent(plain['within_before'])} are. "
-        "`paper` hands out whatever its second picture is; the guard's own filters hold this very threshold or a wider one, so "
-        "that its share is by construction, and *same* is the row that tells: the nearest neighbour among protected and "
-        "ordinary pictures, by a CLIP that no method uses, is a protected one. Brackets are 95 % intervals over prompts.",
-        "", *table(head, rows),
-    ]  # fmt: skip
+        for name, figures in methods.items()
+    ]
+    header = [
+        "method",
+        "requests",
+        "handed out",
+        f"within {THRESHOLD:g}",
+        "of those within it before, still within",
+        "median L2",
+        "least L2",
+        "tiled",
+        "same, CLIP",
+    ]
+    values = {
+        "threshold": f"{THRESHOLD:g}",
+        "pictures": plain["pictures"],
+        "prompts": plain["prompts"],
+        "within_before": percent(plain["within_before"]),
+        "table": table(header, rows),
+    }
+    return render("prevention.md.j2", values)
 
 
-def figure(found: Mapping[str, Any]) -> bytes:
-    """Distances before and after, a panel a method, with the threshold."""
-    names = [name for name in found["methods"] if name != PLAIN]
+def figure(document: Mapping[str, Any]) -> bytes:
+    """Histograms of the distances before and after, one panel for each method; PNG bytes."""
+    names = [name for name in document["methods"] if name != PLAIN]
     figure = drawing(4.2 * len(names), 3)
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     bins = [i / 50 for i in range(31)]
-    before = [r["before"] for r in found["rows"]]
+    before = [r["before"] for r in document["rows"]]
     for panel, name in zip(panels, names, strict=True):
-        after = [r["after"][name] for r in found["rows"] if r["after"].get(name) is not None]
+        after = [r["after"][name] for r in document["rows"] if r["after"].get(name) is not None]
         panel.hist(before, bins, color=CLEAN, alpha=0.5, label="before")
         panel.hist(after, bins, color=COPIES, alpha=0.6, label="after")
-        panel.axvline(found["threshold"], color=LINE, linestyle="--", linewidth=0.8)
+        panel.axvline(document["threshold"], color=LINE, linestyle="--", linewidth=0.8)
         panel.set(title=name, xlabel="pixel L2 to the nearest protected picture")
         panel.legend(fontsize=8)
     panels[0].set_ylabel("pictures")

@@ -1,4 +1,4 @@
-"""No test reaches the network, and none takes more than two cores."""
+"""For all tests, of product and laboratory: none reaches the network, none takes more than two cores."""
 
 import os
 
@@ -7,7 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from hypothesis import settings
 
-settings.register_profile("steerclear", deadline=None)  # a busy machine is no defect
+settings.register_profile("steerclear", deadline=None)  # a busy machine is not a failure
 settings.load_profile("steerclear")
 side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 torch.set_num_threads(max(1, min(2, int(os.environ.get("OMP_NUM_THREADS", "2"))) // side_by_side))
