@@ -126,7 +126,7 @@ class SscdEncoder:
     """SSCD (Pizzi et al., CVPR 2022) from its authors' TorchScript, such as `sscd_disc_mixup.torchscript.pt`.
 
     Preprocessing: 288 × 288, bicubic, ImageNet mean and std. Public repositories differ in this, and so do
-        their scores: calibrate.
+    their scores: calibrate.
 
     Attributes:
         network: on its device.

@@ -104,7 +104,7 @@ def inspect(filters: Sequence[Filter], images: Sequence[Image.Image]) -> list[tu
 def judge(
     filters: Sequence[Filter],
     images: Sequence[Image.Image],
-    known: Sequence[tuple[Detection, ...]] | None = None,
+    previous: Sequence[tuple[Detection, ...]] | None = None,
 ) -> list[tuple[Detection, ...]]:
     """Runs the library filters on every image, and the others only on images that are clear until then.
 
@@ -113,12 +113,12 @@ def judge(
     Args:
         filters: the filters.
         images: the images.
-        known: per image, the detections from before; they come first in the result.
+        previous: per image, the detections from before; they come first in the result.
 
     Returns:
         One tuple of detections per image.
     """
-    detections: list[tuple[Detection, ...]] = list(known) if known is not None else [()] * len(images)
+    detections: list[tuple[Detection, ...]] = list(previous) if previous is not None else [()] * len(images)
     library_filters = [filter_ for filter_ in filters if getattr(filter_, "cost", "") == "library"]
     other_filters = [filter_ for filter_ in filters if getattr(filter_, "cost", "") != "library"]
     for stage, every_image in ((library_filters, True), (other_filters, False)):

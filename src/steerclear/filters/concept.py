@@ -30,7 +30,7 @@ class TextImageEncoder(Encoder, Protocol):
 class ConceptFilter:
     """Flags images that show a concept, by zero-shot classification (Radford et al. 2021).
 
-    It takes the softmax over the cosines of an image with concepts and counter-concepts.     The score is the
+    It takes the softmax over the cosines of an image with concepts and counter-concepts. The score is the
     probability, in [0, 1], of the likeliest concept, which is named as matched.
 
     Attributes:

@@ -26,9 +26,9 @@ Bits = np.ndarray[Any, np.dtype[np.bool_]]
 class HashFilter:
     """Flags an image whose PDQ hash is near a protected one's.
 
-    PDQ: Facebook, "The TMK+PDQF video-hashing algorithm", 2019. The score is the share of equal bits, in [0,
-        1]. It recognises scaled and compressed copies, but no crops,
-    rotations or redrawings. Needs the extra `hash`.
+    The hash is Facebook's ("The TMK+PDQF video-hashing algorithm", 2019). The score is the share of equal
+    bits, in [0, 1]. It recognises scaled and compressed copies, but no crops, rotations or redrawings. Needs
+    the extra `hash`.
 
     Attributes:
         ids: the N protected items.

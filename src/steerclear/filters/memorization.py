@@ -18,9 +18,8 @@ class MemorizationFilter:
 
     A memorized prompt pulls the prediction far from the unconditional one, whatever the noise. The paper sums
     the squares; here their mean is taken, so that a threshold does not depend on the size of the picture. It
-    does depend on model, scheduler and
-    steps: `steerclear_lab.bench.memorization` draws the curve. No library is needed, so nothing is named as
-        matched.
+    does depend on model, scheduler and steps; `steerclear_lab.bench.memorization` draws the curve. No library
+    is needed, so nothing is named as matched.
 
     It needs classifier-free guidance, and a pass that begins with pure noise: without either it cannot judge,
     and flags.

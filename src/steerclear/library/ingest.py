@@ -200,13 +200,13 @@ def _prepare_ahead(
     """Pictures in order, decoded by threads while the caller embeds; at most `window` wait in memory."""
     with ThreadPoolExecutor(workers, thread_name_prefix="steerclear-decode") as pool:
         waiting: deque[Future[Prepared | Skipped]] = deque()
-        rest = iter(sources)
+        remaining = iter(sources)
         try:
-            for source in islice(rest, window):
+            for source in islice(remaining, window):
                 waiting.append(pool.submit(preprocess, source))
             while waiting:
                 picture = waiting.popleft().result()
-                for source in islice(rest, 1):
+                for source in islice(remaining, 1):
                     waiting.append(pool.submit(preprocess, source))
                 yield picture
         finally:

@@ -157,9 +157,9 @@ def arrow_schema(specs: Sequence[EncoderSpec]) -> pa.Schema:
         raise LibraryError(f"the names of a library's encoders must differ, got {names}")
     text = [(name, pa.string()) for name in ("id", "source", "sha256", "phash")]
     described = [(name, pa.string()) for name in ("owner", "licence", "note", "caption")]
-    rest = [("tags", pa.list_(pa.string())), ("policy", pa.string()), ("added", pa.timestamp("us", "UTC"))]
+    others = [("tags", pa.list_(pa.string())), ("policy", pa.string()), ("added", pa.timestamp("us", "UTC"))]
     vectors = [(spec.column, pa.list_(pa.float32(), spec.dim)) for spec in specs]
-    columns = [*text, *described, *rest, ("thumbnail", pa.binary()), *vectors]
+    columns = [*text, *described, *others, ("thumbnail", pa.binary()), *vectors]
     metadata = {"format": FORMAT, "encoders": [asdict(spec) for spec in specs]}
     fields = [pa.field(name, kind, nullable=False) for name, kind in columns]
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(metadata).encode()})
