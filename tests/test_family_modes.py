@@ -48,13 +48,13 @@ def handed_out(pipe, strategy, kwargs, generator=seeded):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_gradient_through_the_denoiser_agrees_with_finite_differences(family):
     pipe, kwargs = tiny_pipeline(family), ask(family)
-    generator = PipelineRunner(pipe)
-    start = generator.run(generator=seeded(), **kwargs).start
-    condition = generator.encode("class 1" if family == "dit" else "a small fox", kwargs)
+    runner = PipelineRunner(pipe)
+    start = runner.run(generator=seeded(), **kwargs).start
+    condition = runner.encode("class 1" if family == "dit" else "a small fox", kwargs)
     direction, weight = torch.randn(2, *start.shape, generator=seeded(2))
 
     def value(latent):
-        denoised, _ = generator.predict(condition, latent, kwargs, seeded(3))
+        denoised, _ = runner.predict(condition, latent, kwargs=kwargs, generator=seeded(3))
         return (denoised * weight).sum()
 
     with torch.enable_grad():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steerclear.errors import InputError
-from steerclear.generators.accepted import check_arguments, parameters
+from steerclear.generators.accepted import call_parameters, check_arguments
 from steerclear.generators.limits import check_limits
 from steerclear.generators.passes import class_name
 
@@ -24,7 +24,7 @@ TENSORS_PER_PROMPT = (
 
 def checked_prompts(pipe: Any, prompt: str | Sequence[str] | None, kwargs: Mapping[str, Any]) -> list[str]:
     """The prompts; for a pipeline that takes class labels instead, their names. Raises InputError."""
-    takes = parameters(pipe)
+    takes = call_parameters(pipe)
     if "prompt" not in takes:
         return _checked_labels(pipe, prompt, kwargs)
     if prompt is not None and not isinstance(prompt, str | Sequence):
@@ -44,7 +44,7 @@ def checked_prompts(pipe: Any, prompt: str | Sequence[str] | None, kwargs: Mappi
 
 def _checked_labels(pipe: Any, prompt: Any, kwargs: Mapping[str, Any]) -> list[str]:
     name = type(pipe).__name__
-    if "class_labels" not in parameters(pipe):
+    if "class_labels" not in call_parameters(pipe):
         raise InputError(f"{name} takes neither a prompt nor class labels; it cannot be guarded yet")
     if prompt is not None:
         raise InputError(f"{name} takes no prompt; pass class_labels=[…]")
@@ -67,7 +67,7 @@ def checked_arguments(
     steps = kwargs.get("num_inference_steps", 50)
     if not isinstance(steps, int) or steps < 1:
         raise InputError(f"num_inference_steps is {steps!r}; it must be a whole number of at least 1")
-    strength = kwargs.get("strength", getattr(parameters(pipe).get("strength"), "default", None))
+    strength = kwargs.get("strength", getattr(call_parameters(pipe).get("strength"), "default", None))
     if kwargs.get("image") is not None and isinstance(strength, int | float) and int(steps * strength) < 1:
         raise InputError(f"{steps} steps at a strength of {strength} are none at all; ask for more of either")
     for name in ("output_type", "return_dict", "prompt_embeds", "latents"):
@@ -76,7 +76,7 @@ def checked_arguments(
                 f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
             )
     check_arguments(pipe, kwargs)
-    check_limits(pipe, steps, count, generator, kwargs)
+    check_limits(pipe, kwargs, steps=steps, prompts=count, generator=generator)
     if not isinstance(generator, torch.Generator):
         if not isinstance(generator, list) or not all(isinstance(g, torch.Generator) for g in generator):
             raise InputError(
@@ -85,7 +85,7 @@ def checked_arguments(
         if len(generator) != count * images:
             raise InputError(f"{len(generator)} generators were given for {count * images} images")
     plain = {k: v for k, v in kwargs.items() if k not in ("output_type", "return_dict")}
-    if "num_images_per_prompt" in parameters(pipe):
+    if "num_images_per_prompt" in call_parameters(pipe):
         return {**plain, "num_images_per_prompt": images, "generator": generator}
     if images > 1:
         raise InputError(
@@ -130,8 +130,8 @@ def unread(pipe: Any, prompt: str, kwargs: Mapping[str, Any]) -> str | None:
         if "CLIP" not in kind and "T5" not in kind:
             return None  # a language model's template takes part of the length
         limit = int(tokenizer.model_max_length)
-        if "T5" in kind and "max_sequence_length" in parameters(pipe):
-            own = kwargs.get("max_sequence_length", parameters(pipe)["max_sequence_length"].default)
+        if "T5" in kind and "max_sequence_length" in call_parameters(pipe):
+            own = kwargs.get("max_sequence_length", call_parameters(pipe)["max_sequence_length"].default)
             limit = int(own or limit)
         words = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
         kept = max(0, limit - tokenizer.num_special_tokens_to_add())

@@ -64,7 +64,7 @@ def test_a_nudge_in_code_space_leaves_the_protected_code_for_one_evaluation():
 def test_the_nearest_clear_samples_pull_and_others_at_the_next_attempt(attempt):
     clear = torch.eye(CODE)
     code = torch.arange(CODE, 0, -1).float()[None]
-    task = CodeTask(vae(), 0, code, None, code, clear=clear, attempt=attempt)
+    task = CodeTask(model=vae(), seed=0, code=code, space=None, unwanted=code, clear=clear, attempt=attempt)
     assert torch.equal(task.pull(code), clear[4 * attempt : 4 * attempt + 4])
 
 

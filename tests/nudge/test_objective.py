@@ -24,7 +24,7 @@ def test_the_objective_is_the_papers_formula():
         + 3 * cosines(x, u).mean()
         + 0.5 * ((x - origin).norm() / origin.norm()) ** 2
     )
-    assert torch.allclose(Objective(d, u, 2, 3, 0.5)(x, origin), want)
+    assert torch.allclose(Objective(d, u, alpha=2, beta=3, gamma=0.5)(x, origin), want)
 
 
 @given(seed=st.integers(0, 1000))

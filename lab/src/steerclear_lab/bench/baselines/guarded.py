@@ -79,7 +79,7 @@ class NewSeed:
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         noise = task.torch_generator(seed)
         start = torch.randn(task.start.shape, generator=noise).to(task.start)
-        made = task.runner.regenerate(task.condition(), start, task.kwargs, noise)
+        made = task.runner.regenerate(task.condition(), start, kwargs=task.kwargs, generator=noise)
         return Candidate(made, f"new noise from seed {seed}")
 
 

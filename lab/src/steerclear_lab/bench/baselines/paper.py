@@ -51,8 +51,8 @@ class PaperNudge:
         preferred = latent[:0] if known.ordinary is None else nearest(latent, known.ordinary, self.wanted)
         generator = PipelineRunner(context.pipe)
         again = generator.resume(
-            self.nudged(latent, preferred, unwanted), self.strength, generator.encode(prompt, context.call), context.call,
-            run.generator,
+            self.nudged(latent, preferred, unwanted), self.strength,
+            condition=generator.encode(prompt, context.call), kwargs=context.call, generator=run.generator,
         )  # fmt: skip
         return Made(again.images[0], plain.evaluations + again.nfe)
 

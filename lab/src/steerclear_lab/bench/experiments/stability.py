@@ -166,15 +166,25 @@ class _Probe:
                 if row["finite"]:
                     condition = task.condition()
                     if minimiser == "descent":
-                        condition = nudged_condition(task, setting.alpha, setting.beta, HOLD * setting.gamma)
+                        condition = nudged_condition(
+                            task, alpha=setting.alpha, beta=setting.beta, gamma=HOLD * setting.gamma
+                        )
                     made = task.runner.resume(
-                        latent, STRENGTH, condition, task.kwargs, task.torch_generator(seed)
+                        latent,
+                        STRENGTH,
+                        condition=condition,
+                        kwargs=task.kwargs,
+                        generator=task.torch_generator(seed),
                     )
                     row["finite"] = all(made.finite)
                     row |= self._seen(made.images[0])
                 self.rows.append(row)
         made = task.runner.resume(
-            task.clean, STRENGTH, task.condition(), task.kwargs, task.torch_generator(seed)
+            task.clean,
+            STRENGTH,
+            condition=task.condition(),
+            kwargs=task.kwargs,
+            generator=task.torch_generator(seed),
         )
         return Candidate(made, "all settings tried")
 
@@ -197,7 +207,9 @@ def pushed(
         latent = paper.nudged(origin, preferred, unwanted)
         value = lambda at: float(paper.objective(at, origin, preferred, unwanted))  # noqa: E731
     else:
-        objective = Objective(preferred, unwanted, setting.alpha, setting.beta, setting.gamma)
+        objective = Objective(
+            preferred, unwanted, alpha=setting.alpha, beta=setting.beta, gamma=setting.gamma
+        )
         latent = minimise(objective, origin, iterations=setting.iterations, rate=setting.rate)
         value = lambda at: float(objective(at, origin))  # noqa: E731
     with torch.no_grad():
