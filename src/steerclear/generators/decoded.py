@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from steerclear.errors import UnsupportedError
-from steerclear.steering.codecs import autoencoder_of, codec_for
+from steerclear.steering.autoencoder import autoencoder_of
+from steerclear.steering.codecs import codec_for
 from steerclear.steering.instance import overridden
 
 

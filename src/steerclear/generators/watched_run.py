@@ -18,7 +18,7 @@ from steerclear.generators.guidance import GuidancePair, guidance_pair
 from steerclear.generators.passes import LeaveEarly, finite_rows
 from steerclear.generators.start import starting_with
 from steerclear.steering import Step, steer, unwrapped_call
-from steerclear.steering.codecs import autoencoder_of
+from steerclear.steering.autoencoder import autoencoder_of
 from steerclear.steering.hook import AfterStep, OnDenoised, frozen
 
 

@@ -161,7 +161,9 @@ def timings(pipe: Any, ask: Callable[[int], dict[str, Any]], pairs: int, device:
     latents = pipe(**ask(1)).images.float()
     codec = codec_for(pipe)
     preview = Preview(
-        torch.randn(3, latents.shape[1], 3, 3).to(latents) * 0.1, torch.zeros(3).to(latents), 0.0
+        weight=torch.randn(3, latents.shape[1], 3, 3).to(latents) * 0.1,
+        bias=torch.zeros(3).to(latents),
+        rmse=0.0,
     )
     with torch.no_grad():
         decode = [_timed(lambda: codec.decode(latents), device) for _ in range(3)]
