@@ -1,4 +1,4 @@
-"""The promise on every pipeline family: clear pictures untouched, flagged ones steered, the pipeline left as it was."""
+"""The promises on every family: clear pictures untouched, flagged ones steered, the pipeline unchanged."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from steerclear.types import Outcome
 
 PROMPTED = [family for family in FAMILIES if family != "dit"]
 TWO_STAGES = {"kandinsky22", "wuerstchen", "cascade"}  # a prior makes an image embedding of the text
-# with another generator these make another picture from the same noise: inpainting encodes what it keeps with noise from it,
-# and a consistency model's and Würstchen's schedulers add new noise at every step
+# the others draw from the generator after their start: inpainting to encode what it keeps, and the schedulers
+# of a consistency model and of Würstchen to add noise at every step
 EXACT = [
     family for family in PROMPTED if not family.endswith("-inpaint") and family not in {"lcm", "wuerstchen"}
 ]
@@ -184,11 +184,14 @@ def test_what_needs_a_text_is_passed_over_with_a_reason_where_there_are_class_la
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({}, "class_labels is None"), ({"class_labels": 3}, "class_labels is 3"), ({"class_labels": [-1]}, "class label -1"),
-        ({"class_labels": [10**6]}, "class label 1000000"), ({"prompt": "a fox", "class_labels": [1]}, "takes no prompt"),
+        ({}, "class_labels is None"),
+        ({"class_labels": 3}, "class_labels is 3"),
+        ({"class_labels": [-1]}, "class label -1"),
+        ({"class_labels": [10**6]}, "class label 1000000"),
+        ({"prompt": "a fox", "class_labels": [1]}, "takes no prompt"),
         ({"class_labels": [1], "num_images_per_prompt": 2}, "takes no num_images_per_prompt"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_class_label_is_named(options, named):
     with pytest.raises(InputError, match=named):
         Guard(tiny_pipeline("dit"), [MockFilter(False)])(num_inference_steps=2, **options)
@@ -197,7 +200,7 @@ def test_what_is_no_class_label_is_named(options, named):
 @pytest.mark.parametrize("family", ["sd1-image", "sd1-inpaint", "sdxl-image", "sdxl-inpaint"])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_a_regeneration_begins_from_the_picture_that_the_pipeline_begins_from(family, strength):
-    """Under no push at all, the part that inpainting keeps, and img2img's likeness to its picture, are the first pass's."""
+    """Without any push, what inpainting keeps and what img2img takes from its picture are the first run's."""
     pipe = tiny_pipeline(family)
     kwargs = ask(family, strength=strength, num_inference_steps=6)
     runner = PipelineRunner(pipe)
@@ -249,7 +252,7 @@ def test_the_latent_of_a_pass_is_the_one_that_is_decoded_also_where_inpainting_p
 
 @pytest.mark.parametrize("family", ["sd1-inpaint", "sdxl-inpaint"])
 def test_what_inpainting_puts_back_cannot_lead_a_shielded_latent_into_a_ball_unseen(family):
-    """The kept half is the protected picture's own, so no step leaves its ball for good; that of another is left."""
+    """The kept half is the protected picture's own, so its ball is never left; the ball of another is."""
     runner, kwargs = PipelineRunner(tiny_pipeline(family)), ask(family)
     first = runner.run(generator=seeded(), **kwargs)
     task = SteerTask(

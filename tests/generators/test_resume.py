@@ -25,7 +25,7 @@ NOISE_FAMILIES = (
     "kandinsky3",
     "cascade",
 )
-# their step needs nothing but the sample; multistep schedulers look back on steps that a resumed pass never took
+# their step needs only the sample; multistep schedulers use earlier steps, which a resumed run never took
 ONE_STEP = ("DDIMScheduler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "DDPMScheduler")
 
 

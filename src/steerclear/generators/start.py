@@ -91,9 +91,8 @@ def regeneration_arguments(
     parameters = call_parameters(pipe)
     arguments = {k: v for k, v in kwargs.items() if k not in NOT_PASSED_ON}
     if EMBEDS in condition and "negative_prompt" in parameters:
-        arguments["negative_prompt"] = (
-            None  # some families default to "", which they refuse beside embeddings
-        )
+        # some families default to "", which they refuse beside embeddings
+        arguments["negative_prompt"] = None
     if "guidance_scale" not in parameters and ("kwargs" not in parameters or hasattr(pipe, "decoder_pipe")):
         arguments.pop("guidance_scale", None)  # a strategy sets it to 1, whatever the pipeline
     if start is not None and begins_from_picture(pipe, kwargs):

@@ -45,9 +45,8 @@ def despecify(task: SteerTask) -> DespecifiedPrompt:
 
     The shortened prompts are the prompt without each word, and without the several words that bring the copy
     most. Of those whose first prediction has left the unwanted latents, the one with the most content is
-    chosen: content is how far the prediction lies from the blank prompt's, in directions other than the
-        copy's. A prompt that lost its subject
-    has little.
+    chosen. Content is how far the prediction lies from the blank prompt's, in directions other than the
+    copy's. A prompt that lost its subject has little.
 
     Searched once per set of unwanted latents, without guidance, on the task's own noise. Costs about two
     evaluations per word, and at most 2 · MAX_PARTS + 1.
@@ -74,16 +73,13 @@ def _search(task: SteerTask) -> DespecifiedPrompt:
     denoised = predictions(task, [task.prompt, "", *(_join(parts, kept) for kept in one_dropped)])
     similarity = _similarity(task, denoised)
     full, blank = float(similarity[0]), float(similarity[1])
-    by_effect = [
-        int(i) for i in similarity[2:].argsort()
-    ]  # the part whose removal hurts the copy most comes first
+    # the part whose removal hurts the copy most comes first
+    by_effect = [int(i) for i in similarity[2:].argsort()]
     several_dropped = [all_parts - set(by_effect[:k]) for k in range(2, len(parts))]
-    more = (
-        predictions(task, [_join(parts, kept) for kept in several_dropped])
-        if several_dropped
-        else denoised[:0]
-    )
-    shortened, shortened_denoised = one_dropped + several_dropped, torch.cat([denoised[2:], more])
+    shortened, shortened_denoised = one_dropped + several_dropped, denoised[2:]
+    if several_dropped:
+        more = predictions(task, [_join(parts, kept) for kept in several_dropped])
+        shortened_denoised = torch.cat([shortened_denoised, more])
     similarity = _similarity(task, shortened_denoised)
     content = _content(task, shortened_denoised, blank=denoised[1:2])
     limit = blank + COPY_GONE * max(0.0, full - blank)

@@ -96,14 +96,14 @@ def first_prediction(task: SteerTask) -> Tensor:
 
 
 def nearest_to_despecified(task: SteerTask, latents: Tensor) -> Tensor:
-    """The PULLING_PICTURES of latents (N, …) nearest to the despecified prompt's first prediction."""
+    """Of latents (N, …), the few nearest to the despecified prompt's first prediction."""
     if len(latents) <= PULLING_PICTURES:
         return latents
     return _nearest(predictions(task, [despecify(task).prompt]), latents)
 
 
 def nearest_to_flagged(task: SteerTask, latents: Tensor) -> Tensor:
-    """The PULLING_PICTURES of latents (N, …) nearest to the flagged picture, by an encoder if there is one."""
+    """Of latents (N, …), the few nearest to the flagged picture, by the guard's encoder if it has one."""
     if len(latents) <= PULLING_PICTURES:
         return latents
     if task.spaces is None:
