@@ -1,4 +1,4 @@
-"""Every family in every mode: gradients with and through the denoiser, half precision, with guidance and without."""
+"""Every family in every mode: gradients, through the denoiser or not, half precision, guidance or not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def guidance(pipe, scale):
 
 
 def handed_out(pipe, strategy, kwargs, generator=seeded):
-    """What a guard makes of a request whose first picture is flagged, after it was bit-exact on a clear one."""
+    """A guard's output for a flagged first picture, after a check that a clear one is bit-identical."""
     plain = pipe(generator=generator(), **kwargs).images[0]
     clear = Guard(pipe, [MockFilter(False)])(generator=generator(), **kwargs)
     assert clear.images[0].tobytes() == plain.tobytes()
@@ -48,13 +48,13 @@ def handed_out(pipe, strategy, kwargs, generator=seeded):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_gradient_through_the_denoiser_agrees_with_finite_differences(family):
     pipe, kwargs = tiny_pipeline(family), ask(family)
-    generator = PipelineRunner(pipe)
-    start = generator.run(generator=seeded(), **kwargs).start
-    condition = generator.encode("class 1" if family == "dit" else "a small fox", kwargs)
+    runner = PipelineRunner(pipe)
+    start = runner.run(generator=seeded(), **kwargs).start
+    condition = runner.encode("class 1" if family == "dit" else "a small fox", kwargs)
     direction, weight = torch.randn(2, *start.shape, generator=seeded(2))
 
     def value(latent):
-        denoised, _ = generator.predict(condition, latent, kwargs, seeded(3))
+        denoised, _ = runner.predict(condition, latent, kwargs=kwargs, generator=seeded(3))
         return (denoised * weight).sum()
 
     with torch.enable_grad():
@@ -111,7 +111,7 @@ def test_one_step_of_a_scheduler_that_tells_no_clean_latent_is_refused_before_an
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "cogview4"])
 def test_a_picture_does_not_depend_on_its_batch(family):
-    """With a generator each, to a grey level, which is how far a matrix product rounds differently among several."""
+    """With one generator per image, up to one grey level: matrix products round differently in a batch."""
     pipe, kwargs = tiny_pipeline(family), ask(family)
     alone = pipe(generator=[seeded(8)], **kwargs).images[0]
     if family == "dit":

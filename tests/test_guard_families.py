@@ -1,4 +1,4 @@
-"""The promise on every pipeline family: clear pictures untouched, flagged ones steered, the pipeline left as it was."""
+"""The promises on every family: clear pictures untouched, flagged ones steered, the pipeline unchanged."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from steerclear.types import Outcome
 
 PROMPTED = [family for family in FAMILIES if family != "dit"]
 TWO_STAGES = {"kandinsky22", "wuerstchen", "cascade"}  # a prior makes an image embedding of the text
-# with another generator these make another picture from the same noise: inpainting encodes what it keeps with noise from it,
-# and a consistency model's and Würstchen's schedulers add new noise at every step
+# the others draw from the generator after their start: inpainting to encode what it keeps, and the schedulers
+# of a consistency model and of Würstchen to add noise at every step
 EXACT = [
     family for family in PROMPTED if not family.endswith("-inpaint") and family not in {"lcm", "wuerstchen"}
 ]
@@ -37,10 +37,11 @@ def ask(family, prompt="a small fox", **more):
 def test_an_encoded_prompt_and_its_noise_make_the_plain_picture_bit_for_bit(family):
     pipe = tiny_pipeline(family, "DDIMScheduler" if family in ADDS_NOISE else None)
     kwargs = ask(family)
-    generator = PipelineRunner(pipe)
-    first = generator.run(generator=seeded(), **kwargs)
+    runner = PipelineRunner(pipe)
+    first = runner.run(generator=seeded(), **kwargs)
     drawn = seeded(1 if family in TWO_STAGES else 2)  # a prior begins from noise of its own
-    again = generator.regenerate(generator.encode(kwargs["prompt"], kwargs), first.start, kwargs, drawn)
+    condition = runner.encode(kwargs["prompt"], kwargs)
+    again = runner.regenerate(condition, first.start, kwargs=kwargs, generator=drawn)
     assert again.images[0].tobytes() == first.images[0].tobytes()
     assert again.nfe == first.nfe
 
@@ -90,9 +91,10 @@ def test_without_a_wish_the_default_ladder_steers_any_family(family):
 def test_guidance_and_negative_prompts_are_encoded_as_the_pipeline_does(family, options):
     pipe = tiny_pipeline(family)
     kwargs = ask(family, **options)
-    generator = PipelineRunner(pipe)
-    first = generator.run(generator=seeded(), **kwargs)
-    again = generator.regenerate(generator.encode(kwargs["prompt"], kwargs), first.start, kwargs, seeded(2))
+    runner = PipelineRunner(pipe)
+    first = runner.run(generator=seeded(), **kwargs)
+    condition = runner.encode(kwargs["prompt"], kwargs)
+    again = runner.regenerate(condition, first.start, kwargs=kwargs, generator=seeded(2))
     assert again.images[0].tobytes() == first.images[0].tobytes()
 
 
@@ -162,9 +164,10 @@ def test_a_class_is_rewritten_to_the_class_that_is_preferred():
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
 def test_a_class_label_and_its_noise_make_the_plain_picture_bit_for_bit(guidance_scale):
     kwargs = {**ask("dit"), "guidance_scale": guidance_scale}
-    generator = PipelineRunner(tiny_pipeline("dit"))
-    first = generator.run(generator=seeded(), **kwargs)
-    again = generator.regenerate(generator.encode("class 1", kwargs), first.start, kwargs, seeded(2))
+    runner = PipelineRunner(tiny_pipeline("dit"))
+    first = runner.run(generator=seeded(), **kwargs)
+    condition = runner.encode("class 1", kwargs)
+    again = runner.regenerate(condition, first.start, kwargs=kwargs, generator=seeded(2))
     assert again.images[0].tobytes() == first.images[0].tobytes()
 
 
@@ -181,11 +184,14 @@ def test_what_needs_a_text_is_passed_over_with_a_reason_where_there_are_class_la
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({}, "class_labels is None"), ({"class_labels": 3}, "class_labels is 3"), ({"class_labels": [-1]}, "class label -1"),
-        ({"class_labels": [10**6]}, "class label 1000000"), ({"prompt": "a fox", "class_labels": [1]}, "takes no prompt"),
+        ({}, "class_labels is None"),
+        ({"class_labels": 3}, "class_labels is 3"),
+        ({"class_labels": [-1]}, "class label -1"),
+        ({"class_labels": [10**6]}, "class label 1000000"),
+        ({"prompt": "a fox", "class_labels": [1]}, "takes no prompt"),
         ({"class_labels": [1], "num_images_per_prompt": 2}, "takes no num_images_per_prompt"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_class_label_is_named(options, named):
     with pytest.raises(InputError, match=named):
         Guard(tiny_pipeline("dit"), [MockFilter(False)])(num_inference_steps=2, **options)
@@ -194,16 +200,16 @@ def test_what_is_no_class_label_is_named(options, named):
 @pytest.mark.parametrize("family", ["sd1-image", "sd1-inpaint", "sdxl-image", "sdxl-inpaint"])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_a_regeneration_begins_from_the_picture_that_the_pipeline_begins_from(family, strength):
-    """Under no push at all, the part that inpainting keeps, and img2img's likeness to its picture, are the first pass's."""
+    """Without any push, what inpainting keeps and what img2img takes from its picture are the first run's."""
     pipe = tiny_pipeline(family)
     kwargs = ask(family, strength=strength, num_inference_steps=6)
-    generator = PipelineRunner(pipe)
-    first = generator.run(generator=seeded(), **kwargs)
-    condition = generator.encode(kwargs["prompt"], kwargs)
-    again = generator.regenerate(condition, first.start, kwargs, seeded(1))
+    runner = PipelineRunner(pipe)
+    first = runner.run(generator=seeded(), **kwargs)
+    condition = runner.encode(kwargs["prompt"], kwargs)
+    again = runner.regenerate(condition, first.start, kwargs=kwargs, generator=seeded(1))
     assert again.steps == first.steps == 6 * strength
     torch.testing.assert_close(again.start, first.start, rtol=1e-4, atol=1e-4)
-    drawn = generator.regenerate(condition, None, kwargs, seeded(7))
+    drawn = runner.regenerate(condition, None, kwargs=kwargs, generator=seeded(7))
     assert drawn.images[0].tobytes() != first.images[0].tobytes()
 
 
@@ -246,10 +252,18 @@ def test_the_latent_of_a_pass_is_the_one_that_is_decoded_also_where_inpainting_p
 
 @pytest.mark.parametrize("family", ["sd1-inpaint", "sdxl-inpaint"])
 def test_what_inpainting_puts_back_cannot_lead_a_shielded_latent_into_a_ball_unseen(family):
-    """The kept half is the protected picture's own, so no step leaves its ball for good; that of another is left."""
-    generator, kwargs = PipelineRunner(tiny_pipeline(family)), ask(family)
-    first = generator.run(generator=seeded(), **kwargs)
-    task = SteerTask(generator, "a small fox", 1, kwargs, first.start, first.latents, first.latents)
+    """The kept half is the protected picture's own, so its ball is never left; the ball of another is."""
+    runner, kwargs = PipelineRunner(tiny_pipeline(family)), ask(family)
+    first = runner.run(generator=seeded(), **kwargs)
+    task = SteerTask(
+        runner=runner,
+        prompt="a small fox",
+        seed=1,
+        kwargs=kwargs,
+        start=first.start,
+        clean=first.latents,
+        unwanted=first.latents,
+    )
     with pytest.raises(ArithmeticError, match=r"inside the radius of 0\.8"):
         Shield(nudge_condition=False).apply(task, 7)
     other = first.latents.clone()

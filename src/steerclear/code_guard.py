@@ -164,7 +164,15 @@ class CodeGuard:
             wishes = torch.cat([self._point(to_tensor([one]), image.size) for one in self.preferred])
         clear = self._clear() if wishes is None else None
         space = None if self.encoder is None else self._space
-        task = CodeTask(self.model, report.seed, code, space, code[:0], wishes, clear)
+        task = CodeTask(
+            model=self.model,
+            seed=report.seed,
+            code=code,
+            space=space,
+            unwanted=code[:0],
+            preferred=wishes,
+            clear=clear,
+        )
         self._learn(image.size, task, report.detections)
         if not len(task.unwanted):  # nothing is known of what it resembles: away from itself, then
             task.unwanted = task.point(code)

@@ -1,4 +1,4 @@
-"""Short hashes that change with a file, a module's weights, or a model folder."""
+"""Short hashes of a file, of a module's weights and of a model folder, which change when these change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ def file_fingerprint(path: Path) -> str:
 
 
 def weights_fingerprint(module: Any, preprocessing: str) -> str:
-    """16 hex digits over a module's weights and what is done before it; the same in half precision, if stored in it."""
+    """16 hex digits over a module's weights and its preprocessing.
+
+    The weights are hashed in float32, so a checkpoint stored in half precision has one fingerprint, loaded
+    either way.
+
+    Args:
+        module: a torch module.
+        preprocessing: describes what is done to its inputs.
+    """
     import torch
 
     digest = hashlib.sha256(preprocessing.encode())
@@ -28,18 +36,23 @@ def weights_fingerprint(module: Any, preprocessing: str) -> str:
 
 @cache
 def model_fingerprint(folder: Path) -> str:
-    """16 hex digits that change with any weight of a model folder: SHA-256 over its safetensors files.
+    """16 hex digits over a model folder's safetensors files: their names, sizes and contents.
 
-    Names and sizes count as well as contents. Found once per folder and process. Raises ModelError for a
-    folder without safetensors files, or one that cannot be read.
+    Computed once per folder and process.
+
+    Args:
+        folder: a model folder.
+
+    Raises:
+        ModelError: for a folder without safetensors files, or one that cannot be read.
     """
     digest = hashlib.sha256()
     try:
         files = sorted(folder.rglob("*.safetensors"))
         for path in files:
             digest.update(f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\t".encode())
-            with path.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         raise ModelError(f"cannot read the model in {str(folder)!r}: {error.strerror or error}") from error
     if not files:

@@ -380,7 +380,9 @@ class Guard:
         prompts = checked_prompts(self.pipe, prompt, kwargs)
         if generator is None:
             generator = torch.Generator().manual_seed(secrets.randbits(63))
-        plain = checked_arguments(self.pipe, num_images_per_prompt, len(prompts), generator, kwargs)
+        plain = checked_arguments(
+            self.pipe, kwargs, images=num_images_per_prompt, prompts=len(prompts), generator=generator
+        )
         if prompt is not None:
             plain["prompt"] = prompt if isinstance(prompt, str) else prompts
         with self._queue():

@@ -1,4 +1,4 @@
-"""Loading a diffusers pipeline, and the shape of the latents that it makes."""
+"""Loading a diffusers pipeline, and the shape of its latents."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ def load_pipeline(
         raise ModelError(f"there is no model folder {model}; give a folder or a hub id such as 'owner/name'")
     try:
         pipe = DiffusionPipeline.from_pretrained(model, **{**_absent(folder), **loader_keywords})
-    except Exception as error:  # whatever the loaders of three libraries raise on a damaged folder
+    except Exception as error:  # the loaders of three libraries raise errors of any kind on a damaged folder
         raise ModelError(f"{model} cannot be loaded as a diffusers pipeline: {_first_line(error)}") from error
     if getattr(pipe, "safety_checker", None) is not None:
         pipe.safety_checker = None
     pipe.set_progress_bar_config(disable=True)
     on_cpu = not device or torch.device(device).type == "cpu"
     if on_cpu and torch_dtype in (None, torch.float32):
-        # not by pipe.to, which warns
+        # pipe.to would warn
         for component in pipe.components.values():
             if isinstance(component, torch.nn.Module):
                 component.float()
         return pipe
     denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    # the loaders may disagree on the type of what is stored in half precision; the denoiser's decides
+    # of what is stored in half precision the loaders may convert some parts; the denoiser's type decides
     return pipe.to(device or "cpu", torch_dtype or getattr(denoiser, "dtype", torch.float32))
 
 
@@ -78,17 +78,17 @@ def _dtype_keyword() -> str:
 
 
 def latent_like(pipe: Any) -> Tensor:
-    """An empty batch (0, C, H, W) of the latents that the pipeline makes by default."""
+    """An empty batch (0, C, H, W) of latents, of the size that the pipeline makes by default."""
     denoiser = denoiser_of(pipe)
     assert denoiser is not None
     config = denoiser.config
-    # what a U-Net takes may be more than latents, what a DiT gives back as well
+    # a U-Net's input may hold more than the latent (inpainting), a DiT's output as well (learned variance)
     channels = config.out_channels if hasattr(pipe, "unet") else config.in_channels
     return torch.empty(0, channels, config.sample_size, config.sample_size, device=pipe._execution_device)
 
 
 def _absent(folder: Path) -> dict[str, None]:
-    """The components that a folder says it lacks and its pipeline wants named all the same, such as Stable Diffusion 3's T5."""
+    """Components that the folder lacks, as arguments of its loader, which asks for them by name."""
     import diffusers
 
     path = folder / "model_index.json"
@@ -99,4 +99,5 @@ def _absent(folder: Path) -> dict[str, None]:
 
 
 def _first_line(error: Exception) -> str:
+    """The first line of an error's message, at most 300 characters; its type where there is no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

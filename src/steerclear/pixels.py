@@ -1,4 +1,4 @@
-"""Pixels and latents as tensors: pictures in, pictures out, resized, compared."""
+"""Pictures to tensors and back, resizing, and cosines between latents."""
 
 from __future__ import annotations
 
@@ -12,18 +12,27 @@ from torch.nn import functional as F
 
 
 def to_tensor(images: Sequence[Image.Image]) -> Tensor:
-    """Pixels as they are handed out: (B, 3, H, W) in [0, 1]."""
+    """Pixels of pictures of one size: (B, 3, H, W) in [0, 1]."""
     arrays = [np.asarray(image.convert("RGB"), dtype=np.float32) for image in images]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous() / 255
 
 
 def to_image(pixels: Tensor) -> Image.Image:
-    """One picture of pixels (3, H, W) in [0, 1]."""
-    return Image.fromarray((pixels.permute(1, 2, 0).float().cpu().numpy() * 255).round().astype(np.uint8))
+    """The picture of pixels (3, H, W) in [0, 1]."""
+    array = pixels.permute(1, 2, 0).float().cpu().numpy() * 255
+    return Image.fromarray(array.round().astype(np.uint8))
 
 
 def fit(images: Tensor, size: int) -> Tensor:
-    """Images resized to size × size, antialiased; left alone where they already fit."""
+    """Images resized to a square, bicubic and antialiased.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        size: side in pixels.
+
+    Returns:
+        (B, 3, size, size) in [0, 1]; the very tensor where it has this size already.
+    """
     if images.shape[-2:] == (size, size):
         return images
     return F.interpolate(
@@ -32,5 +41,5 @@ def fit(images: Tensor, size: int) -> Tensor:
 
 
 def cosines(latent: Tensor, others: Tensor) -> Tensor:
-    """Cosine of one latent (1, …) with each of (N, …), all flattened. Returns (N,)."""
+    """Cosine (N,) of one latent (1, …) with each of others (N, …), all flattened."""
     return F.cosine_similarity(latent.flatten(1), others.to(latent).flatten(1), dim=1)

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from steerclear.errors import LibraryError
 from steerclear.pixels import to_image, to_tensor
-from steerclear.steering.codecs import AutoencoderCodec, autoencoder_of, codec_for
+from steerclear.steering.autoencoder import AutoencoderCodec, autoencoder_of
+from steerclear.steering.codecs import codec_for
 from steerclear.steering.preview import Preview, preview_for
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A tiny random generator of a GAN's shape, a linear VAE, and a filter that flags one picture and its like."""
+"""A tiny random network of a GAN's shape, a linear VAE, and a filter that flags one picture."""
 
 import torch
 from torch import nn

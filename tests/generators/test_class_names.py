@@ -15,8 +15,14 @@ def test_a_class_is_spoken_of_by_its_name_where_it_has_one():
 
 @pytest.mark.parametrize(
     ("pipe", "text", "label"),
-    [(NAMED, "tench", 0), (NAMED, "a fox, noto style", 7), (NAMED, "class 12", 12), (NAMELESS, "class 3", 3),
-     (NAMED, "a wolf", None), (NAMELESS, "class act", None)],
-)  # fmt: skip
+    [
+        (NAMED, "tench", 0),
+        (NAMED, "a fox, noto style", 7),
+        (NAMED, "class 12", 12),
+        (NAMELESS, "class 3", 3),
+        (NAMED, "a wolf", None),
+        (NAMELESS, "class act", None),
+    ],
+)
 def test_a_class_is_found_by_name_with_or_without_its_commas_and_by_number(pipe, text, label):
     assert class_called(pipe, text) == label

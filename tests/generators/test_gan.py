@@ -55,11 +55,11 @@ def test_a_clear_image_is_bit_identical_to_the_plain_modules(seed, count):
     encoder=st.sampled_from([None, FakeEncoder(size=8)]),
 )
 def test_whatever_the_filters_say_nothing_flagged_is_ever_handed_out(verdicts, strict, encoder):
-    asked = []
+    checked = []
 
     def answer(image):
-        verdict = verdicts[len(asked) % len(verdicts)]
-        asked.append((image.clone(), verdict is False))
+        verdict = verdicts[len(checked) % len(verdicts)]
+        checked.append((image.clone(), verdict is False))
         return verdict
 
     guard = CodeGuard(gan(), [MockFilter(answer)], strict=[MockFilter(strict)], encoder=encoder, samples=4)
@@ -68,7 +68,7 @@ def test_whatever_the_filters_say_nothing_flagged_is_ever_handed_out(verdicts, s
         assert (image is None) == (report.outcome == Outcome.WITHHELD)
         if image is not None:
             pixels = to_tensor([image])[0]
-            assert any(clear and torch.equal(seen, pixels) for seen, clear in asked)
+            assert any(clear and torch.equal(seen, pixels) for seen, clear in checked)
             assert not any(d.flagged for d in report.final_detections)
 
 
@@ -257,17 +257,17 @@ def test_a_mapping_network_makes_the_code_that_is_nudged():
 
 
 def test_the_same_request_gives_the_same_steered_image_and_the_reported_seed_makes_a_clear_one_again():
-    asked = [
+    outputs = [
         CodeGuard(gan(), [MockFilter([True, False])], samples=0)(generator=generators([5])) for _ in range(2)
     ]
-    assert asked[0].images[0].tobytes() == asked[1].images[0].tobytes()
+    assert outputs[0].images[0].tobytes() == outputs[1].images[0].tobytes()
     out = CodeGuard(gan(), [MockFilter(False)])()
     assert plain(1, out.reports[0].seed)[0].tobytes() == out.images[0].tobytes()
 
 
 def test_an_item_whose_policy_is_to_withhold_is_never_steered_and_a_spent_budget_says_so():
-    found = Detection("mock", True, 1.0, 0.5, "private")
-    out = CodeGuard(gan(), [MockFilter([found])], withhold=["private"])(generator=generators([1]))
+    detection = Detection(filter="mock", flagged=True, score=1.0, threshold=0.5, matched="private")
+    out = CodeGuard(gan(), [MockFilter([detection])], withhold=["private"])(generator=generators([1]))
     assert out.images == [None]
     assert "private" in out.reports[0].reason
     out = CodeGuard(gan(), [MockFilter(True)])(generator=generators([1]), budget=Budget(overhead=0))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steerclear.generators import PipelineRunner
-from steerclear.generators.guidance import halves, magnitude, unguided
+from steerclear.generators.guidance import guidance_pair, magnitude, unguided
 from steerclear.testing import tiny_call, tiny_pipeline
 
 
@@ -23,14 +23,17 @@ def step(guided, channels=4):
 
 
 @given(
-    seed=st.integers(0, 1000), scale=st.floats(1.1, 20), sign=st.sampled_from([1, -1]), swapped=st.booleans(),
+    seed=st.integers(0, 1000),
+    scale=st.floats(1.1, 20),
+    sign=st.sampled_from([1, -1]),
+    swapped=st.booleans(),
     rows=st.integers(1, 3),
-)  # fmt: skip
+)
 def test_the_half_without_the_prompt_is_found_in_any_order_and_sign(seed, scale, sign, swapped, rows):
     u, c = draw(seed, rows, 4, 3, 3), draw(seed + 1, rows, 4, 3, 3)
     guided = sign * (u + scale * (c - u))
-    both = (c, u) if swapped else (u, c)
-    torch.testing.assert_close(unguided(both, step(guided)), sign * u)
+    pair = (c, u) if swapped else (u, c)
+    torch.testing.assert_close(unguided(pair, step(guided)), sign * u)
 
 
 def test_a_learned_variance_stays_the_guided_ones():
@@ -48,22 +51,22 @@ def test_a_prediction_that_no_guidance_explains_is_not_guessed():
 
 def test_outputs_that_are_no_pair_per_image_are_no_halves():
     sample = torch.zeros(2, 4, 3, 3)
-    assert halves([draw(0, 2, 4, 3, 3)], sample) is None
-    assert halves([[draw(0, 4, 3, 3)]], sample) is None
-    first, second = halves([draw(0, 2, 8, 3, 3), draw(1, 2, 8, 3, 3)], sample)
+    assert guidance_pair([draw(0, 2, 4, 3, 3)], sample) is None
+    assert guidance_pair([[draw(0, 4, 3, 3)]], sample) is None
+    first, second = guidance_pair([draw(0, 2, 8, 3, 3), draw(1, 2, 8, 3, 3)], sample)
     assert first.shape == second.shape == sample.shape
     assert magnitude((first, first)).tolist() == [0, 0]
 
 
 def first_step(family, guidance_scale):
     """What the model put out at its first step, as guidance left it, and the half of it without the prompt."""
-    generator, seen = PipelineRunner(tiny_pipeline(family)), []
+    runner, seen = PipelineRunner(tiny_pipeline(family)), []
 
     def look(step):
-        seen.append((step.model_output, unguided(generator.halves(step), step)))
+        seen.append((step.model_output, unguided(runner.guidance_pair(step), step)))
 
     call = {**tiny_call(family, steps=1), "guidance_scale": guidance_scale}
-    generator.run(look, generator=torch.Generator().manual_seed(0), **call)
+    runner.run(look, generator=torch.Generator().manual_seed(0), **call)
     return seen[0]
 
 

@@ -1,4 +1,4 @@
-"""A VAE behind a guard: random codes, reconstructions, and a nudge in code space that costs one evaluation."""
+"""A VAE behind a guard: random codes, reconstructions, and a nudge in code space at one evaluation."""
 
 import re
 from pathlib import Path
@@ -43,11 +43,11 @@ def test_a_clear_reconstruction_is_bit_identical_to_encoding_and_decoding():
 
 
 def test_a_flagged_reconstruction_is_steered_and_its_neighbour_stays():
-    asked = [picture(3), picture(4)]
-    filter_, pictures = near(reconstructed(asked[0]))
-    out = CodeGuard(vae(), [filter_], protected=pictures).reconstruct(asked, seed=1)
+    images = [picture(3), picture(4)]
+    filter_, pictures = near(reconstructed(images[0]))
+    out = CodeGuard(vae(), [filter_], protected=pictures).reconstruct(images, seed=1)
     assert [r.outcome for r in out.reports] == ["steered", "clear"]
-    assert out.images[1].tobytes() == reconstructed(asked[1]).tobytes()
+    assert out.images[1].tobytes() == reconstructed(images[1]).tobytes()
     assert not out.reports[0].final_detections[0].flagged
 
 
@@ -64,7 +64,7 @@ def test_a_nudge_in_code_space_leaves_the_protected_code_for_one_evaluation():
 def test_the_nearest_clear_samples_pull_and_others_at_the_next_attempt(attempt):
     clear = torch.eye(CODE)
     code = torch.arange(CODE, 0, -1).float()[None]
-    task = CodeTask(vae(), 0, code, None, code, clear=clear, attempt=attempt)
+    task = CodeTask(model=vae(), seed=0, code=code, space=None, unwanted=code, clear=clear, attempt=attempt)
     assert torch.equal(task.pull(code), clear[4 * attempt : 4 * attempt + 4])
 
 
@@ -75,19 +75,19 @@ def test_preferred_pictures_pull():
         guard = CodeGuard(vae(), [filter_], protected=pictures, preferred=preferred)
         return guard(generator=torch.Generator().manual_seed(5)).images[0]
 
-    wish = picture(9)
-    code = ENCODER(to_tensor([wish]) * 2 - 1)
+    preferred = picture(9)
+    code = ENCODER(to_tensor([preferred]) * 2 - 1)
 
     def cosine(image):
         return float(torch.cosine_similarity(ENCODER(to_tensor([image]) * 2 - 1), code))
 
-    assert cosine(ask(wish)) > cosine(ask()) + 0.1
+    assert cosine(ask(preferred)) > cosine(ask()) + 0.1
 
 
 def test_turning_a_code_keeps_its_length_and_ends_at_the_other():
-    one, other = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 5.0]])
-    assert torch.allclose(turned(one, other, 1.0), torch.tensor([[0.0, 3.0]]), atol=1e-6)
-    assert torch.allclose(turned(one, other, 0.5).norm(), one.norm())
+    code, target = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 5.0]])
+    assert torch.allclose(turned(code, target, 1.0), torch.tensor([[0.0, 3.0]]), atol=1e-6)
+    assert torch.allclose(turned(code, target, 0.5).norm(), code.norm())
 
 
 def test_bad_input_is_named():

@@ -19,12 +19,12 @@ def latent(seed, *shape):
 def test_the_objective_is_the_papers_formula():
     x, d, u = latent(0), latent(1, 3, 4, 8, 8), latent(2, 2, 4, 8, 8)
     origin = latent(3)
-    want = (
+    expected = (
         -2 * cosines(x, d).mean()
         + 3 * cosines(x, u).mean()
         + 0.5 * ((x - origin).norm() / origin.norm()) ** 2
     )
-    assert torch.allclose(Objective(d, u, 2, 3, 0.5)(x, origin), want)
+    assert torch.allclose(Objective(d, u, alpha=2, beta=3, gamma=0.5)(x, origin), expected)
 
 
 @given(seed=st.integers(0, 1000))
@@ -60,9 +60,9 @@ def test_a_heavy_stay_near_term_keeps_the_latent_where_it_was():
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_steps_are_relative_so_the_scale_of_a_latent_does_not_matter(scale, optimiser):
     objective = Objective(latent(1), latent(2), gamma=0.1)
-    one = minimise(objective, latent(0), iterations=8, optimiser=optimiser)
-    other = minimise(objective, latent(0) * scale, iterations=8, optimiser=optimiser)
-    assert torch.allclose(one, other / scale, rtol=1e-3, atol=1e-4)
+    small = minimise(objective, latent(0), iterations=8, optimiser=optimiser)
+    scaled = minimise(objective, latent(0) * scale, iterations=8, optimiser=optimiser)
+    assert torch.allclose(small, scaled / scale, rtol=1e-3, atol=1e-4)
 
 
 def test_a_latent_that_is_not_finite_is_returned_rather_than_chased():
@@ -73,8 +73,8 @@ def test_a_latent_that_is_not_finite_is_returned_rather_than_chased():
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_a_descent_says_how_it_went(optimiser):
     bowl = Objective(latent(1), None, gamma=0.0)
-    went = descend(bowl, latent(0), iterations=6, optimiser=optimiser)
-    assert (went.iterations, went.why) == (6, "iterations")
+    descent = descend(bowl, latent(0), iterations=6, optimiser=optimiser)
+    assert (descent.iterations, descent.why) == (6, "iterations")
     first = descend(bowl, latent(0), iterations=6, optimiser=optimiser, enough=lambda moved: True)
     assert (first.iterations, first.why) == (1, "enough")
     there = descend(bowl, latent(1), optimiser=optimiser)
@@ -85,9 +85,9 @@ def test_a_descent_says_how_it_went(optimiser):
 
 
 def test_too_long_a_step_is_halved_and_counted():
-    went = descend(Objective(latent(1), None, gamma=5.0), latent(0), rate=3.0, iterations=5)
-    assert went.halved > 0
-    assert went.iterations > 0
+    descent = descend(Objective(latent(1), None, gamma=5.0), latent(0), rate=3.0, iterations=5)
+    assert descent.halved > 0
+    assert descent.iterations > 0
 
 
 def test_adams_first_step_is_as_long_as_the_plain_one():
@@ -106,8 +106,8 @@ def test_an_unknown_optimiser_is_refused_by_name():
 def test_at_constant_length_pushing_from_the_start_and_staying_there_are_one_force(seed, beta, gamma):
     origin, wanted = latent(seed), latent(seed + 1)
     both = Objective(wanted, origin, beta=beta, gamma=gamma)
-    one = Objective(wanted, origin, beta=beta - 2 * gamma, gamma=0.0)
+    joined = Objective(wanted, origin, beta=beta - 2 * gamma, gamma=0.0)
     turned = [x * (origin.norm() / x.norm()) for x in (latent(seed + 2), origin + latent(seed + 3))]
-    first, second = (float(both(x, origin) - one(x, origin)) for x in turned)
+    first, second = (float(both(x, origin) - joined(x, origin)) for x in turned)
     assert first == pytest.approx(second, abs=1e-4)
     assert first == pytest.approx(2 * gamma, abs=1e-4)

@@ -12,17 +12,17 @@ from steerclear import Guard
 from steerclear.errors import ConfigError
 from steerclear.generators import PipelineRunner
 from steerclear.nudge import SteerTask
-from steerclear.nudge.despecify import MOST_PARTS, _parts, despecify
+from steerclear.nudge.despecify import MAX_PARTS, _parts, despecify
 from steerclear.nudge.final_latent import FinalLatent
 from steerclear.nudge.ladder import Ladder
+from steerclear.nudge.nearest_texts import nearest_texts
 from steerclear.nudge.prefer import (
-    NEIGHBOURS,
     PREFERENCES,
+    PULLING_PICTURES,
     SAMPLES,
-    kindred,
-    nearest_texts,
     preferred_latents,
     preferred_text,
+    sorted_by_text_encoder,
 )
 from steerclear.pixels import cosines
 from steerclear.protected import Protected
@@ -43,9 +43,18 @@ FAST = {"num_inference_steps": 3, "guidance_scale": 4.0}
 
 
 def task_for(prompt, **wishes):
-    generator = PipelineRunner(tiny_pipeline("sd1"))
-    first = generator.run(prompt=prompt, generator=generators([1]), **FAST)
-    return SteerTask(generator, prompt, 1, FAST, first.start, first.latents, first.latents, **wishes)
+    runner = PipelineRunner(tiny_pipeline("sd1"))
+    first = runner.run(prompt=prompt, generator=generators([1]), **FAST)
+    return SteerTask(
+        runner=runner,
+        prompt=prompt,
+        seed=1,
+        kwargs=FAST,
+        start=first.start,
+        clean=first.latents,
+        unwanted=first.latents,
+        **wishes,
+    )
 
 
 def test_the_nearest_text_shares_the_rarest_word_not_the_most_words():
@@ -66,15 +75,15 @@ def test_a_photograph_of_something_else_is_not_near_and_neither_is_what_shares_a
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("prompt", "nearest"),
     [
         ("two bees", "a bee"),
         ("three foxes, flat style", "a fox, flat style"),
         ("a grassy hill", "a photo of grass"),
     ],
 )
-def test_a_plural_and_a_word_that_begins_a_longer_one_are_understood(asked, found):
-    assert found in nearest_texts(asked, KNOWN, must_match=True)
+def test_a_plural_and_a_word_that_begins_a_longer_one_are_understood(prompt, nearest):
+    assert nearest in nearest_texts(prompt, KNOWN, must_match=True)
 
 
 def test_a_short_word_is_not_found_inside_longer_ones():
@@ -105,11 +114,11 @@ def test_the_callers_wish_comes_before_the_alternatives_and_these_before_the_sea
 
 def test_where_no_word_tells_the_models_own_text_encoder_does_and_no_evaluation_is_spent():
     task = task_for("the acme zebra", alternatives=tuple(KNOWN))
-    order = kindred(task, KNOWN)
+    order = sorted_by_text_encoder(task, KNOWN)
     assert sorted(order) == sorted(KNOWN)
     assert preferred_text(task) == order[0]
     assert task.nfe == 0
-    assert kindred(task_for("a key"), KNOWN)[0] == "a key"
+    assert sorted_by_text_encoder(task_for("a key"), KNOWN)[0] == "a key"
 
 
 def test_a_prompt_that_does_not_say_what_it_asks_for_is_understood_by_the_matched_items_caption():
@@ -129,7 +138,7 @@ def test_every_rung_prefers_another_text_until_all_have_had_their_turn():
 
 def test_a_pipeline_whose_embeddings_are_not_known_falls_back_on_the_search(monkeypatch):
     task = task_for("the acme zebra", alternatives=tuple(KNOWN))
-    monkeypatch.setattr(task.runner, "meanings", lambda texts, kwargs: None)
+    monkeypatch.setattr(task.runner, "pooled_embeddings", lambda texts, kwargs: None)
     assert set(preferred_text(task).split()) < {"the", "acme", "zebra"}
     assert task.nfe > 0
 
@@ -147,12 +156,12 @@ def test_where_there_are_no_words_any_other_class_is_preferred_once_the_near_one
 
 def test_despecifying_keeps_part_of_the_prompt_and_is_paid_for_once():
     task = task_for("the small acme fox mascot")
-    found = despecify(task)
+    shortened = despecify(task)
     cost = task.nfe
-    assert 0 < len(found.prompt.split()) < 5
-    assert sorted([*found.prompt.split(), *found.dropped]) == sorted(task.prompt.split())
+    assert 0 < len(shortened.prompt.split()) < 5
+    assert sorted([*shortened.prompt.split(), *shortened.dropped]) == sorted(task.prompt.split())
     assert cost <= 2 * 5 + 2
-    assert despecify(task) is found
+    assert despecify(task) is shortened
     assert task.nfe == cost
 
 
@@ -160,7 +169,7 @@ def test_despecifying_keeps_part_of_the_prompt_and_is_paid_for_once():
 def test_a_long_prompt_is_weighed_in_a_bounded_number_of_parts_that_lose_no_word(words):
     prompt = " ".join(f"w{i}" for i in range(words))
     parts = _parts(prompt)
-    assert len(parts) <= MOST_PARTS
+    assert len(parts) <= MAX_PARTS
     assert " ".join(parts) == prompt
 
 
@@ -168,29 +177,29 @@ def pictures(count, like):
     return torch.randn(count, *like.shape[1:], generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("way", PREFERENCES)
-def test_every_way_gives_a_text_and_latents_and_chooses_once(way):
-    task = task_for("the small acme fox", alternatives=tuple(KNOWN), prefer=way)
+@pytest.mark.parametrize("prefer", PREFERENCES)
+def test_every_preference_gives_a_text_and_latents_and_chooses_once(prefer):
+    task = task_for("the small acme fox", alternatives=tuple(KNOWN), prefer=prefer)
     assert preferred_text(task)
-    found = preferred_latents(task)
-    assert found.shape[1:] == task.clean.shape[1:]
+    latents = preferred_latents(task)
+    assert latents.shape[1:] == task.clean.shape[1:]
     cost = task.nfe
-    assert preferred_latents(task) is found
+    assert preferred_latents(task) is latents
     assert task.nfe == cost
 
 
-@pytest.mark.parametrize("way", PREFERENCES)
-def test_of_a_callers_many_pictures_the_nearest_few_pull_whatever_the_way(way):
-    task = task_for("the small acme fox", prefer=way)
+@pytest.mark.parametrize("prefer", PREFERENCES)
+def test_of_a_callers_many_pictures_the_nearest_few_pull_whatever_the_preference(prefer):
+    task = task_for("the small acme fox", prefer=prefer)
     task.preferred_latents = pictures(12, task.clean)
-    found = preferred_latents(task)
-    assert len(found) == NEIGHBOURS
-    assert all(any(torch.equal(row, other) for other in task.preferred_latents) for row in found)
+    latents = preferred_latents(task)
+    assert len(latents) == PULLING_PICTURES
+    assert all(any(torch.equal(row, given_) for given_ in task.preferred_latents) for row in latents)
 
 
 def test_a_callers_few_pictures_all_pull_and_cost_nothing_to_choose():
     task = task_for("the small acme fox")
-    task.preferred_latents = pictures(NEIGHBOURS, task.clean)
+    task.preferred_latents = pictures(PULLING_PICTURES, task.clean)
     assert preferred_latents(task) is task.preferred_latents
     assert task.nfe == 0
 
@@ -198,9 +207,9 @@ def test_a_callers_few_pictures_all_pull_and_cost_nothing_to_choose():
 def test_lookalikes_are_nearest_to_the_flagged_picture():
     task = task_for("the small acme fox", prefer="lookalikes")
     task.preferred_latents = torch.cat([pictures(12, task.clean), task.clean + 0.01])
-    found = preferred_latents(task)
-    assert torch.equal(found[0], task.preferred_latents[-1])
-    assert cosines(task.clean, found).min() >= cosines(task.clean, task.preferred_latents).sort().values[-4]
+    latents = preferred_latents(task)
+    assert torch.equal(latents[0], task.preferred_latents[-1])
+    assert cosines(task.clean, latents).min() >= cosines(task.clean, task.preferred_latents).sort().values[-4]
 
 
 def test_a_neighbour_of_the_despecified_prompt_is_an_alternative_or_that_prompt_itself():
@@ -220,7 +229,7 @@ def test_only_samples_that_the_filters_pass_pull():
     assert len(preferred_latents(none)) == 1
 
 
-def test_a_guard_refuses_an_unknown_way():
+def test_a_guard_refuses_an_unknown_preference():
     with pytest.raises(ConfigError, match="'magic'"):
         Guard(tiny_pipeline("sd1"), [MockFilter()], prefer="magic")
 
@@ -233,9 +242,12 @@ def test_a_guard_encodes_the_preferred_pictures_once_however_many_requests_follo
         protected, "encode", lambda images, *rest: encoded.append(len(images)) or original(images, *rest)
     )
     guard = Guard(
-        pipe, [MockFilter(True)], protected=protected, preferred=[Image.new("RGB", (64, 64), "red")],
+        pipe,
+        [MockFilter(True)],
+        protected=protected,
+        preferred=[Image.new("RGB", (64, 64), "red")],
         ladder=Ladder((FinalLatent(iterations=1),)),
-    )  # fmt: skip
+    )
     for seed in (1, 2):
         guard("the small acme fox", generator=torch.Generator().manual_seed(seed), **FAST)
     assert encoded == [1]

@@ -33,10 +33,17 @@ def flagged(family="sd1", steps=4, **more):
     """A task whose first pass was flagged, pushed from its own final latent."""
     pipe = tiny_pipeline(family)
     kwargs = {k: v for k, v in {**tiny_call(family, steps=steps), **more}.items() if k != "prompt"}
-    generator = PipelineRunner(pipe)
-    first = generator.run(generator=seeded(), prompt="a small fox", **kwargs)
+    runner = PipelineRunner(pipe)
+    first = runner.run(generator=seeded(), prompt="a small fox", **kwargs)
     task = SteerTask(
-        generator, "a small fox", 1, kwargs, first.start, first.latents, first.latents, ("an owl at night",)
+        runner=runner,
+        prompt="a small fox",
+        seed=1,
+        kwargs=kwargs,
+        start=first.start,
+        clean=first.latents,
+        unwanted=first.latents,
+        preferred_texts=("an owl at night",),
     )
     pictures = torch.rand(3, 3, 64, 64, generator=seeded())
     looks = {"decode": codec_for(pipe).decode, "preview": fit_preview(pipe, pictures)}
@@ -53,18 +60,19 @@ def test_a_strategy_makes_another_picture_the_same_for_the_same_seed_and_counts_
     assert task.nfe >= candidate.run.nfe > 0
     again, _ = flagged(family, **GUIDED)
     assert strategies([name])[0].apply(again, 7).image.tobytes() == candidate.image.tobytes()
-    assert all(p.requires_grad == q.requires_grad for p, q in zip(
-        task.runner.denoiser.parameters(), tiny_pipeline(family).unet.parameters() if family == "sd1"
-        else tiny_pipeline(family).transformer.parameters(), strict=True,
-    ))  # fmt: skip
+    fresh = PipelineRunner(tiny_pipeline(family)).denoiser
+    parameters = zip(task.runner.denoiser.parameters(), fresh.parameters(), strict=True)
+    assert all(p.requires_grad == q.requires_grad for p, q in parameters)
 
 
 def test_nudged_noise_keeps_its_length_and_moves_the_prediction_away():
     task, _ = flagged()
     strategy = Noise(nudge_condition=False, iterations=3, limit=-1.0)
-    before, _ = task.runner.predict(task.condition(), task.start, task.kwargs, seeded())
+    before, _ = task.runner.predict(task.condition(), task.start, kwargs=task.kwargs, generator=seeded())
     candidate = strategy.apply(task, 7)
-    after, _ = task.runner.predict(task.condition(), candidate.run.start, task.kwargs, seeded())
+    after, _ = task.runner.predict(
+        task.condition(), candidate.run.start, kwargs=task.kwargs, generator=seeded()
+    )
     torch.testing.assert_close(candidate.run.start.norm(), task.start.norm())
     assert cosines(after, task.unwanted) < cosines(before, task.unwanted)
     assert not torch.equal(candidate.run.start, task.start)
@@ -75,9 +83,9 @@ def test_a_backward_pass_costs_two_evaluations_for_each_it_goes_through():
     before = task.nfe
     condition = task.condition()
     with torch.no_grad():
-        task.runner.predict(condition, task.start, task.kwargs, seeded())
+        task.runner.predict(condition, task.start, kwargs=task.kwargs, generator=seeded())
     assert task.nfe - before == 2
-    task.runner.predict(condition, task.start, task.kwargs, seeded(), steps=2)
+    task.runner.predict(condition, task.start, kwargs=task.kwargs, generator=seeded(), steps=2)
     assert task.nfe - before == 2 + 3 * 4
 
 
@@ -95,8 +103,9 @@ def test_the_gradient_through_the_denoiser_is_charged_for_active_steps_alone():
 def test_guidance_that_never_sets_in_gives_the_picture_of_no_prompt():
     task, _ = flagged(**GUIDED)
     candidate = GuidanceWindow(delay=1.0).apply(task, 7)
-    blank = task.runner.encode("", {**task.kwargs, "guidance_scale": 1.0})
-    want = task.runner.regenerate(blank, task.start, {**task.kwargs, "guidance_scale": 1.0}, seeded(7))
+    unguided = {**task.kwargs, "guidance_scale": 1.0}
+    blank = task.runner.encode("", unguided)
+    want = task.runner.regenerate(blank, task.start, kwargs=unguided, generator=seeded(7))
     torch.testing.assert_close(candidate.run.latents, want.latents, rtol=1e-3, atol=1e-3)
 
 
@@ -143,8 +152,12 @@ def test_a_descent_in_an_encoders_space_pushes_and_pulls_there(family, space):
     wanted, unwanted = torch.randn(2, *first.latents.shape, generator=seeded()).to(first.latents)
     task.unwanted = first.latents + unwanted
     E = task.spaces(space)
-    pushed = descend(objective(task, space, wanted, 0.0, 1.0, 0.0), task.clean, iterations=5).latent
-    pulled = descend(objective(task, space, wanted, 1.0, 0.0, 0.0), task.clean, iterations=5).latent
+    pushed = descend(
+        objective(task, space, wanted, alpha=0.0, beta=1.0, gamma=0.0), task.clean, iterations=5
+    ).latent
+    pulled = descend(
+        objective(task, space, wanted, alpha=1.0, beta=0.0, gamma=0.0), task.clean, iterations=5
+    ).latent
     assert cosines(E(pushed), E(task.unwanted)) < cosines(E(task.clean), E(task.unwanted))
     assert cosines(E(pulled), E(wanted)) > cosines(E(task.clean), E(wanted))
 

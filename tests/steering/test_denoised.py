@@ -63,16 +63,16 @@ def steps(scheduler, count=6, **kwargs):
         sample, output = 3 * noise(), noise()
         if hasattr(scheduler, "scale_model_input"):
             scheduler.scale_model_input(sample, timestep)
-        found = affine(scheduler, timestep, sample)
+        coefficients = affine(scheduler, timestep, sample)
         if type(scheduler).__name__ == "CogVideoXDPMScheduler":
             result = scheduler.step(output, None, timestep, None, sample)
         else:
             result = scheduler.step(output, timestep, sample, **extra)
-        yield timestep, sample, output, found, result
+        yield timestep, sample, output, coefficients, result
 
 
-def same(found, sample, output, truth, rtol=1e-3):
-    guess = found.denoise(sample, output)
+def same(coefficients, sample, output, truth, rtol=1e-3):
+    guess = coefficients.denoise(sample, output)
     assert torch.isfinite(guess).all()
     torch.testing.assert_close(guess, truth.to(guess), rtol=rtol, atol=1e-3 * float(truth.abs().max()))
 
@@ -134,9 +134,11 @@ def config_for(name, prediction):
 )
 def test_denoised_is_the_original_sample_that_the_scheduler_reports(name, prediction):
     kwargs = {"intermediate_timesteps": None} if name == "SCMScheduler" else {}
-    for _, sample, output, found, result in steps(make(name, **config_for(name, prediction)), **kwargs):
+    for _, sample, output, coefficients, result in steps(
+        make(name, **config_for(name, prediction)), **kwargs
+    ):
         truth = result[1] if isinstance(result, tuple) else result.pred_original_sample
-        same(found, sample, output, truth)
+        same(coefficients, sample, output, truth)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +146,8 @@ def test_denoised_is_the_original_sample_that_the_scheduler_reports(name, predic
 )
 def test_denoised_is_the_converted_output_in_the_schedulers_history(name, prediction):
     scheduler = make(name, **config_for(name, prediction))
-    for _, sample, output, found, _result in steps(scheduler):
-        same(found, sample, output, scheduler.model_outputs[-1])
+    for _, sample, output, coefficients, _result in steps(scheduler):
+        same(coefficients, sample, output, scheduler.model_outputs[-1])
 
 
 @pytest.mark.parametrize("name", ENDS_IN_IT)
@@ -154,9 +156,9 @@ def test_denoised_is_where_a_flow_ends_in_one_step(name):
         "FlowMatchEulerDiscreteScheduler": {"sigmas": [0.8]},
         "MiniMaxH3Scheduler": {"sigmas": [0.8, 0.0]},
     }
-    for _, sample, output, found, result in steps(make(name), 1, **kwargs.get(name, {})):
-        same(found, sample, output, result.prev_sample)
-        assert found.alpha == pytest.approx(1 - found.sigma)
+    for _, sample, output, coefficients, result in steps(make(name), 1, **kwargs.get(name, {})):
+        same(coefficients, sample, output, result.prev_sample)
+        assert coefficients.alpha == pytest.approx(1 - coefficients.sigma)
 
 
 def test_an_inverted_flow_points_the_other_way():
@@ -165,63 +167,70 @@ def test_an_inverted_flow_points_the_other_way():
     scheduler.set_timesteps(4)
     timestep, sigma = scheduler.timesteps[1], scheduler.sigmas[1]
     clean, epsilon = noise(), noise()
-    found = affine(scheduler, timestep)
-    torch.testing.assert_close(found.denoise(sigma * clean + (1 - sigma) * epsilon, clean - epsilon), clean)
+    coefficients = affine(scheduler, timestep)
+    torch.testing.assert_close(
+        coefficients.denoise(sigma * clean + (1 - sigma) * epsilon, clean - epsilon), clean
+    )
 
 
 def test_heun_flow_counts_the_second_evaluation_at_the_next_sigma():
     scheduler = make("FlowMatchHeunDiscreteScheduler")
-    for i, (_, _, _, found, _) in enumerate(steps(scheduler, 4)):
-        assert found.sigma == pytest.approx(float(scheduler.sigmas[i]))
-        assert found.b == -found.sigma
+    for i, (_, _, _, coefficients, _) in enumerate(steps(scheduler, 4)):
+        assert coefficients.sigma == pytest.approx(float(scheduler.sigmas[i]))
+        assert coefficients.b == -coefficients.sigma
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_pndm_by_hand(prediction):
     scheduler = make("PNDMScheduler", prediction_type=prediction, skip_prk_steps=True)
-    for timestep, sample, output, found, _ in steps(scheduler):
+    for timestep, sample, output, coefficients, _ in steps(scheduler):
         square = scheduler.alphas_cumprod[timestep]
         a, s = square.sqrt(), (1 - square).sqrt()
         truth = (sample - s * output) / a if prediction == "epsilon" else a * sample - s * output
-        same(found, sample, output, truth)
+        same(coefficients, sample, output, truth)
 
 
 def test_deis_by_hand():
     """It keeps epsilon, from which its own alpha and sigma give the clean latent back."""
     for prediction in PREDICTIONS:
         scheduler = make("DEISMultistepScheduler", prediction_type=prediction)
-        for i, (_, sample, output, found, _) in enumerate(steps(scheduler)):
+        for i, (_, sample, output, coefficients, _) in enumerate(steps(scheduler)):
             a, s = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[i])
-            same(found, sample, output, (sample - s * scheduler.model_outputs[-1]) / a)
+            same(coefficients, sample, output, (sample - s * scheduler.model_outputs[-1]) / a)
 
 
 @pytest.mark.filterwarnings("ignore:.*algorithm_type:FutureWarning")
 def test_noise_predicting_solvers_by_hand():
     for name in ("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"):
         scheduler = make(name, algorithm_type="dpmsolver", final_sigmas_type="sigma_min")
-        for i, (_, sample, output, found, _) in enumerate(steps(scheduler)):
+        for i, (_, sample, output, coefficients, _) in enumerate(steps(scheduler)):
             a, s = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[i])
-            same(found, sample, output, (sample - s * output) / a)
+            same(coefficients, sample, output, (sample - s * output) / a)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_lcm_by_hand(prediction):
     """Its own denoised is c_out · clean + c_skip · sample."""
     scheduler = make("LCMScheduler", prediction_type=prediction, clip_sample=False)
-    for timestep, sample, output, found, result in steps(scheduler):
+    for timestep, sample, output, coefficients, result in steps(scheduler):
         skip, out = scheduler.get_scalings_for_boundary_condition_discrete(timestep)
-        same(found, sample, output, (result.denoised - skip * sample) / out)
+        same(coefficients, sample, output, (result.denoised - skip * sample) / out)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_tcd_by_hand(prediction):
     """pred_noised_sample is the clean latent and epsilon, mixed at the next timestep."""
     scheduler = make("TCDScheduler", prediction_type=prediction)
-    for i, (timestep, sample, output, found, result) in enumerate(steps(scheduler)):
+    for i, (timestep, sample, output, coefficients, result) in enumerate(steps(scheduler)):
         later = int(scheduler.timesteps[i + 1]) if i + 1 < len(scheduler.timesteps) else 0
         square, mixed = scheduler.alphas_cumprod[timestep], scheduler.alphas_cumprod[math.floor(0.7 * later)]
         epsilon = output if prediction == "epsilon" else square.sqrt() * output + (1 - square).sqrt() * sample
-        same(found, sample, output, (result.pred_noised_sample - (1 - mixed).sqrt() * epsilon) / mixed.sqrt())
+        same(
+            coefficients,
+            sample,
+            output,
+            (result.pred_noised_sample - (1 - mixed).sqrt() * epsilon) / mixed.sqrt(),
+        )
 
 
 def test_ipndm_by_hand():
@@ -230,16 +239,16 @@ def test_ipndm_by_hand():
     scheduler.set_timesteps(6)
     scheduler.set_begin_index(2)
     sample, output = noise(), noise()
-    found = affine(scheduler, scheduler.timesteps[2])
+    coefficients = affine(scheduler, scheduler.timesteps[2])
     prev = scheduler.step(output, scheduler.timesteps[2], sample).prev_sample
-    epsilon = found.sigma * sample + found.alpha * output
-    same(found, sample, output, (prev - scheduler.betas[3] * epsilon) / scheduler.alphas[3])
+    epsilon = coefficients.sigma * sample + coefficients.alpha * output
+    same(coefficients, sample, output, (prev - scheduler.betas[3] * epsilon) / scheduler.alphas[3])
 
 
 def test_consistency_by_hand():
     scheduler = make("CMStochasticIterativeScheduler", clip_denoised=False)
-    for _, sample, output, found, result in steps(scheduler, 1):
-        same(found, sample, output, result.prev_sample)
+    for _, sample, output, coefficients, result in steps(scheduler, 1):
+        same(coefficients, sample, output, result.prev_sample)
     scheduler.set_timesteps(timesteps=[39, 0])
     least = affine(scheduler, scheduler.timesteps[1])
     assert least.a == pytest.approx(1)
@@ -297,8 +306,8 @@ def test_an_unknown_prediction_type_is_refused():
 )
 def test_karras_sigmas_are_followed(name):
     scheduler = make(name, use_karras_sigmas=True)
-    for i, (_, _, _, found, _) in enumerate(steps(scheduler)):
-        assert found.sigma / found.alpha == pytest.approx(float(scheduler.sigmas[i]), rel=1e-4)
+    for i, (_, _, _, coefficients, _) in enumerate(steps(scheduler)):
+        assert coefficients.sigma / coefficients.alpha == pytest.approx(float(scheduler.sigmas[i]), rel=1e-4)
 
 
 def test_the_first_step_can_be_read_before_the_scheduler_has_begun():
@@ -321,19 +330,22 @@ def test_zero_terminal_snr_never_divides_by_zero(name, prediction):
         name, prediction_type=prediction, rescale_betas_zero_snr=True, timestep_spacing="trailing"
     )
     scheduler.set_timesteps(5)
-    found = affine(scheduler, scheduler.timesteps[0])
-    assert all(math.isfinite(value) for value in (found.a, found.b, found.sigma, found.alpha))
-    assert torch.isfinite(found.denoise(noise(), noise())).all()
+    coefficients = affine(scheduler, scheduler.timesteps[0])
+    assert all(
+        math.isfinite(value)
+        for value in (coefficients.a, coefficients.b, coefficients.sigma, coefficients.alpha)
+    )
+    assert torch.isfinite(coefficients.denoise(noise(), noise())).all()
 
 
 def test_clipping_is_left_to_the_scheduler():
     scheduler = make("DDIMScheduler", clip_sample=True)
-    for _, sample, output, found, result in steps(scheduler):
-        clipped = found.denoise(sample, output).clamp(-1, 1)
+    for _, sample, output, coefficients, result in steps(scheduler):
+        clipped = coefficients.denoise(sample, output).clamp(-1, 1)
         torch.testing.assert_close(clipped, result.pred_original_sample, rtol=1e-3, atol=1e-3)
 
 
 def test_half_precision_is_widened():
-    found = affine(make("DDIMScheduler"), 500)
-    assert found.denoise(noise().half(), noise().half()).dtype == torch.float32
-    assert found.denoise(noise().double(), noise().double()).dtype == torch.float64
+    coefficients = affine(make("DDIMScheduler"), 500)
+    assert coefficients.denoise(noise().half(), noise().half()).dtype == torch.float32
+    assert coefficients.denoise(noise().double(), noise().double()).dtype == torch.float64

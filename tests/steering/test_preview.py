@@ -1,4 +1,4 @@
-"""The cheap look at a latent: near the true decode on pictures that it was not fitted to, and as linear as it says."""
+"""A preview is near the true decode on pictures that it was not fitted to, and it is linear."""
 
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ from steerclear.filters.base import flagged
 from steerclear.filters.pixel import pixel_l2
 from steerclear.library import Library
 from steerclear.loading import embedded_calibration
-from steerclear.nudge.prefer import nearest_texts
+from steerclear.nudge.nearest_texts import nearest_texts
 from steerclear.pixels import to_tensor
 from steerclear_lab.assets import BYSTANDER_FOLDER
 from steerclear_lab.bench.judge import ordinary_pictures, protected_pictures

@@ -1,4 +1,4 @@
-"""Before the first request: whether a pipeline can be guarded at all, and what its call takes."""
+"""Before the first request: whether a pipeline can be guarded at all, and which arguments its call takes."""
 
 from __future__ import annotations
 
@@ -11,34 +11,50 @@ from typing import Any
 from steerclear.errors import ConfigError, InputError, UnsupportedError
 from steerclear.steering.denoised import rule_for
 
-# diffusers pipelines swallow unknown arguments where they still take these two retired ones
-RETIRED = frozenset(("callback", "callback_steps"))
+# diffusers pipelines with a `**kwargs` still read these two retired arguments from it
+RETIRED_ARGUMENTS = frozenset(("callback", "callback_steps"))
 
-# of a pipeline that has them; a second or third text encoder may be left out, as is usual with SD3's T5
-NEEDED = frozenset(
+# components that must be there if the pipeline's class has them and does not call them optional
+REQUIRED_COMPONENTS = frozenset(
     (
-        "vae", "movq", "vqgan", "unet", "transformer", "decoder", "text_encoder", "tokenizer",
-        "prior_prior", "prior_scheduler", "prior_text_encoder", "prior_tokenizer",
+        "vae",
+        "movq",
+        "vqgan",
+        "unet",
+        "transformer",
+        "decoder",
+        "text_encoder",
+        "tokenizer",
+        "prior_prior",
+        "prior_scheduler",
+        "prior_text_encoder",
+        "prior_tokenizer",
     )
-)  # fmt: skip
+)
 
 DENOISERS = ("unet", "transformer", "decoder")
 
 
-def parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
-    """What the pipeline's call takes, by name."""
+def call_parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
+    """The parameters of the pipeline's `__call__`, by name."""
     return inspect.signature(type(pipe).__call__).parameters
 
 
 def check_pipeline(pipe: Any) -> None:
-    """Raise UnsupportedError for a pipeline that makes no images or no diffusion steps, or whose scheduler is not known to
-    fit; ConfigError for one with a required component missing, or left without weights."""
+    """Check that a pipeline can be guarded.
+
+    Raises:
+        UnsupportedError: for a pipeline that makes no images or takes no diffusion steps, or whose scheduler
+            is not known to be affine.
+        ConfigError: for a pipeline with a required component missing, without weights, or held twice.
+    """
     name = type(pipe).__name__
     if _makes_videos(pipe):
         raise UnsupportedError(f"{name} makes videos; a guard looks at single images and cannot guard it yet")
     components = getattr(pipe, "components", {})
     optional = set(getattr(pipe, "_optional_components", ()))
-    missing = sorted(key for key, v in components.items() if v is None and key in NEEDED - optional)
+    required = REQUIRED_COMPONENTS - optional
+    missing = sorted(key for key, component in components.items() if component is None and key in required)
     if missing:
         raise ConfigError(f"this {name} has no {', '.join(missing)}; load the whole pipeline")
     if getattr(pipe, "scheduler", None) is None:
@@ -49,20 +65,20 @@ def check_pipeline(pipe: Any) -> None:
             f"{name} has neither a unet nor a transformer nor a decoder; it cannot be guarded yet"
         )
     _check_stages(pipe)
-    for key, value in components.items():
-        weights = getattr(value, "parameters", None)
-        # offloading leaves its own hook, which brings the weights back when they are needed
-        if callable(weights) and not hasattr(value, "_hf_hook") and any(p.is_meta for p in weights()):
+    for key, component in components.items():
+        weights = getattr(component, "parameters", None)
+        # offloaded modules are on the meta device too; their hook loads the weights when they are needed
+        if callable(weights) and not hasattr(component, "_hf_hook") and any(p.is_meta for p in weights()):
             raise ConfigError(f"the {key} of this {name} has no weights in memory; load it before guarding")
 
 
 def _check_stages(pipe: Any) -> None:
-    """A decoder without its prior takes image embeddings; a pipeline of both must hold its parts only once."""
-    name, takes = type(pipe).__name__, parameters(pipe)
-    if "image_embeds" in takes and "prompt" not in takes:
+    """Refuse a decoder without its prior, and a pipeline of both stages that holds parts twice."""
+    name, parameters = type(pipe).__name__, call_parameters(pipe)
+    if "image_embeds" in parameters and "prompt" not in parameters:
         raise UnsupportedError(
-            f"{name} takes image embeddings and no prompt; guard the pipeline that also holds the prior, e.g. "
-            "KandinskyV22CombinedPipeline"
+            f"{name} takes image embeddings and no prompt; guard the pipeline that also holds the prior, "
+            "e.g. KandinskyV22CombinedPipeline"
         )
     decoder = getattr(pipe, "decoder_pipe", None)
     if decoder is None:
@@ -77,30 +93,30 @@ def _check_stages(pipe: Any) -> None:
 
 
 def prior_of(pipe: Any) -> Any | None:
-    """The module that makes an image embedding of the text beforehand, in a pipeline of both stages."""
+    """The module that first turns the text into an image embedding; None in a pipeline of one stage."""
     return getattr(pipe, "prior_prior", None) if hasattr(pipe, "decoder_pipe") else None
 
 
 def denoiser_of(pipe: Any) -> Any | None:
-    """The module that is asked at every step."""
-    known = (getattr(pipe, name, None) for name in DENOISERS)
-    return next((module for module in known if module is not None), None)
+    """The module that predicts at every step; None where the pipeline has none that is known."""
+    modules = (getattr(pipe, name, None) for name in DENOISERS)
+    return next((module for module in modules if module is not None), None)
 
 
 def check_arguments(pipe: Any, kwargs: Mapping[str, Any]) -> None:
     """Raise InputError for an argument that the pipeline's call does not know."""
-    takes = parameters(pipe)
-    swallows = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
-    if swallows and not type(pipe).__module__.startswith("diffusers."):
+    parameters = call_parameters(pipe)
+    has_kwargs = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    if has_kwargs and not type(pipe).__module__.startswith("diffusers."):
         return
-    unknown = sorted(set(kwargs) - set(takes) - (RETIRED if swallows else set()))
+    unknown = sorted(set(kwargs) - set(parameters) - (RETIRED_ARGUMENTS if has_kwargs else set()))
     if unknown:
-        known = sorted(set(takes) - {"self", "kwargs"})
+        known = sorted(set(parameters) - {"self", "kwargs"})
         raise InputError(f"{type(pipe).__name__} takes no {', '.join(unknown)}; it takes: {', '.join(known)}")
 
 
 def _makes_videos(pipe: Any) -> bool:
-    """By the output class that the pipeline's module speaks of: frames, and no images."""
+    """Whether the output classes in the pipeline's module have frames, and none has images."""
     for cls in type(pipe).__mro__:
         if not cls.__module__.startswith("diffusers.pipelines."):
             continue

@@ -1,4 +1,4 @@
-"""A GAN's generator behind a guard: z from N(0, I), a mapping to w where it has one, one evaluation for an image."""
+"""A GAN behind a guard: z from N(0, I), a mapping to w where it has one, one evaluation for an image."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from steerclear.generators.code import CodeGenerator, Module
 
 
 class GanGenerator(CodeGenerator):
-    """Images of z, or of w = mapping(z); the nudge acts on what the module itself takes.
+    """Images of z, or of w = mapping(z); the nudge moves what the module takes, w where there is a mapping.
 
-    module, latent_shape (of z), value_range: as in CodeGenerator; mapping: z (B, …) → w (B, …), deterministic, such as
-    StyleGAN's mapping network with its truncation. A class-conditional generator is wrapped: `lambda z: module(z, label)`.
+    Wrap a class-conditional network to fix its label: `lambda z: module(z, label)`.
+
+    Args:
+        module: as in `CodeGenerator`.
+        latent_shape: shape of one z, without the batch.
+        value_range: as in `CodeGenerator`.
+        mapping: z (B, …) → w (B, …), deterministic, such as StyleGAN's mapping network with its truncation.
     """
 
     def __init__(

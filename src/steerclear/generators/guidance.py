@@ -1,4 +1,4 @@
-"""What classifier-free guidance was made of at one step: the denoiser's predictions with and without the prompt."""
+"""Both halves of classifier-free guidance at one step: the predictions with and without the prompt."""
 
 from __future__ import annotations
 
@@ -9,50 +9,66 @@ from torch import Tensor
 
 from steerclear.steering import Step
 
-Halves = tuple[Tensor, Tensor]
+GuidancePair = tuple[Tensor, Tensor]
+"""Both predictions of a step, (B, …) each, in the order in which the denoiser made them."""
 
-MISFIT = 0.01  # of the prediction's length: more than rounding in half precision leaves
+MISFIT = 0.01  # share of the prediction's length; half precision's rounding stays below it
 
 
-def halves(outputs: Sequence[object], sample: Tensor) -> Halves | None:
-    """Both predictions of a step, (B, …) each, in the order in which they were made.
+def guidance_pair(outputs: Sequence[object], sample: Tensor) -> GuidancePair | None:
+    """Both predictions of a step, without a learned variance.
 
-    outputs: of the denoiser in this step. None where it was not asked twice per image, with and without the prompt.
+    Args:
+        outputs: everything that the denoiser returned in this step.
+        sample: (B, …) the step's noisy latent.
+
+    Returns:
+        The pair; None where the denoiser did not run exactly twice per image.
     """
-    made = [one for one in outputs if isinstance(one, Tensor)]
-    if not made or len(made) < len(outputs) or sum(map(len, made)) != 2 * len(sample):
+    tensors = [output for output in outputs if isinstance(output, Tensor)]
+    if not tensors or len(tensors) < len(outputs) or sum(map(len, tensors)) != 2 * len(sample):
         return None
-    first, second = torch.cat(made).chunk(2)
-    if first.ndim == sample.ndim:  # without a learned variance
+    first, second = torch.cat(tensors).chunk(2)
+    if first.ndim == sample.ndim:  # cut off a learned variance
         first, second = first[:, : sample.shape[1]], second[:, : sample.shape[1]]
     return first, second
 
 
-def magnitude(both: Halves) -> Tensor:
-    """Root mean square of their difference, (B,): how much more the prompt says than no prompt does."""
-    first, second = both
+def magnitude(pair: GuidancePair) -> Tensor:
+    """Root mean square of ε_c − ε_u, (B,): how much the prompt changes the prediction (Wen et al., §4)."""
+    first, second = pair
     return (first - second).float().flatten(1).square().mean(1).sqrt()
 
 
-def unguided(both: Halves | None, step: Step) -> Tensor | None:
-    """The prediction without the prompt, as the scheduler would be given it, of the shape of `step.model_output`.
+def unguided(pair: GuidancePair | None, step: Step) -> Tensor | None:
+    """The prediction without the prompt, in the form in which the scheduler gets its model output.
 
-    Families differ in which half comes first, and some turn the sign: what fits the guided prediction u + g (c − u), g > 1,
-    is taken. None where nothing does, as under rescaled guidance.
+    Families differ in which half comes first, and some turn the sign. The half is chosen for which the step's
+    guided prediction is u + g (c − u) with g > 1.
+
+    Args:
+        pair: both predictions, None where there were not two.
+        step: the step in which they were made.
+
+    Returns:
+        A tensor of the shape of `step.model_output`; None where neither half fits, as under rescaled
+        guidance.
     """
-    if both is None or both[0].shape != step.sample.shape:
+    if pair is None or pair[0].shape != step.sample.shape:
         return None
     guided = step.model_output[:, : step.sample.shape[1]].float()
     best: tuple[float, Tensor] | None = None
     for sign in (1, -1):
-        for u, c in (both, both[::-1]):
-            without, told = sign * u.float(), sign * (c - u).float()
-            scale = ((guided - without) * told).sum() / told.square().sum().clamp(min=1e-12)
-            misfit = float((guided - without - scale * told).norm() / guided.norm().clamp(min=1e-12))
+        for u, c in (pair, pair[::-1]):
+            unconditional, difference = sign * u.float(), sign * (c - u).float()
+            scale = ((guided - unconditional) * difference).sum() / difference.square().sum().clamp(min=1e-12)
+            misfit = float(
+                (guided - unconditional - scale * difference).norm() / guided.norm().clamp(min=1e-12)
+            )
             if float(scale) > 1 and misfit < MISFIT and (best is None or misfit < best[0]):
-                best = misfit, without
+                best = misfit, unconditional
     if best is None:
         return None
-    bare = best[1].to(step.model_output)
+    prediction = best[1].to(step.model_output)
     variance = step.model_output[:, step.sample.shape[1] :]
-    return torch.cat([bare, variance], dim=1) if variance.shape[1] else bare
+    return torch.cat([prediction, variance], dim=1) if variance.shape[1] else prediction

@@ -1,4 +1,4 @@
-"""Before anything is denoised: what single pipelines cannot do, though their call takes the argument."""
+"""Before anything is denoised: refuse arguments that a pipeline's call takes but cannot serve."""
 
 from __future__ import annotations
 
@@ -13,20 +13,31 @@ from steerclear.errors import InputError
 
 
 def takes_several(pipe: Any) -> bool:
-    """Whether one call may hold several prompts: Würstchen's decoder repeats each as often as there are images."""
-    return not _is(pipe, "WuerstchenDecoderPipeline", "WuerstchenCombinedPipeline")
+    """Whether one call may hold several prompts.
+
+    Würstchen's may not: its decoder repeats each prompt once per image of the whole call.
+    """
+    return not _is_any(pipe, "WuerstchenDecoderPipeline", "WuerstchenCombinedPipeline")
 
 
-def check_limits(pipe: Any, steps: int, prompts: int, generator: Any, kwargs: Mapping[str, Any]) -> None:
-    """Raise InputError for a request that this pipeline would break off in the middle, or not understand as it was meant.
+def check_limits(pipe: Any, kwargs: Mapping[str, Any], *, steps: int, prompts: int, generator: Any) -> None:
+    """Check a request against what this pipeline can serve.
 
-    steps, prompts: how many of each; generator: as the pipeline is given it.
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the other arguments of the call.
+        steps: number of inference steps.
+        prompts: number of prompts.
+        generator: a torch generator, or a list of them.
+
+    Raises:
+        InputError: for a request at which the pipeline would fail in the middle, or which it would misread.
     """
     name = type(pipe).__name__
     if prompts > 1 and not takes_several(pipe):
         raise InputError(f"{name} takes one prompt at a time; ask for {prompts} pictures in {prompts} calls")
     if (
-        _is(pipe, "KandinskyV22CombinedPipeline")
+        _is_any(pipe, "KandinskyV22CombinedPipeline")
         and isinstance(generator, list)
         and kwargs.get("negative_prompt")
     ):
@@ -43,28 +54,28 @@ def check_limits(pipe: Any, steps: int, prompts: int, generator: Any, kwargs: Ma
 
 
 def _check_one_step(pipe: Any, steps: int) -> None:
-    """PixArt-α looks for the clean latent of its only step in what the scheduler returns, and not all return it."""
+    """PixArt-α reads its only step's clean latent from the scheduler's output; not all schedulers give it."""
     scheduler = type(pipe.scheduler)
-    if steps != 1 or not _is(pipe, "PixArtAlphaPipeline"):
+    if steps != 1 or not _is_any(pipe, "PixArtAlphaPipeline"):
         return
     outputs = [v for k, v in vars(sys.modules[scheduler.__module__]).items() if k.endswith("Output")]
     if not any(is_dataclass(output) and len(fields(output)) > 1 for output in outputs):
         raise InputError(
-            f"{type(pipe).__name__} with a {scheduler.__name__} cannot make a picture in one step; ask for two, or give it a "
-            "DDPMScheduler or LCMScheduler"
+            f"{type(pipe).__name__} with a {scheduler.__name__} cannot make a picture in one step; ask for "
+            "two, or give it a DDPMScheduler or LCMScheduler"
         )
 
 
 def _check_side(pipe: Any, side: str, length: Any) -> None:
-    """A side shorter than one patch of the denoiser is nothing to it; Würstchen's must fit all of its levels."""
+    """A side must hold one patch of the denoiser; Würstchen's must also divide at all of its levels."""
     name = type(pipe).__name__
-    least = _patch(pipe)
-    if not isinstance(length, Integral) or length < least:
-        raise InputError(f"{side} is {length!r}; the shortest side that {name} can make is {least} pixels")
-    if not _is(pipe, "WuerstchenCombinedPipeline"):
+    shortest = _patch_pixels(pipe)
+    if not isinstance(length, Integral) or length < shortest:
+        raise InputError(f"{side} is {length!r}; the shortest side that {name} can make is {shortest} pixels")
+    if not _is_any(pipe, "WuerstchenCombinedPipeline"):
         return
-    shape = pipe.decoder.config
-    grid = shape.patch_size * 2 ** (len(shape.c_hidden) - 1)
+    config = pipe.decoder.config
+    grid = config.patch_size * 2 ** (len(config.c_hidden) - 1)
     multiple, scale = pipe.prior_pipe.config.resolution_multiple, pipe.decoder_pipe.config.latent_dim_scale
     embeddings = math.ceil(length / multiple)
     if int(embeddings * scale) % grid:
@@ -74,8 +85,8 @@ def _check_side(pipe: Any, side: str, length: Any) -> None:
         )
 
 
-def _patch(pipe: Any) -> int:
-    """Pixels per side of what the denoiser sees as one piece."""
+def _patch_pixels(pipe: Any) -> int:
+    """Pixels per side of one patch of the denoiser."""
     processor = getattr(getattr(pipe, "image_processor", None), "config", None)
     factor = int(getattr(pipe, "vae_scale_factor", None) or 1)
     patch = getattr(getattr(getattr(pipe, "transformer", None), "config", None), "patch_size", None)
@@ -84,5 +95,6 @@ def _patch(pipe: Any) -> int:
     )
 
 
-def _is(pipe: Any, *names: str) -> bool:
+def _is_any(pipe: Any, *names: str) -> bool:
+    """Whether the pipeline is of one of these classes, or extends one."""
     return any(cls.__name__ in names for cls in type(pipe).__mro__)

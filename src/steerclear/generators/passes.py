@@ -1,4 +1,4 @@
-"""One run of a pipeline as everything after it sees it: pictures, latents, cost."""
+"""What one run of a pipeline gives to everything after it: pictures, latents, cost."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ from PIL import Image
 from torch import Tensor
 
 
-class LeaveEarly(Exception):  # noqa: N818 - leaving is no error
-    """Raised inside a pass to abandon it: every image in it is already known to be flagged."""
+class LeaveEarly(Exception):  # noqa: N818 - leaving a run is no error
+    """Raised by a callback to end a run: every image in it is already known to be flagged."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Pass:
     """One run of the pipeline.
 
-    images: one per row, empty where the pass was left early; latents: final clean latents (B, …) as the
-    pipeline decodes them; start: the noise that it began with, at the scale that `latents=` expects, or, where the call
-    takes none, the noisy latent itself; denoised: the last prediction seen; steps: scheduler steps taken; nfe: denoiser
-    evaluations per image; nfe_prior: those of them that a prior was asked before the first step; magnitudes: of each step
-    until the first without guidance, (B,), the root mean square of the guided minus the unguided prediction, where the
-    generator traces guidance; resumed: whether it began at a lower noise level; finite: of each image, whether its latent
-    and its pixels are numbers.
+    Attributes:
+        images: one per row; empty where the run was left early.
+        latents: final clean latents (B, …) as the pipeline decodes them; None where the run was left early.
+        start: the noise that the run began with, at the scale that `latents=` expects. Where the call takes
+            no latents, the first noisy latent itself.
+        denoised: the last prediction seen, (B, …).
+        steps: scheduler steps taken.
+        nfe: denoiser evaluations per image, those of a prior included.
+        nfe_prior: evaluations per image of a prior, which runs before the first step.
+        magnitudes: the guidance's magnitude (B,) of each traced step, see `steerclear.generators.guidance`.
+            The list ends before the first step without guidance.
+        resumed: whether the run began at a lower noise level than pure noise.
+        finite: of each image, whether its latent and its pixels are finite.
     """
 
     images: list[Image.Image] = field(default_factory=list)
@@ -39,33 +45,54 @@ class Pass:
 
 
 def class_name(pipe: Any, label: int) -> str:
-    """How a report speaks of a request without a prompt: by the pipeline's own name for the class, where it has one."""
-    named: dict[str, int] = getattr(pipe, "labels", None) or {}
-    return next((name for name, number in named.items() if number == label), f"class {label}")
+    """The name of a class label, as a report writes it in the place of a prompt.
+
+    Args:
+        pipe: a pipeline that takes class labels; its `labels`, if it has them, map names to numbers.
+        label: the class number.
+
+    Returns:
+        The pipeline's own name for the class, else "class 7".
+    """
+    numbers: dict[str, int] = getattr(pipe, "labels", None) or {}
+    return next((name for name, number in numbers.items() if number == label), f"class {label}")
 
 
 def class_called(pipe: Any, text: str) -> int | None:
-    """The class that is called so, by a name of the pipeline's own or as `class_name` says it; None where there is none."""
-    named: dict[str, int] = getattr(pipe, "labels", None) or {}
-    for name in (
-        text,
-        text.replace(",", ""),
-    ):  # a name holds no comma: the pipeline takes it for the end of one
-        if name in named:
-            return named[name]
+    """The class number that a text names: the inverse of `class_name`.
+
+    Args:
+        pipe: a pipeline that takes class labels.
+        text: one of the pipeline's own names, with or without its commas, or "class 7".
+
+    Returns:
+        The class number; None where no class has that name.
+    """
+    numbers: dict[str, int] = getattr(pipe, "labels", None) or {}
+    # the pipeline splits names at commas, so its own names hold none
+    for name in (text, text.replace(",", "")):
+        if name in numbers:
+            return numbers[name]
     number = text.removeprefix("class ")
     return int(number) if number != text and number.isdecimal() else None
 
 
 def finite_rows(values: Tensor) -> list[bool]:
+    """Of each row of a tensor (B, …), whether all its numbers are finite."""
     return [bool(row.isfinite().all()) for row in values]
 
 
-def finite(made: Pass, decoded: list[bool]) -> list[bool]:
-    """Of each image, whether its latent and pixels are numbers; where the decoder worked in pieces, a bad one spoils all."""
-    count = len(made.images)
-    latent = [True] * count if made.latents is None else finite_rows(made.latents)
-    if len(latent) != count:
-        latent = [all(latent)] * count
-    pixel = decoded if len(decoded) == count else [all(decoded)] * count
-    return [a and b for a, b in zip(latent, pixel, strict=True)]
+def finite_images(run: Pass, decoded: list[bool]) -> list[bool]:
+    """Whether each image of a run has a finite latent and finite pixels.
+
+    Args:
+        run: a finished run.
+        decoded: of each row that came out of the decoder, whether it is finite. Where their number is not
+            that of the images, the decoder worked in pieces, and one bad piece counts against every image.
+    """
+    count = len(run.images)
+    latents = [True] * count if run.latents is None else finite_rows(run.latents)
+    if len(latents) != count:
+        latents = [all(latents)] * count
+    pixels = decoded if len(decoded) == count else [all(decoded)] * count
+    return [a and b for a, b in zip(latents, pixels, strict=True)]

@@ -1,4 +1,4 @@
-"""Where a regeneration begins: `latents=` where a pipeline takes them, else in the place of what it drew itself."""
+"""How a regeneration begins: its arguments, and its noise in place of what the pipeline draws."""
 
 from __future__ import annotations
 
@@ -11,41 +11,133 @@ import torch
 from torch import Tensor
 
 from steerclear.errors import UnsupportedError
-from steerclear.generators.accepted import parameters
+from steerclear.generators.accepted import call_parameters
+from steerclear.generators.conditions import EMBEDS, Condition
 from steerclear.steering.instance import overridden
+
+# arguments that a regeneration sets itself, so that the caller's must not be passed on as well; callbacks see
+# the first run only, since what a regeneration would show them is not verified
+NOT_PASSED_ON = frozenset(
+    (
+        "prompt",
+        "prompt_2",
+        "prompt_3",
+        "negative_prompt",
+        "negative_prompt_2",
+        "negative_prompt_3",
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "class_labels",
+        "num_images_per_prompt",
+        "generator",
+        "latents",
+        "callback",
+        "callback_steps",
+        "callback_on_step_end",
+        "callback_on_step_end_tensor_inputs",
+    )
+)
 
 
 def begins_from_picture(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Image-to-image and inpainting: the pipeline noises the caller's picture, and begins there."""
-    return kwargs.get("image") is not None and "strength" in parameters(pipe)
+    """Whether a call is image-to-image or inpainting, which begins from the caller's picture, noised."""
+    return kwargs.get("image") is not None and "strength" in call_parameters(pipe)
 
 
 def takes_latents(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
     """Whether a call with `latents=` begins exactly there, at the scale of pure noise."""
-    takes = parameters(pipe)
+    parameters = call_parameters(pipe)
     if hasattr(pipe, "decoder_pipe"):
-        return False  # they are the prior's
+        return False  # its `latents=` are the prior's
     if begins_from_picture(pipe, kwargs):
-        # inpainting of full strength begins from noise; below, `latents=` would be taken for noise
-        strength = kwargs.get("strength", takes["strength"].default)
-        return "mask_image" in takes and "latents" in takes and strength == 1.0
-    return "latents" in takes
+        # inpainting at full strength begins from noise; below it, `latents=` would be taken for noise
+        strength = kwargs.get("strength", parameters["strength"].default)
+        return "mask_image" in parameters and "latents" in parameters and strength == 1.0
+    return "latents" in parameters
 
 
-def repeated(kwargs: Mapping[str, Any], times: int) -> dict[str, Any]:
-    """The one picture to begin from, and its mask, for each of several prompts."""
-    own = {name: kwargs[name] for name in ("image", "mask_image") if kwargs.get(name) is not None}
-    return {name: one if isinstance(one, list) else [one] * times for name, one in own.items() if times > 1}
+def noise_scale(pipe: Any) -> float:
+    """Standard deviation of the scheduler's pure noise."""
+    return float(getattr(pipe.scheduler, "init_noise_sigma", 1.0))
+
+
+def start_scale(pipe: Any, kwargs: Mapping[str, Any]) -> float:
+    """The factor by which the pipeline multiplies the latents that it is given; 1 where it is given none."""
+    return noise_scale(pipe) if takes_latents(pipe, kwargs) else 1.0
+
+
+def regeneration_arguments(
+    pipe: Any,
+    condition: Condition,
+    start: Tensor | None,
+    *,
+    kwargs: Mapping[str, Any],
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    """The arguments of a call that makes a picture again under another condition.
+
+    Args:
+        pipe: a diffusers pipeline.
+        condition: text embeddings of B prompts.
+        start: (B, …) the noise, as in `steerclear.generators.Pass`; None to begin with what the pipeline
+            draws.
+        kwargs: the caller's own arguments.
+        generator: for what the pipeline draws.
+
+    Returns:
+        The call's arguments, and beside them `first_sample`: `start` where the call takes no `latents`, else
+        None.
+    """
+    parameters = call_parameters(pipe)
+    arguments = {k: v for k, v in kwargs.items() if k not in NOT_PASSED_ON}
+    if EMBEDS in condition and "negative_prompt" in parameters:
+        # some families default to "", which they refuse beside embeddings
+        arguments["negative_prompt"] = None
+    if "guidance_scale" not in parameters and ("kwargs" not in parameters or hasattr(pipe, "decoder_pipe")):
+        arguments.pop("guidance_scale", None)  # a strategy sets it to 1, whatever the pipeline
+    if start is not None and begins_from_picture(pipe, kwargs):
+        arguments.update(_repeated_pictures(arguments, len(start)))
+    if start is not None and takes_latents(pipe, kwargs):
+        arguments["latents"], start = _unpacked(pipe, start, kwargs), None
+    return {**arguments, **condition, "generator": generator, "first_sample": start}
+
+
+def _repeated_pictures(kwargs: Mapping[str, Any], times: int) -> dict[str, Any]:
+    """The call's picture and mask, repeated for each of several prompts; nothing for one prompt."""
+    pictures = {name: kwargs[name] for name in ("image", "mask_image") if kwargs.get(name) is not None}
+    return {
+        name: value if isinstance(value, list) else [value] * times
+        for name, value in pictures.items()
+        if times > 1
+    }
+
+
+def _unpacked(pipe: Any, start: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+    """The noise as `latents=` takes it: as the scheduler sees it, but unpacked for FLUX.2."""
+    if not type(pipe).__name__.startswith("Flux2"):
+        return start
+    factor = pipe.vae_scale_factor * 2
+    height, width = (
+        int(kwargs.get(side) or pipe.default_sample_size * pipe.vae_scale_factor) // factor
+        for side in ("height", "width")
+    )
+    return start.reshape(len(start), height, width, -1).permute(0, 3, 1, 2)
 
 
 @contextmanager
-def beginning_with(pipe: Any, sample: Tensor) -> Iterator[None]:
-    """Let the pipeline's next call begin with the noisy latent `sample` (B, …), whatever it draws itself.
+def starting_with(pipe: Any, sample: Tensor) -> Iterator[None]:
+    """Let the pipeline's next call begin with a given noisy latent, whatever it draws itself.
 
-    Where the pipeline hands over to a decoder of its own, that one is given the sample for what it would draw. Else it is put
-    before the denoiser at the first `scale_model_input`, and before the scheduler at the first `step`,
-    the two places where every pipeline with such a scheduler shows its latent. Raises UnsupportedError for a scheduler
-    without the first, before anything is denoised.
+    A pipeline with a decoder pipeline of its own gets the sample from that one's `prepare_latents`. In any
+    other the sample takes the latent's place at the first `scale_model_input`, before the denoiser, and at
+    the first `step`. Every pipeline with such a scheduler shows its latent in these two places.
+
+    Args:
+        pipe: a diffusers pipeline.
+        sample: (B, …) the noisy latent of the first step.
+
+    Raises:
+        UnsupportedError: for a scheduler without `scale_model_input`, before anything is denoised.
     """
     scheduler = pipe.scheduler
     if hasattr(pipe, "decoder_pipe"):
@@ -54,16 +146,16 @@ def beginning_with(pipe: Any, sample: Tensor) -> Iterator[None]:
         return
     if not hasattr(scheduler, "scale_model_input"):
         raise UnsupportedError(
-            f"{type(pipe).__name__} takes no latents= for this call, and its {type(scheduler).__name__} shows none before "
-            "the denoiser runs: it cannot begin from a given latent"
+            f"{type(pipe).__name__} takes no latents= for this call, and its {type(scheduler).__name__} "
+            "shows none before the denoiser runs: it cannot begin from a given latent"
         )
     original_scale, original_step = scheduler.scale_model_input, scheduler.step
-    shown = stepped = False
+    scaled = stepped = False
 
     def scale_model_input(latent: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        nonlocal shown
-        if not shown:
-            shown = True
+        nonlocal scaled
+        if not scaled:
+            scaled = True
             latent = _in_place_of(latent, sample)
         return original_scale(latent, *args, **kwargs)  # type: ignore[no-any-return]
 
@@ -74,7 +166,7 @@ def beginning_with(pipe: Any, sample: Tensor) -> Iterator[None]:
         if stepped:
             return original_step(*args, **kwargs)
         stepped = True
-        if not shown:
+        if not scaled:
             raise UnsupportedError(
                 f"{type(pipe).__name__} does not scale its model's input; it cannot begin from a given latent"
             )
@@ -88,12 +180,12 @@ def beginning_with(pipe: Any, sample: Tensor) -> Iterator[None]:
 
 
 def _in_place_of(latent: Tensor, sample: Tensor) -> Tensor:
-    """The sample as often as guidance has doubled the batch."""
+    """The sample, repeated as often as guidance has repeated the batch in `latent`."""
     times = len(latent) // len(sample)
     if latent.shape[1:] != sample.shape[1:] or times * len(sample) != len(latent):
         raise UnsupportedError(
             f"a latent {tuple(sample.shape)} cannot stand in the place of {tuple(latent.shape)}"
         )
-    # the very tensor where it fits, so that a gradient by the step's sample is one through the denoiser
+    # where nothing is repeated, the very tensor: a gradient with respect to it then goes through the denoiser
     sample = sample.to(latent)
     return sample if times == 1 else torch.cat([sample] * times)

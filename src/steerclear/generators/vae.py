@@ -14,9 +14,12 @@ from steerclear.generators.code import CodeGenerator, Module
 class VaeGenerator(CodeGenerator):
     """Images of codes from N(0, I), or of a picture's own code.
 
-    decoder, latent_shape (of a code), value_range: as in CodeGenerator; encoder: pictures (B, 3, H, W) in value_range → the
-    means of their codes, (B, …). With an encoder the nudge acts in code space, where pushing off a protected picture's code
-    costs no evaluation of the decoder.
+    Args:
+        decoder: codes (B, …) → images, see `CodeGenerator`.
+        latent_shape: shape of one code, without the batch.
+        value_range: as in `CodeGenerator`.
+        encoder: pictures (B, 3, H, W) in value_range → the means (B, …) of their codes. With it the nudge can
+            push a code from a protected picture's code, which costs no evaluation of the decoder.
     """
 
     def __init__(
@@ -41,8 +44,7 @@ class VaeGenerator(CodeGenerator):
         low, high = self.value_range
         code = self.encoder(pixels * (high - low) + low)
         if not isinstance(code, Tensor) or tuple(code.shape[1:]) != self.latent_shape:
-            got = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
-            raise ConfigError(
-                f"the encoder made {got} of {len(pixels)} pictures, not (B, {', '.join(map(str, self.latent_shape))})"
-            )
+            shape = tuple(code.shape) if isinstance(code, Tensor) else type(code).__name__
+            expected = ", ".join(map(str, self.latent_shape))
+            raise ConfigError(f"the encoder made {shape} of {len(pixels)} pictures, not (B, {expected})")
         return code

@@ -17,27 +17,47 @@ from steerclear.nudge.objective import Descent
 
 
 class Task(Protocol):
-    """What the ladder itself knows of a flagged image, whatever makes images."""
+    """What the ladder needs of a flagged image, whether a pipeline or a GAN made it.
+
+    Attributes:
+        seed: of the flagged image; the seed of each attempt is derived from it.
+        attempt: number of rungs tried so far; set by the ladder.
+    """
 
     seed: int
     attempt: int
 
     @property
-    def nfe(self) -> float: ...
+    def nfe(self) -> float:
+        """Evaluations spent on this image since the task began."""
+        ...
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SteerTask:
-    """One flagged image on its way through the ladder.
+    """One flagged image of a pipeline, on its way through the ladder.
 
-    start: (1, …) the noise that it was made from; clean: (1, …) its final latent, or the last prediction where
-    the first pass was left early; unwanted: (U, …) latents of the protected items matched so far, growing with
-    every rung so that no rung flees from one item into another; preferred_*: the caller's wishes; alternatives:
-    texts of what the model draws well, of which the nearest to the prompt pulls where the caller names none; captions: of the
-    protected items that were matched, for a prompt that does not say what it asks for; passes: whether
-    the guard's filters would let pass what a clean latent shows; spaces: E of the objective by its name in `nudge.space`,
-    where the guard has an encoder to steer by; prefer: how D is chosen, a name in `nudge.prefer`; attempt: how many rungs have
-    been tried, so that the next one may prefer something else.
+    Attributes:
+        runner: runs the pipeline.
+        prompt: the request's own; the name of the class for a pipeline that takes class labels.
+        seed: of the flagged image.
+        kwargs: the caller's other arguments of the pipeline's call.
+        start: (1, …) the noise that the image was made from.
+        clean: (1, …) its final latent, or its last prediction where the first run was left early.
+        unwanted: (U, …) latents of the protected items matched so far. It grows with every rung, so that no
+            rung moves away from one item into another.
+        preferred_texts: the caller's.
+        alternatives: texts of what the model draws well. Where the caller prefers nothing, the nearest to the
+            prompt pulls.
+        captions: of the protected items that were matched, for a prompt that does not name its subject.
+        preferred_latents: (D, …) of the caller's preferred pictures.
+        passes: whether the guard's filters pass the picture that a clean latent (1, …) shows.
+        spaces: E of the objective by its name in `steerclear.nudge.space`, where the guard has an encoder to
+            steer by.
+        prefer: how D is chosen where the caller prefers nothing: a name in
+            `steerclear.nudge.prefer.PREFERENCES`.
+        attempt: number of rungs tried so far, so that the next one can prefer something else.
+        cache: what strategies have computed for this image, by a key of their own.
     """
 
     runner: PipelineRunner
@@ -55,33 +75,37 @@ class SteerTask:
     spaces: Callable[[str], Callable[[Tensor], Tensor]] | None = None
     prefer: str = "text"
     attempt: int = 0
-    memory: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._before = self.runner.evaluations
+        self._evaluations_before = self.runner.evaluations
 
     @property
     def nfe(self) -> float:
-        """Denoiser evaluations spent on this image since the task began, those of a rung that failed included."""
-        return float(self.runner.evaluations - self._before)
+        """Denoiser evaluations spent on this image since the task began, those of failed rungs included."""
+        return float(self.runner.evaluations - self._evaluations_before)
 
     def condition(self, prompt: str | None = None) -> Condition:
-        """Text embeddings of the request's own prompt, or of another one; encoded once."""
-        key = f"condition:{self.prompt if prompt is None else prompt}"
-        if key not in self.memory:
-            self.memory[key] = self.runner.encode(self.prompt if prompt is None else prompt, self.kwargs)
-        return self.memory[key]  # type: ignore[no-any-return]
+        """Text embeddings of a prompt, by default the request's own; each prompt is encoded once."""
+        text = self.prompt if prompt is None else prompt
+        key = f"condition:{text}"
+        if key not in self.cache:
+            self.cache[key] = self.runner.encode(text, self.kwargs)
+        return self.cache[key]  # type: ignore[no-any-return]
 
     def torch_generator(self, seed: int) -> torch.Generator:
-        """For whatever an attempt draws."""
+        """A new generator for what an attempt draws."""
         return torch.Generator().manual_seed(seed)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A new picture, not yet verified.
+    """A new picture, not verified yet.
 
-    run: the pass that made it; stopped: why the strategy ended, for the report; descents: the minimisations that led there.
+    Attributes:
+        run: the run that made it.
+        stopped: why the strategy ended, for the report.
+        descents: the minimisations that led to it.
     """
 
     run: Pass
@@ -90,6 +114,7 @@ class Candidate:
 
     @property
     def image(self) -> Image.Image:
+        """The picture itself."""
         return self.run.images[0]
 
 
@@ -98,12 +123,15 @@ class Strategy(Protocol):
     """One rung of the ladder."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """How the command line and reports call it."""
+        ...
 
     def apply(self, task: Any, seed: int) -> Candidate:
         """Make one new picture.
 
-        task: a SteerTask from a pipeline's guard, a CodeTask from a CodeGuard; seed: for whatever this attempt draws; the
-        same seed makes the same picture.
+        Args:
+            task: a SteerTask from a pipeline's guard, a CodeTask from a CodeGuard.
+            seed: of whatever this attempt draws; the same seed makes the same picture.
         """
         ...

@@ -1,4 +1,4 @@
-"""Strategies on a code, where one evaluation makes an image: the paper's objective on the code, with or without fresh noise."""
+"""Strategies on the code of a GAN or a VAE: the paper's objective on it, with or without fresh noise."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.nudge.objective import Objective, minimise
 from steerclear.pixels import cosines
 
-NEAR = 4  # clear samples that pull at once
+PULLING_SAMPLES = 4  # clear samples that pull at once
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CodeTask:
     """One flagged image of a code, on its way through the ladder.
 
-    code: (1, …) that it was made from; space: E of the objective, None for the code itself; unwanted: (U, …) points of the
-    protected items matched so far, in that space; preferred: (D, …) points that pull, the caller's; clear: (R, …) points of
-    samples that no filter flags, of which the nearest pull where the caller prefers nothing.
+    Attributes:
+        model: makes images of codes.
+        seed: of the flagged image.
+        code: (1, …) the code that it was made from.
+        space: E of the objective, codes (B, …) → points (B, …); None for the code itself.
+        unwanted: (U, …) points of the protected items matched so far.
+        preferred: (D, …) points of the caller's preferred pictures.
+        clear: (R, …) points of samples that no filter flags; where the caller prefers nothing, the nearest
+            pull.
+        attempt: number of rungs tried so far.
     """
 
     model: CodeGenerator
@@ -39,31 +46,43 @@ class CodeTask:
     attempt: int = 0
 
     def __post_init__(self) -> None:
-        self._before = self.model.evaluations
+        self._evaluations_before = self.model.evaluations
 
     @property
     def nfe(self) -> float:
         """Evaluations of the module spent on this image since the task began."""
-        return float(self.model.evaluations - self._before)
+        return float(self.model.evaluations - self._evaluations_before)
 
     def point(self, code: Tensor) -> Tensor:
-        """E(code), (1, …)."""
+        """E(code), (1, …), of a code (1, …)."""
         return code if self.space is None else self.space(code)
 
     def pull(self, code: Tensor) -> Tensor | None:
-        """What pulls a code (1, …): the caller's wish, else the nearest clear samples, the next nearest at each attempt."""
+        """The points (D, …) that pull a code (1, …); None for no pull.
+
+        The caller's, else the nearest clear samples, and at each attempt the next nearest ones.
+        """
         if self.preferred is not None or self.clear is None or not len(self.clear):
             return self.preferred
         order = cosines(self.point(code), self.clear).argsort(descending=True)
-        return self.clear[order.roll(-NEAR * self.attempt)[:NEAR]]
+        return self.clear[order.roll(-PULLING_SAMPLES * self.attempt)[:PULLING_SAMPLES]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CodeNudge:
     """Minimise J over the code, then make its image (arXiv 2408.15450, §3, on a code).
 
-    fresh: share of fresh noise, in [0, 1], that the code is turned towards before, at constant length: 0 keeps the request's
-    own code, 1 begins anew. Cost: one evaluation; where the space looks at images, about four more an iteration.
+    Costs one evaluation, and about four more per iteration where the space looks at images.
+
+    Attributes:
+        name: of the strategy.
+        alpha: weight of the pull.
+        beta: weight of the push.
+        gamma: weight of staying near.
+        fresh: how far the code is first turned towards a fresh one, at constant length, in [0, 1]: 0 keeps
+            the request's own code, 1 begins anew.
+        iterations: see `descend`.
+        rate: see `descend`.
     """
 
     name: str = "code"
@@ -81,17 +100,30 @@ class CodeNudge:
         if self.fresh:
             noise = task.model.noise(1, torch.Generator().manual_seed(seed))
             origin = turned(origin, task.model.code(noise), self.fresh)
-        objective = Objective(task.pull(origin), task.unwanted, self.alpha, self.beta, self.gamma, task.space)
+        objective = Objective(
+            task.pull(origin),
+            task.unwanted,
+            alpha=self.alpha,
+            beta=self.beta,
+            gamma=self.gamma,
+            space=task.space,
+        )
         code = minimise(objective, origin, iterations=self.iterations, rate=self.rate)
         (image,) = task.model.pictures(code)
         if image is None:
             raise ArithmeticError("the module made pixels that are not finite")
         moved = float((code - task.code).norm() / task.code.norm().clamp(min=1e-8))
-        return Candidate(Pass([image], latents=code), f"moved the code by {moved:.2f} of its length")
+        return Candidate(Pass(images=[image], latents=code), f"moved the code by {moved:.2f} of its length")
 
 
 def turned(code: Tensor, other: Tensor, share: float) -> Tensor:
-    """A code (1, …) turned towards another by `share` of a right angle, its length kept."""
+    """A code turned towards another, its length kept.
+
+    Args:
+        code: (1, …).
+        other: (1, …).
+        share: of a right angle, in [0, 1].
+    """
     length, angle = code.norm(), share * math.pi / 2
     aligned = other * (length / other.norm().clamp(min=1e-8))
     mixed: Tensor = math.cos(angle) * code + math.sin(angle) * aligned
@@ -99,18 +131,23 @@ def turned(code: Tensor, other: Tensor, share: float) -> Tensor:
     return scaled
 
 
-# the request's own code first, held less and less; then a neighbour of it; then any code, itself pushed
+# the request's own code first, held less and less; then a code near it; then any code, pushed as well
 RUNGS = (
     CodeNudge(),
-    CodeNudge("code-far", gamma=0.1, iterations=30),
-    CodeNudge("code-turned", gamma=0.1, fresh=0.5),
-    CodeNudge("code-turned", gamma=0.1, fresh=0.75),
-    CodeNudge("code-fresh", fresh=1.0),
-    CodeNudge("code-fresh", fresh=1.0),
-    CodeNudge("code-fresh", fresh=1.0),
+    CodeNudge(name="code-far", gamma=0.1, iterations=30),
+    CodeNudge(name="code-turned", gamma=0.1, fresh=0.5),
+    CodeNudge(name="code-turned", gamma=0.1, fresh=0.75),
+    CodeNudge(name="code-fresh", fresh=1.0),
+    CodeNudge(name="code-fresh", fresh=1.0),
+    CodeNudge(name="code-fresh", fresh=1.0),
 )
 
 
 def code_ladder(budget: Budget | None = None) -> Ladder:
-    """The default ladder of a CodeGuard. Its budget allows every rung: all of them cost less than one image of a denoiser."""
+    """The default ladder of a CodeGuard.
+
+    Args:
+        budget: by default one that allows every rung, since all of them cost less than one image of a
+            denoiser.
+    """
     return Ladder(RUNGS, budget or Budget(overhead=1000.0))

@@ -1,4 +1,4 @@
-"""Strategies on the condition: the paper's objective on the prompt embedding, and the plain shortened prompt."""
+"""Strategies on the condition: the paper's objective on the prompt embedding, and other prompts."""
 
 from __future__ import annotations
 
@@ -8,22 +8,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.generators.conditions import Condition, matched, positive
+from steerclear.generators.conditions import Condition, padded_alike, prompt_embeddings
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Descent, Objective, descend
 from steerclear.nudge.prefer import preferred_text
 
-# γ of a condition. At constant length ‖L − L₀‖² = 2 ‖L₀‖² (1 − cos), and U is L₀: push and stay pull along one line, where
-# only β − 2γ counts. Much above 0 the descent overshoots D and loses what was asked for, much below it never leaves the copy
+# γ of a condition. At constant length ‖L − L₀‖² = 2 ‖L₀‖² (1 − cos), and U is L₀ itself: push and stay act
+# along one line, where only β − 2γ counts. Far above 0 the descent overshoots D and loses the subject, far
+# below 0 it never leaves the copy
 HOLD = 0.4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConditionNudge:
-    """Minimise J over the prompt embedding: pull to the preferred text, push from the request's own prompt.
+    """Minimise J over the prompt embedding, then regenerate from the same noise.
 
-    Regenerates from the same noise. Costs no denoiser evaluations beyond one plain generation.
+    D is the preferred text's embedding, U the request's own. Costs one plain generation.
+
+    Attributes:
+        name: of the strategy.
+        alpha: weight of the pull.
+        beta: weight of the push.
+        gamma: weight of staying near.
+        iterations: see `descend`.
+        rate: see `descend`.
+        optimiser: see `descend`.
     """
 
     name: str = "condition"
@@ -36,86 +46,118 @@ class ConditionNudge:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         condition, descents = nudged(
-            task, self.alpha, self.beta, self.gamma, self.iterations, self.rate, self.optimiser
+            task,
+            alpha=self.alpha,
+            beta=self.beta,
+            gamma=self.gamma,
+            iterations=self.iterations,
+            rate=self.rate,
+            optimiser=self.optimiser,
         )
-        made = task.runner.regenerate(condition, task.start, task.kwargs, task.torch_generator(seed))
-        return Candidate(made, f"prompt embedding nudged towards {preferred_text(task)!r}", descents)
+        run = task.runner.regenerate(
+            condition, task.start, kwargs=task.kwargs, generator=task.torch_generator(seed)
+        )
+        return Candidate(run, f"prompt embedding nudged towards {preferred_text(task)!r}", descents)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rewrite:
-    """The preferred text itself, from the same noise."""
+    """Regenerate under the preferred text, from the same noise."""
 
     name: str = "rewrite"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         prompt = preferred_text(task)
-        made = task.runner.regenerate(
-            task.condition(prompt), task.start, task.kwargs, task.torch_generator(seed)
+        run = task.runner.regenerate(
+            task.condition(prompt), task.start, kwargs=task.kwargs, generator=task.torch_generator(seed)
         )
-        return Candidate(made, f"prompt rewritten to {prompt!r}")
+        return Candidate(run, f"prompt rewritten to {prompt!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Despecified:
-    """The request's own prompt without the words that bring the copy, from the same noise; see `despecify`."""
+    """Regenerate under the prompt without the words that bring the copy, see `despecify`."""
 
     name: str = "despecified"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        found = despecify(task)
-        made = task.runner.regenerate(
-            task.condition(found.prompt), task.start, task.kwargs, task.torch_generator(seed)
+        shortened = despecify(task)
+        run = task.runner.regenerate(
+            task.condition(shortened.prompt),
+            task.start,
+            kwargs=task.kwargs,
+            generator=task.torch_generator(seed),
         )
-        return Candidate(made, f"without {', '.join(map(repr, found.dropped))}")
+        return Candidate(run, f"without {', '.join(map(repr, shortened.dropped))}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resample:
-    """Fresh noise under the nudged condition: the last resort, and one that can be repeated."""
+    """Regenerate from fresh noise under the nudged condition: the last resort, which can be repeated."""
 
     name: str = "resample"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        noise = task.torch_generator(seed)
-        start = task.runner.fresh(task.start, task.kwargs, noise)
+        generator = task.torch_generator(seed)
+        start = task.runner.fresh_noise(task.start, task.kwargs, generator)
         condition = nudged_condition(task) if task.runner.prompted else task.condition()
-        made = task.runner.regenerate(condition, start, task.kwargs, noise)
-        return Candidate(made, f"new noise from seed {seed}")
+        run = task.runner.regenerate(condition, start, kwargs=task.kwargs, generator=generator)
+        return Candidate(run, f"new noise from seed {seed}")
 
 
 def nudged_condition(
-    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = HOLD
+    task: SteerTask, *, alpha: float = 1.0, beta: float = 1.0, gamma: float = HOLD
 ) -> Condition:
-    """The condition of `nudged`."""
-    return nudged(task, alpha, beta, gamma)[0]
+    """The condition of `nudged`, without its descents."""
+    return nudged(task, alpha=alpha, beta=beta, gamma=gamma)[0]
 
 
 def nudged(
-    task: SteerTask, alpha: float = 1.0, beta: float = 1.0, gamma: float = HOLD, iterations: int = 40, rate: float = 0.05,
+    task: SteerTask,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    gamma: float = HOLD,
+    iterations: int = 40,
+    rate: float = 0.05,
     optimiser: str = "descent",
-) -> tuple[Condition, tuple[Descent, ...]]:  # fmt: skip
-    """The request's text embeddings, each encoder's, after minimising J on them, and how that went. D: the preferred text's."""
+) -> tuple[Condition, tuple[Descent, ...]]:
+    """Minimise J over the embeddings of the request's prompt, those of each text encoder on their own.
+
+    D is the preferred text's embedding, U the request's own. Computed once per task and settings.
+
+    Args:
+        task: the flagged image.
+        alpha: weight of the pull.
+        beta: weight of the push.
+        gamma: weight of staying near.
+        iterations: see `descend`.
+        rate: see `descend`.
+        optimiser: see `descend`.
+
+    Returns:
+        The nudged condition, and one descent per text encoder.
+    """
     text = preferred_text(task)
     key = f"nudged:{text}:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}:{rate}:{optimiser}"
-    if key not in task.memory:
+    if key not in task.cache:
         descents = []
-        own, preferred = matched(task.condition(), task.condition(text))
-        condition = {name: _either(value, preferred[name]) for name, value in own.items()}
+        requested, preferred = padded_alike(task.condition(), task.condition(text))
+        condition = {name: _joint_mask(value, preferred[name]) for name, value in requested.items()}
         # every text encoder's embedding on its own: they live in different spaces
-        wanted = positive(preferred)
-        for name, embeds in positive(own).items():
-            objective = Objective(wanted[name], embeds, alpha, beta, gamma)
-            # J is flat in the push at its own starting point, so the descent begins on the pull's side
-            went = descend(objective, embeds, iterations=iterations, rate=rate, optimiser=optimiser)
-            condition[name] = went.latent
-            descents.append(went)
-        task.memory[key] = condition, tuple(descents)
-    return task.memory[key]  # type: ignore[no-any-return]
+        preferred_embeds = prompt_embeddings(preferred)
+        for name, embeds in prompt_embeddings(requested).items():
+            objective = Objective(preferred_embeds[name], embeds, alpha=alpha, beta=beta, gamma=gamma)
+            # the push has no gradient at its own starting point, so the first step goes towards D
+            descent = descend(objective, embeds, iterations=iterations, rate=rate, optimiser=optimiser)
+            condition[name] = descent.latent
+            descents.append(descent)
+        task.cache[key] = condition, tuple(descents)
+    return task.cache[key]  # type: ignore[no-any-return]
 
 
-def _either(own: Any, preferred: Any) -> Any:
-    """A mask covers the words of both prompts; whatever else there is stays the request's own."""
-    if isinstance(own, Tensor) and not own.is_floating_point():
-        return torch.maximum(own, preferred)
-    return own
+def _joint_mask(requested: Any, preferred: Any) -> Any:
+    """A mask that covers the tokens of both prompts; anything else as in the request's own condition."""
+    if isinstance(requested, Tensor) and not requested.is_floating_point():
+        return torch.maximum(requested, preferred)
+    return requested

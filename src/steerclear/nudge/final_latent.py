@@ -14,17 +14,27 @@ from steerclear.nudge.objective import descend
 from steerclear.nudge.prefer import preferred_latents
 from steerclear.nudge.space import LATENT, objective
 
-LOOK = 5
+LOOK = 5  # iterations between two looks of the filters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FinalLatent:
     """Minimise J over the clean latent, noise it back to a level, denoise again (arXiv 2408.15450, §3).
 
-    strength: share of the steps done again; nudge_condition: False is the paper as written, whose regeneration
-    under the request's own condition may restore the copy; True regenerates under the nudged condition. space: E of J, the
-    latent or an encoder that looks at it, see `nudge.space`; optimiser, rate, iterations: see `descend`; stop: end the descent
-    as soon as the guard's filters pass what the latent shows, which is looked at after every LOOK iterations.
+    Attributes:
+        name: of the strategy.
+        strength: share of the steps that are done again, in (0, 1].
+        nudge_condition: regenerate under the nudged condition. False is the paper as written, whose
+            regeneration under the request's own condition may restore the copy.
+        alpha: weight of the pull.
+        beta: weight of the push.
+        gamma: weight of staying near.
+        iterations: see `descend`.
+        rate: see `descend`.
+        optimiser: see `descend`.
+        stop: end the descent as soon as the guard's filters pass what the latent shows; they look after every
+            LOOK iterations.
+        space: E of J, the latent or an encoder that looks at it, see `steerclear.nudge.space`.
     """
 
     name: str = "final-latent+condition"
@@ -41,28 +51,39 @@ class FinalLatent:
 
     @classmethod
     def as_written(cls) -> FinalLatent:
-        """The paper's strategy: the regeneration goes by the request's own condition."""
+        """The paper's strategy as written: it regenerates under the request's own condition."""
         return cls(name="final-latent", nudge_condition=False)
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
-        # the paper as written is given what to prefer, and looks for nothing itself
+        # the paper as written is given what to prefer, and searches for nothing itself
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
-        value = objective(task, self.space, preferred, self.alpha, self.beta, self.gamma)
-        went = descend(
-            value, task.clean, iterations=self.iterations, rate=self.rate, optimiser=self.optimiser,
+        descent = descend(
+            objective(task, self.space, preferred, alpha=self.alpha, beta=self.beta, gamma=self.gamma),
+            task.clean,
+            iterations=self.iterations,
+            rate=self.rate,
+            optimiser=self.optimiser,
             enough=self._enough(task),
-        )  # fmt: skip
+        )
         condition = task.condition()
         if self.nudge_condition:
-            condition = nudged_condition(task, self.alpha, self.beta, HOLD * self.gamma)
-        made = task.runner.resume(
-            went.latent, self.strength, condition, task.kwargs, task.torch_generator(seed)
+            condition = nudged_condition(task, alpha=self.alpha, beta=self.beta, gamma=HOLD * self.gamma)
+        run = task.runner.resume(
+            descent.latent,
+            self.strength,
+            condition=condition,
+            kwargs=task.kwargs,
+            generator=task.torch_generator(seed),
         )
-        said = f"{went.iterations} iterations ({went.why}), regenerated from {self.strength:.0%} of the noise"
-        return Candidate(made, said, (went,))
+        stopped = (
+            f"{descent.iterations} iterations ({descent.why}), "
+            f"regenerated from {self.strength:.0%} of the noise"
+        )
+        return Candidate(run, stopped, (descent,))
 
     def _enough(self, task: SteerTask) -> Callable[[Tensor], bool] | None:
-        passes, turns = task.passes, count(1)
+        """Whether the filters pass a latent, asked at every LOOK-th call; None where they are not asked."""
+        passes, calls = task.passes, count(1)
         if not self.stop or passes is None:
             return None
-        return lambda latent: next(turns) % LOOK == 0 and passes(latent)
+        return lambda latent: next(calls) % LOOK == 0 and passes(latent)

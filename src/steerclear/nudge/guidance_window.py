@@ -1,4 +1,4 @@
-"""Guidance that sets in late: what a memorized prompt does, it does through guidance, and early."""
+"""A strategy on the guidance: it sets in late, since a memorized prompt acts through guidance, and early."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.steering import Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GuidanceWindow:
-    """Regenerate with the unconditional prediction until guidance is let in (Jain et al., CVPR 2025, §4).
+    """Regenerate without guidance up to some step, and with it from there on (Jain et al., CVPR 2025, §4).
 
-    delay: share of the steps without guidance, their static form (τ = 500 of 1000 is 0.5); None lets it in at the first local
-    minimum of ‖ε_c − ε_u‖, their dynamic form, at the latest after two thirds of the steps. Costs no denoiser evaluation.
-    Raises UnsupportedError where the pipeline's guidance is not the plain u + g (c − u).
+    Costs no denoiser evaluation beyond a plain generation. `apply` raises UnsupportedError where the
+    pipeline's guidance is not the plain u + g (c − u).
+
+    Attributes:
+        name: of the strategy.
+        delay: share of the steps without guidance, the paper's static form (τ = 500 of 1000 is 0.5). None is
+            its dynamic form: guidance begins at the first local minimum of ‖ε_c − ε_u‖, and at the latest
+            after two thirds of the steps.
     """
 
     name: str = "guidance-window"
@@ -26,29 +31,32 @@ class GuidanceWindow:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         steps = int(task.kwargs.get("num_inference_steps", 50))
-        most = round(steps * (2 / 3 if self.delay is None else self.delay))
-        past: list[float] = []
-        opened = False
+        latest = round(steps * (2 / 3 if self.delay is None else self.delay))
+        magnitudes: list[float] = []
+        guided = False
 
-        def hold_back(step: Step) -> Tensor | None:
-            nonlocal opened
-            both = task.runner.halves(step)
-            bare = unguided(both, step)
-            if both is None or bare is None:
+        def without_guidance(step: Step) -> Tensor | None:
+            nonlocal guided
+            pair = task.runner.guidance_pair(step)
+            prediction = unguided(pair, step)
+            if pair is None or prediction is None:
                 raise UnsupportedError("what guidance added to this step's prediction cannot be told")
-            past.append(float(magnitude(both)))
-            opened = (self.delay is None and past_minimum(past)) or step.index >= most
-            return None if opened else step.affine.denoise(step.sample, bare[:, : step.sample.shape[1]])
+            magnitudes.append(float(magnitude(pair)))
+            guided = (self.delay is None and past_minimum(magnitudes)) or step.index >= latest
+            if guided:
+                return None
+            return step.affine.denoise(step.sample, prediction[:, : step.sample.shape[1]])
 
-        def until_opened(step: Step) -> Tensor | None:
-            return None if opened else hold_back(step)
-
-        made = task.runner.regenerate(
-            task.condition(), task.start, task.kwargs, task.torch_generator(seed), until_opened
+        run = task.runner.regenerate(
+            task.condition(),
+            task.start,
+            kwargs=task.kwargs,
+            generator=task.torch_generator(seed),
+            on_denoised=lambda step: None if guided else without_guidance(step),
         )
-        return Candidate(made, f"guided from step {len(past)} of {steps} on")
+        return Candidate(run, f"guided from step {len(magnitudes)} of {steps} on")
 
 
 def past_minimum(curve: list[float]) -> bool:
-    """Whether the value before the last is a local minimum: lower than the one before it, and than the last."""
+    """Whether the last value but one is a local minimum: lower than both its neighbours."""
     return len(curve) >= 3 and curve[-3] > curve[-2] < curve[-1]

@@ -14,20 +14,34 @@ from steerclear.nudge.base import Candidate, Strategy, Task
 from steerclear.steering import derive
 from steerclear.types import Attempt, Detection
 
-# as the rule of `steerclear_lab.bench.rungs` makes it of docs/benchmarks/rungs.json
+# chosen from docs/benchmarks/rungs.json by the rule of `steerclear_lab.bench.rungs`
 DEFAULT_LADDER = (
-    "rewrite", "trajectory+condition", "noise+condition", "final-latent+condition", "despecified", "rewrite",
-    "resample", "resample", "resample",
-)  # fmt: skip
+    "rewrite",
+    "trajectory+condition",
+    "noise+condition",
+    "final-latent+condition",
+    "despecified",
+    "rewrite",
+    "resample",
+    "resample",
+    "resample",
+)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one flagged image may cost beyond its first pass.
+    """What one flagged image may cost beyond its first run.
 
-    overhead: denoiser evaluations, as a multiple of the plain pipeline's; seconds: wall time, None for no limit; cancelled:
-    asked before every rung, so that a caller who no longer waits can end it (an `Event.is_set`, say). No rung begins once
-    either is spent or the request is cancelled.
+    No rung begins once either limit is reached or the request is cancelled.
+
+    Attributes:
+        overhead: denoiser evaluations, as a multiple of the plain pipeline's.
+        seconds: wall time; None for no limit.
+        cancelled: asked before every rung, so that a caller who no longer waits can end the request, for
+            example with the `is_set` of a `threading.Event`.
+
+    Raises:
+        ConfigError: for a limit that is negative or NaN.
     """
 
     overhead: float = 8.0
@@ -43,7 +57,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Strategies, cheapest first."""
+    """Strategies in order, cheapest first.
+
+    Attributes:
+        rungs: the strategies.
+        budget: for each flagged image.
+    """
 
     rungs: tuple[Strategy, ...] = field(default_factory=lambda: strategies(DEFAULT_LADDER))
     budget: Budget = field(default_factory=Budget)
@@ -56,10 +75,18 @@ class Ladder:
         verify: Callable[[Candidate], tuple[Detection, ...]],
         learn: Callable[[tuple[Detection, ...]], None],
     ) -> tuple[Image.Image | None, list[Attempt], str | None]:
-        """Try the rungs until a picture passes. Returns it (or None), every attempt, and why none passed.
+        """Try the rungs until a picture passes.
 
-        verify: the guard's filters on a candidate; learn: told of what a failed candidate resembled, so that the
-        next rung is pushed from that as well.
+        Args:
+            task: the flagged image.
+            plain_nfe: what the plain pipeline spends on it.
+            before: detections of the flagged image.
+            verify: runs the guard's filters on a candidate.
+            learn: is given the detections of every candidate, so that the next rung is pushed from what a
+                failed one resembled as well.
+
+        Returns:
+            The picture, or None; every attempt; and why no picture passed, or None.
         """
         began, attempts = time.monotonic(), list[Attempt]()
         for number, rung in enumerate(self.rungs):
@@ -70,7 +97,7 @@ class Ladder:
                 return None, attempts, f"budget of {self.budget.seconds} s is spent"
             if self.budget.cancelled is not None and self.budget.cancelled():
                 return None, attempts, "cancelled"
-            start, cost, seed = time.monotonic(), task.nfe, derive(task.seed, rung.name, number)
+            start, nfe_before, seed = time.monotonic(), task.nfe, derive(task.seed, rung.name, number)
             task.attempt = number
             image: Image.Image | None = None
             after: tuple[Detection, ...] = ()
@@ -81,7 +108,17 @@ class Ladder:
             except Exception as error:  # a rung that fails must cost neither the batch nor the promise
                 stopped = f"{type(error).__name__}: {error}"
             seconds = time.monotonic() - start
-            attempts.append(Attempt(rung.name, seed, task.nfe - cost, seconds, before, after, stopped))
+            attempts.append(
+                Attempt(
+                    strategy=rung.name,
+                    seed=seed,
+                    nfe=task.nfe - nfe_before,
+                    seconds=seconds,
+                    before=before,
+                    after=after,
+                    stopped=stopped,
+                )
+            )
             if attempts[-1].passed:
                 return image, attempts, None
             before = after or before
@@ -89,9 +126,11 @@ class Ladder:
 
 
 def strategies(names: Sequence[str]) -> tuple[Strategy, ...]:
-    """Strategies by name, as the command line and settings write them.
+    """Load strategies by name.
 
-    A registered strategy is a callable without arguments; a `module:object` is that, or a strategy itself.
+    Args:
+        names: registered names, or `module:object`. The object is a strategy, or a callable without arguments
+            that makes one.
 
     Raises:
         ConfigError: for an unknown name, or an object that is no strategy.

@@ -1,4 +1,4 @@
-"""The prompt embedding moved until the prompt says no more to the model than an ordinary one does; no library is needed."""
+"""A strategy without a library: lower the guidance's magnitude over the prompt embedding."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from dataclasses import dataclass
 import torch
 
 from steerclear.errors import UnsupportedError
-from steerclear.generators.conditions import EMBEDS, positive
+from steerclear.generators.conditions import EMBEDS, prompt_embeddings
 from steerclear.generators.guidance import magnitude
 from steerclear.nudge.base import Candidate, SteerTask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Magnitude:
-    """Lower ‖ε_c − ε_u‖ at the first step over the prompt embedding, then regenerate (Wen et al., ICLR 2024, §4).
+    """Lower ‖ε_c − ε_u‖ at the first step over the prompt embedding, then regenerate.
 
-    AdamW at the paper's rate, at most its ten iterations, the first token left alone as there; target: the share of the
-    magnitude at which it ends, where the paper has a value for each model. Each iteration costs a guided evaluation and its
-    backward pass. Raises UnsupportedError for a pipeline that is not guided.
+    As in the paper (Wen et al., ICLR 2024, §4) it is AdamW, with the first token left alone. Each iteration
+    costs a guided evaluation and its backward pass. `apply` raises UnsupportedError for a call without
+    guidance.
+
+    Attributes:
+        name: of the strategy.
+        iterations: at most so many; the paper's number.
+        rate: AdamW's; the paper's number.
+        target: share of the first magnitude at which the descent ends, where the paper has a value for each
+            model.
     """
 
     name: str = "magnitude"
@@ -28,22 +35,26 @@ class Magnitude:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         condition = dict(task.condition())
-        embeds = positive(condition)[EMBEDS].detach().clone().requires_grad_()
+        embeds = prompt_embeddings(condition)[EMBEDS].detach().clone().requires_grad_()
         optimiser = torch.optim.AdamW([embeds], lr=self.rate)
-        sizes: list[float] = []
+        magnitudes: list[float] = []
         for _ in range(self.iterations):
             with torch.enable_grad():
                 condition[EMBEDS] = embeds
-                _, both = task.runner.predict(condition, task.start, task.kwargs, task.torch_generator(seed))
-                if both is None:
+                _, pair = task.runner.predict(
+                    condition, task.start, kwargs=task.kwargs, generator=task.torch_generator(seed)
+                )
+                if pair is None:
                     raise UnsupportedError("without guidance there is no magnitude to lower")
-                size = magnitude(both).sum()
-                (embeds.grad,) = torch.autograd.grad(size, embeds)
-            sizes.append(float(size.detach()))
-            if sizes[-1] <= self.target * sizes[0]:
+                value = magnitude(pair).sum()
+                (embeds.grad,) = torch.autograd.grad(value, embeds)
+            magnitudes.append(float(value.detach()))
+            if magnitudes[-1] <= self.target * magnitudes[0]:
                 break
             embeds.grad[:, 0] = 0
             optimiser.step()
         condition[EMBEDS] = embeds.detach()
-        made = task.runner.regenerate(condition, task.start, task.kwargs, task.torch_generator(seed))
-        return Candidate(made, f"magnitude {sizes[0]:.3g} lowered to {sizes[-1]:.3g}")
+        run = task.runner.regenerate(
+            condition, task.start, kwargs=task.kwargs, generator=task.torch_generator(seed)
+        )
+        return Candidate(run, f"magnitude {magnitudes[0]:.3g} lowered to {magnitudes[-1]:.3g}")

@@ -1,4 +1,4 @@
-"""The starting noise as what is nudged: J over the first prediction, by a gradient through the denoiser."""
+"""A strategy on the starting noise: minimise J of an early prediction, by gradients through the denoiser."""
 
 from __future__ import annotations
 
@@ -14,15 +14,27 @@ from steerclear.nudge.prefer import preferred_latents
 from steerclear.pixels import cosines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Minimise J of the prediction after `steps` steps over z_T, then regenerate from the noise that was found.
+    """Minimise J of the prediction after a few steps over z_T, then regenerate from the new noise.
 
-    The length of z_T is kept, which keeps it on the Gaussian shell where the model knows its way (Eyring et al.,
-    "ReNO", NeurIPS 2024, keep it there by a penalty). Where a pass begins from a picture, it is the noised picture that is
-    nudged. J's last term holds the noise near where it was. The descent ends as soon
-    as no unwanted latent is nearer than `limit`. Each iteration costs a guided evaluation, its backward pass and at least
-    one evaluation more: 8 denoiser evaluations with guidance for each of `steps`.
+    The length of z_T is kept, so that it stays on the Gaussian shell that the model was trained on (Eyring et
+    al., "ReNO", NeurIPS 2024, keep it there by a penalty). Where a pipeline begins from a picture, the noised
+    picture is nudged instead. The descent ends as soon as no unwanted latent is nearer than `limit`.
+
+    Each iteration costs a guided evaluation, its backward pass and at least one more evaluation: with
+    guidance, 8 denoiser evaluations for each of `steps`.
+
+    Attributes:
+        name: of the strategy.
+        steps: number of steps up to the prediction.
+        nudge_condition: predict and regenerate under the nudged condition, not the request's own.
+        alpha: weight of the pull.
+        beta: weight of the push.
+        gamma: weight of staying near the first noise.
+        iterations: see `descend`.
+        rate: see `descend`.
+        limit: cosine of the prediction with an unwanted latent, in [−1, 1].
     """
 
     name: str = "noise+condition"
@@ -38,21 +50,27 @@ class Noise:
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         condition = nudged_condition(task) if self.nudge_condition else task.condition()
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
-        objective = Objective(preferred, task.unwanted, self.alpha, self.beta, gamma=0.0)
-        seen: list[Tensor] = []
+        objective = Objective(preferred, task.unwanted, alpha=self.alpha, beta=self.beta, gamma=0.0)
+        predictions: list[Tensor] = []
 
         def value(noise: Tensor, origin: Tensor) -> Tensor:
             denoised, _ = task.runner.predict(
-                condition, noise, task.kwargs, task.torch_generator(seed), self.steps
+                condition,
+                noise,
+                kwargs=task.kwargs,
+                generator=task.torch_generator(seed),
+                steps=self.steps,
             )
-            seen.append(denoised.detach())
-            away: Tensor = ((noise - origin).norm() / origin.norm()).square()
-            return objective(denoised, denoised) + self.gamma * away
+            predictions.append(denoised.detach())
+            distance: Tensor = ((noise - origin).norm() / origin.norm()).square()
+            return objective(denoised, denoised) + self.gamma * distance
 
         def enough(noise: Tensor) -> bool:
-            return bool(cosines(seen[-1], task.unwanted).max() < self.limit)
+            return bool(cosines(predictions[-1], task.unwanted).max() < self.limit)
 
         noise = minimise(value, task.start, iterations=self.iterations, rate=self.rate, enough=enough)
-        made = task.runner.regenerate(condition, noise, task.kwargs, task.torch_generator(seed))
+        run = task.runner.regenerate(
+            condition, noise, kwargs=task.kwargs, generator=task.torch_generator(seed)
+        )
         turned = 1 - float(torch.cosine_similarity(noise.flatten(), task.start.flatten(), dim=0))
-        return Candidate(made, f"noise turned by {turned:.0%} in {len(seen)} predictions")
+        return Candidate(run, f"noise turned by {turned:.0%} in {len(predictions)} predictions")

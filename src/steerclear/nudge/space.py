@@ -1,4 +1,4 @@
-"""E of the objective: the latent itself, or an image encoder that looks at what the latent shows."""
+"""E of the objective: the latent itself, or an image encoder that looks at the picture of a latent."""
 
 from __future__ import annotations
 
@@ -20,61 +20,81 @@ if TYPE_CHECKING:
 LATENT, PREVIEW, DECODE = "latent", "preview", "decode"
 SPACES = (LATENT, PREVIEW, DECODE)
 
-Look = Callable[[Tensor], Tensor]  # latents (B, …) → pixels (B, 3, h, w), about [0, 1]
+Look = Callable[[Tensor], Tensor]
+"""Latents (B, …) → pixels (B, 3, h, w), about [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
 class EncoderSpace:
-    """E(L): an encoder's embedding of the pixels that `look` makes of latents. Gradients reach the latents."""
+    """E(L): an encoder's embedding of the picture of a latent. Gradients reach the latents.
+
+    Attributes:
+        encoder: differentiable.
+        look: makes the pixels, by a preview or a full decode.
+    """
 
     encoder: Encoder
     look: Look
 
     def __call__(self, latents: Tensor) -> Tensor:
-        """latents: (B, …). Returns (B, D), unit length."""
+        """Unit-length embeddings (B, D) of latents (B, …)."""
         pixels, size = self.look(latents), self.encoder.size
         if pixels.shape[-2:] != (size, size):
-            # not `fit`, which clamps: a preview may leave [0, 1], and its gradient must not end there
+            # `fit` would clamp to [0, 1]; a preview may lie outside, where its gradient must not end
             pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
         return self.encoder(pixels)
 
 
 def objective(
-    task: SteerTask, space: str, preferred: Tensor | None, alpha: float, beta: float, gamma: float
+    task: SteerTask, space: str, preferred: Tensor | None, *, alpha: float, beta: float, gamma: float
 ) -> Objective:
-    """J of a task in a space. preferred: (D, …) latents; they and the unwanted ones are brought there by E as well.
+    """J of a task in a space.
 
-    Raises UnsupportedError where the task's guard has no encoder to steer by.
+    Args:
+        task: gives the unwanted latents, and the encoder's spaces.
+        space: one of SPACES.
+        preferred: (D, …) latents; E is applied to them and to the unwanted ones as well.
+        alpha: weight of the pull.
+        beta: weight of the push.
+        gamma: weight of staying near.
+
+    Raises:
+        UnsupportedError: where the task's guard has no encoder to steer by.
     """
     if space == LATENT:
-        return Objective(preferred, task.unwanted, alpha, beta, gamma)
+        return Objective(preferred, task.unwanted, alpha=alpha, beta=beta, gamma=gamma)
     if task.spaces is None:
-        raise UnsupportedError(f"nothing looks at this task's latents, so J over a {space} is not to be had")
+        raise UnsupportedError(
+            f"this task has no encoder, so J over a {space} is not possible; give the guard an encoder"
+        )
     E = task.spaces(space)
     with torch.no_grad():
-        wanted, unwanted = (None if x is None or not len(x) else E(x) for x in (preferred, task.unwanted))
-    return Objective(wanted, unwanted, alpha, beta, gamma, E)
+        points, unwanted = (None if x is None or not len(x) else E(x) for x in (preferred, task.unwanted))
+    return Objective(points, unwanted, alpha=alpha, beta=beta, gamma=gamma, space=E)
 
 
 def check_judges(encoder: Encoder, filters: Sequence[Any]) -> None:
-    """The judge is never what was optimised: raises ConfigError where no filter looks otherwise than by this encoder.
-
-    The one rule of every guard that steers in an encoder's space.
+    """Check that the judge is not what was optimised: some filter must look otherwise than by this encoder.
 
     Args:
-        encoder: the space of the objective; it must be differentiable.
-        filters: those that verify a steered picture. One whose candidates the same encoder nominates sees by it as well.
+        encoder: the one in whose space the guard steers; it must be differentiable.
+        filters: those that verify a steered picture. A filter also depends on the encoder that nominates its
+            candidates.
+
+    Raises:
+        ConfigError: where every filter depends on this encoder, or the encoder is not differentiable.
     """
     if not encoder.differentiable:
         raise ConfigError(f"no gradient passes the encoder {encoder.name!r}; steer by a differentiable one")
-    if all(_seen_by(one) == encoder.fingerprint for one in filters):
+    if all(_encoder_fingerprint(filter_) == encoder.fingerprint for filter_ in filters):
         raise ConfigError(
-            f"every filter sees by {encoder.name!r}, in whose space the guard steers: a picture could fool it without "
-            "changing; add a filter of another encoder or of pixels, or steer by another encoder"
+            f"every filter sees by {encoder.name!r}, in whose space the guard steers: a picture could "
+            "fool it without changing; add a filter of another encoder or of pixels, or steer by another "
+            "encoder"
         )
 
 
-def _seen_by(one: Any) -> str | None:
-    """The fingerprint of the encoder that a filter depends on, if it has one."""
-    encoder = getattr(one, "encoder", None) or getattr(getattr(one, "gallery", None), "encoder", None)
+def _encoder_fingerprint(filter_: Any) -> str | None:
+    """The fingerprint of the encoder that a filter depends on, if there is one."""
+    encoder = getattr(filter_, "encoder", None) or getattr(getattr(filter_, "gallery", None), "encoder", None)
     return getattr(encoder, "fingerprint", None)

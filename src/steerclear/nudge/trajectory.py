@@ -1,4 +1,4 @@
-"""An in-trajectory strategy: shift `denoised` while it still resembles what is unwanted."""
+"""A strategy during the run: shift `denoised` while it resembles what is unwanted."""
 
 from __future__ import annotations
 
@@ -17,15 +17,26 @@ from steerclear.pixels import cosines
 from steerclear.steering import Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """At each step of a window, minimise J over `denoised` as long as an unwanted latent is nearer than `limit`.
+    """In the first steps, minimise J over `denoised` as long as an unwanted latent is nearer than a limit.
 
-    window: share of the steps, from the start; limit: cosine above which the push is active. through: False differentiates J
-    by `denoised` alone and costs nothing beyond the plain pipeline; True goes by the gradient of J with respect to the
-    noisy sample, through the denoiser (as Chung et al., "DPS", ICLR 2023, eq. 16), which knows what the model can still make
-    of the sample: two evaluations more for each of an active step's. `rate`: its length, as a share of `denoised`'s. space: E of J,
-    the latent or an encoder that looks at it, see `nudge.space`; the limit is the latent's in any space.
+    Attributes:
+        name: of the strategy.
+        window: share of the steps, from the start, in which it acts.
+        limit: cosine of the prediction with an unwanted latent above which it acts, in latent space whatever
+            E is.
+        nudge_condition: regenerate under the nudged condition, not the request's own.
+        through: False differentiates J by `denoised` alone, at no cost beyond a plain generation. True takes
+            the gradient with respect to the noisy sample, through the denoiser (as Chung et al., "DPS", ICLR
+            2023, eq. 16), which accounts for what the model can still make of the sample. Each evaluation of
+            an active step then costs two more.
+        rate: with `through`, the length of a step, as a share of the length of `denoised`.
+        alpha: weight of the pull.
+        beta: weight of the push.
+        gamma: weight of staying near.
+        iterations: without `through`, see `descend`.
+        space: E of J, the latent or an encoder that looks at it, see `steerclear.nudge.space`.
     """
 
     name: str = "trajectory+condition"
@@ -47,43 +58,44 @@ class Trajectory:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         steps = int(task.kwargs.get("num_inference_steps", 50))
-        # the paper as written is given what to prefer, and looks for nothing itself
+        # without the nudged condition it is given what to prefer, and searches for nothing itself
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
-        value = objective(task, self.space, preferred, self.alpha, self.beta, self.gamma)
+        value = objective(task, self.space, preferred, alpha=self.alpha, beta=self.beta, gamma=self.gamma)
         condition = nudged_condition(task) if self.nudge_condition else task.condition()
-        last = math.ceil(self.window * steps)
-        seen = task.runner.evaluations
+        end = math.ceil(self.window * steps)
+        counted = task.runner.evaluations
         pushed = 0
 
         def push(step: Step) -> Tensor | None:
-            nonlocal pushed, seen
-            evaluations, seen = task.runner.evaluations - seen, task.runner.evaluations
-            if step.index >= last or float(cosines(step.denoised.detach(), task.unwanted).max()) < self.limit:
+            nonlocal pushed, counted
+            evaluations, counted = task.runner.evaluations - counted, task.runner.evaluations
+            if step.index >= end or float(cosines(step.denoised.detach(), task.unwanted).max()) < self.limit:
                 return None
             if self.through:
-                moved = self._moved(value, step)
+                moved = self._moved_through_denoiser(value, step)
                 task.runner.count_backward(evaluations)
-                seen = task.runner.evaluations
+                counted = task.runner.evaluations
             else:
                 moved = minimise(value, step.denoised, iterations=self.iterations)
             pushed += not torch.equal(moved, step.denoised)
             return moved
 
-        made = task.runner.regenerate(
+        run = task.runner.regenerate(
             condition,
             task.start,
-            task.kwargs,
-            task.torch_generator(seed),
-            push,
-            gradients=last if self.through else 0,
+            kwargs=task.kwargs,
+            generator=task.torch_generator(seed),
+            on_denoised=push,
+            gradients=end if self.through else 0,
         )
-        return Candidate(made, f"pushed at {pushed} of {steps} steps")
+        return Candidate(run, f"pushed at {pushed} of {steps} steps")
 
-    def _moved(self, value: Objective, step: Step) -> Tensor:
+    def _moved_through_denoiser(self, value: Objective, step: Step) -> Tensor:
+        """`denoised` moved one step along the negative gradient of J with respect to the noisy sample."""
         denoised = step.denoised.detach()
         (gradient,) = torch.autograd.grad(value(step.denoised, denoised), step.sample)
-        size = float(gradient.norm())
-        if not math.isfinite(size) or size < 1e-12:
+        length = float(gradient.norm())
+        if not math.isfinite(length) or length < 1e-12:
             return denoised
-        moved: Tensor = denoised - self.rate * denoised.norm() * gradient / size
+        moved: Tensor = denoised - self.rate * denoised.norm() * gradient / length
         return moved

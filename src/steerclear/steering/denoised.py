@@ -7,7 +7,7 @@ Every parameterisation that steerclear accepts is affine, with (k-diffusion's `g
     v            (1/(σ²+1), −σ/√(σ²+1))           (α, −σ)                        (1, −σ), the velocity
     sample       (0, 1)                           (0, 1)                         (0, 1)
 
-A scheduler that is not listed here is refused by name: a guess would push an image somewhere unknown.
+A scheduler that is not listed here is refused by name: a guess would push an image in an unknown direction.
 """
 
 from __future__ import annotations
@@ -20,15 +20,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UnsupportedError
+from steerclear.errors import UnsupportedError
 
-# diffusers floors alphas_cumprod at 2**-24 where it makes sigmas of a zero-terminal-SNR schedule; so do we
+# diffusers floors alphas_cumprod at 2**-24 where it computes sigmas of a zero-terminal-SNR schedule; this is
+# its root
 _LEAST_ALPHA = 2.0**-12
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Affine:
-    """`denoised = a · sample + b · model_output`, where `sample = alpha · clean + sigma · noise`."""
+    """The coefficients of one step: `denoised = a · sample + b · model_output`.
+
+    Attributes:
+        a: of the noisy sample.
+        b: of the model output.
+        sigma: noise level: `sample = alpha · clean + sigma · noise`.
+        alpha: signal level.
+    """
 
     a: float
     b: float
@@ -36,7 +44,15 @@ class Affine:
     alpha: float
 
     def denoise(self, sample: Tensor, model_output: Tensor) -> Tensor:
-        """Predicted clean latent x̂₀ of the shape of `sample`, in float32 at least."""
+        """The predicted clean latent x̂₀.
+
+        Args:
+            sample: noisy latent (B, …).
+            model_output: prediction (B, …) of the same shape.
+
+        Returns:
+            (B, …) in float32 at least.
+        """
         sample, model_output = _widen(sample), _widen(model_output)
         return self.a * sample + self.b * model_output
 
@@ -44,16 +60,20 @@ class Affine:
 def affine(scheduler: Any, timestep: Any, sample: Tensor | None = None) -> Affine:
     """The coefficients that hold at the scheduler's coming `step(model_output, timestep, sample)`.
 
-    scheduler: a diffusers scheduler on which `set_timesteps` has run; timestep: what its `step` is given.
-    Reads the scheduler and never changes it, and works before the first step, when `step_index` is unset.
-    `sample` is accepted for symmetry with `step` and is not read.
+    Reads the scheduler and never changes it. It also works before the first step, when `step_index` is unset.
 
     The prediction is the one *before* `thresholding` or `clip_sample`: these are not affine, and the
     scheduler still applies them, inside `step`, to whatever prediction is passed on. Where alpha is zero
     (zero terminal SNR) and the model predicts epsilon, nothing can be said about the clean latent; alpha is
     floored at 2⁻¹² there, so the coefficients are large and finite. Euler's `s_churn` noise is not counted.
 
-    Raises UnsupportedError for a scheduler or prediction type that does not fit.
+    Args:
+        scheduler: a diffusers scheduler on which `set_timesteps` has run.
+        timestep: what its `step` is given.
+        sample: not read; accepted so that the arguments of `step` can be passed on.
+
+    Raises:
+        UnsupportedError: for a scheduler or prediction type that does not fit.
     """
     return rule_for(scheduler)(scheduler, timestep)
 
@@ -61,7 +81,11 @@ def affine(scheduler: Any, timestep: Any, sample: Tensor | None = None) -> Affin
 def rule_for(scheduler: Any) -> Callable[[Any, Any], Affine]:
     """The rule for this scheduler's class, or for the diffusers class that it extends without a new `step`.
 
-    Raises UnsupportedError, which names the scheduler and the reason, where there is none.
+    Returns:
+        A function (scheduler, timestep) → coefficients.
+
+    Raises:
+        UnsupportedError: where there is no rule; it names the scheduler and the reason.
     """
     for cls in type(scheduler).__mro__:
         if cls.__name__ in REFUSED:
@@ -77,14 +101,17 @@ def rule_for(scheduler: Any) -> Callable[[Any, Any], Affine]:
 
 
 def _widen(x: Tensor) -> Tensor:
+    """The tensor in float32 at least."""
     return x.float() if x.is_floating_point() and x.element_size() < 4 else x
 
 
 def _prediction(scheduler: Any) -> str:
+    """The scheduler's prediction type."""
     return str(getattr(scheduler.config, "prediction_type", "epsilon"))
 
 
 def _refuse_prediction(scheduler: Any) -> UnsupportedError:
+    """The error for a prediction type without a rule."""
     return UnsupportedError(
         f"{type(scheduler).__name__} with prediction_type={_prediction(scheduler)!r} is not known to fit"
     )
@@ -102,6 +129,7 @@ def _step_index(scheduler: Any, timestep: Any) -> int:
 
 
 def _current_sigma(scheduler: Any, timestep: Any) -> float:
+    """The entry of `sigmas` that the coming step will read."""
     return float(scheduler.sigmas[_step_index(scheduler, timestep)])
 
 
@@ -116,14 +144,15 @@ def _one_value(scheduler: Any, timestep: Any) -> float:
 
 
 def _preserving(scheduler: Any, alpha: float, sigma: float) -> Affine:
+    """Variance-preserving: the sample is alpha · clean + sigma · noise, with alpha² + sigma² = 1."""
     match _prediction(scheduler):
         case "epsilon":
             a = alpha or _LEAST_ALPHA
-            return Affine(1 / a, -sigma / a, sigma, alpha)
+            return Affine(a=1 / a, b=-sigma / a, sigma=sigma, alpha=alpha)
         case "v_prediction":
-            return Affine(alpha, -sigma, sigma, alpha)
+            return Affine(a=alpha, b=-sigma, sigma=sigma, alpha=alpha)
         case "sample":
-            return Affine(0.0, 1.0, sigma, alpha)
+            return Affine(a=0.0, b=1.0, sigma=sigma, alpha=alpha)
     raise _refuse_prediction(scheduler)
 
 
@@ -138,7 +167,7 @@ def _from_ratio(scheduler: Any, timestep: Any) -> Affine:
     ratio = _current_sigma(scheduler, timestep)
     if _prediction(scheduler) == "flow_prediction":
         alpha = 1 - ratio if getattr(scheduler.config, "use_flow_sigmas", False) else 1 / math.hypot(1, ratio)
-        return Affine(1.0, -ratio, ratio, alpha)
+        return Affine(a=1.0, b=-ratio, sigma=ratio, alpha=alpha)
     if getattr(scheduler.config, "use_flow_sigmas", False):
         return _preserving(scheduler, 1 - ratio, ratio)
     alpha = 1 / math.hypot(1, ratio)
@@ -146,13 +175,14 @@ def _from_ratio(scheduler: Any, timestep: Any) -> Affine:
 
 
 def _exploding(scheduler: Any, sigma: float) -> Affine:
+    """Variance-exploding: the sample is clean + sigma · noise."""
     match _prediction(scheduler):
         case "epsilon":
-            return Affine(1.0, -sigma, sigma, 1.0)
+            return Affine(a=1.0, b=-sigma, sigma=sigma, alpha=1.0)
         case "v_prediction":
-            return Affine(1 / (sigma**2 + 1), -sigma / math.hypot(1, sigma), sigma, 1.0)
+            return Affine(a=1 / (sigma**2 + 1), b=-sigma / math.hypot(1, sigma), sigma=sigma, alpha=1.0)
         case "sample" | "original_sample":
-            return Affine(0.0, 1.0, sigma, 1.0)
+            return Affine(a=0.0, b=1.0, sigma=sigma, alpha=1.0)
     raise _refuse_prediction(scheduler)
 
 
@@ -167,9 +197,9 @@ def _preconditioned(scheduler: Any, timestep: Any) -> Affine:
     skip, out = data**2 / (sigma**2 + data**2), sigma * data / math.hypot(sigma, data)
     match _prediction(scheduler):
         case "epsilon":
-            return Affine(skip, out, sigma, 1.0)
+            return Affine(a=skip, b=out, sigma=sigma, alpha=1.0)
         case "v_prediction":
-            return Affine(skip, -out, sigma, 1.0)
+            return Affine(a=skip, b=-out, sigma=sigma, alpha=1.0)
     raise _refuse_prediction(scheduler)
 
 
@@ -177,17 +207,17 @@ def _flow(scheduler: Any, timestep: Any) -> Affine:
     """Rectified flow: the sample is (1 − σ) · clean + σ · noise, the output its derivative by σ."""
     sigma = _current_sigma(scheduler, timestep)
     if not getattr(scheduler.config, "invert_sigmas", False):
-        return Affine(1.0, -sigma, sigma, 1 - sigma)
+        return Affine(a=1.0, b=-sigma, sigma=sigma, alpha=1 - sigma)
     if type(scheduler).__name__ != "FlowMatchEulerDiscreteScheduler" or scheduler.config.stochastic_sampling:
         raise UnsupportedError(f"{type(scheduler).__name__} with invert_sigmas=True is not known to fit")
     # Mochi's convention: sigmas rise from 0 to 1 and stand for the share of the clean image
-    return Affine(1.0, 1 - sigma, 1 - sigma, sigma)
+    return Affine(a=1.0, b=1 - sigma, sigma=1 - sigma, alpha=sigma)
 
 
 def _minimax(scheduler: Any, timestep: Any) -> Affine:
-    """Flow by the timestep itself, 0 for noise and 1 for clean; the output points to the clean image."""
+    """Flow whose timestep is the share of the clean image, in [0, 1]; the output points towards it."""
     sigma = 1 - _one_value(scheduler, timestep)
-    return Affine(1.0, sigma, sigma, 1 - sigma)
+    return Affine(a=1.0, b=sigma, sigma=sigma, alpha=1 - sigma)
 
 
 def _dpm_sde(scheduler: Any, timestep: Any) -> Affine:
@@ -202,20 +232,20 @@ def _ipndm(scheduler: Any, timestep: Any) -> Affine:
     """v-prediction on a cosine schedule that the scheduler keeps by step."""
     index = _step_index(scheduler, timestep)
     alpha, sigma = float(scheduler.alphas[index]), float(scheduler.betas[index])
-    return Affine(alpha, -sigma, sigma, alpha)
+    return Affine(a=alpha, b=-sigma, sigma=sigma, alpha=alpha)
 
 
 def _consistency(scheduler: Any, timestep: Any) -> Affine:
     """Consistency models' boundary scalings; b is 0 at sigma_min, where the sample is the prediction."""
     sigma = _current_sigma(scheduler, timestep)
     skip, out = scheduler.get_scalings_for_boundary_condition(sigma)
-    return Affine(float(skip), float(out), sigma, 1.0)
+    return Affine(a=float(skip), b=float(out), sigma=sigma, alpha=1.0)
 
 
 def _trigonometric(scheduler: Any, timestep: Any) -> Affine:
     """SCM: the timestep is an angle. Its clean latent is sigma_data times the autoencoder's."""
     angle = float(scheduler.timesteps[_step_index(scheduler, timestep)])
-    return Affine(math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle))
+    return Affine(a=math.cos(angle), b=-math.sin(angle), sigma=math.sin(angle), alpha=math.cos(angle))
 
 
 def _wuerstchen(scheduler: Any, timestep: Any) -> Affine:
@@ -224,7 +254,7 @@ def _wuerstchen(scheduler: Any, timestep: Any) -> Affine:
     alpha_squared = float(scheduler._alpha_cumprod(t, t.device))
     alpha = math.sqrt(alpha_squared) or _LEAST_ALPHA
     sigma = math.sqrt(1 - alpha_squared)
-    return Affine(1 / alpha, -sigma / alpha, sigma, alpha)
+    return Affine(a=1 / alpha, b=-sigma / alpha, sigma=sigma, alpha=alpha)
 
 
 RULES: dict[str, Callable[[Any, Any], Affine]] = {

@@ -1,8 +1,8 @@
-"""The one place to steer: a scheduler's `step`, wrapped on the instance for as long as a `with` block lasts.
+"""The one place to steer: a scheduler's `step`, replaced on the instance for as long as a `with` block lasts.
 
-At `step` guidance, learned variance and sign flips are already done, whatever the pipeline. A new clean
+At `step`, guidance, learned variance and sign flips are already done, whatever the pipeline. A new clean
 latent is passed on as a shifted `model_output`, so that a multistep scheduler's history holds the steered
-prediction and not the original one.
+prediction.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, PipelineBusyError, UnsupportedError
-from .denoised import Affine, affine, rule_for
-from .instance import overridden
+from steerclear.errors import ConfigError, PipelineBusyError, UnsupportedError
+from steerclear.steering.denoised import Affine, affine, rule_for
+from steerclear.steering.instance import overridden
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Step:
     """What a scheduler is about to do with one prediction.
 
-    index: how many calls of `step` came before within this `steer` block (Heun calls twice per timestep);
-    timestep: as the pipeline passed it; sample: (B, C, H, W) or packed (B, L, C) noisy latent; model_output:
-    after guidance, as the pipeline passed it (2C channels where the model also predicts its variance);
-    affine: the coefficients that turn both into `denoised`.
+    Attributes:
+        index: how many calls of `step` came before within this `steer` block (Heun calls twice per timestep).
+        timestep: as the pipeline passed it.
+        sample: noisy latent (B, C, H, W), or packed (B, L, C).
+        model_output: after guidance, as the pipeline passed it; 2C channels where the model also predicts its
+            variance.
+        affine: the coefficients that turn both into `denoised`.
     """
 
     index: int
@@ -51,28 +54,38 @@ class Step:
 _LEAST_B = 1e-5
 
 OnDenoised = Callable[[Step], Tensor | None]
+"""Step → another clean latent, or None to change nothing."""
+
 AfterStep = Callable[[Step, Tensor], Tensor | None]
+"""(step, next noisy latent) → another next noisy latent, or None to change nothing."""
 
 
 @contextmanager
 def steer(
     pipe: Any, on_denoised: OnDenoised | None = None, after_step: AfterStep | None = None
 ) -> Iterator[None]:
-    """Let callbacks see and change every scheduler step of `pipe` until the block ends.
-
-    pipe: a diffusers pipeline, or anything with a `scheduler`.
-    on_denoised(step): returns a new clean latent of the shape of `step.denoised`, or None to leave the step
-    exactly as it is (the original objects are passed on, and the run is bit-identical to an unsteered one).
-    after_step(step, prev_sample): sees the next noisy latent and may return a replacement, or None.
+    """Let callbacks see and change every scheduler step of a pipeline until the block ends.
 
     Whatever a callback raises leaves through the pipeline's call. The scheduler is restored in every case.
-    `thresholding`, `clip_sample` and a consistency scheduler's skip apply to the new prediction afterwards,
-    as they would to the model's own. A Heun scheduler's second evaluation divides the shift by a sigma that
-    may be tiny and multiplies it by a long step: let shifts shrink with `step.affine.sigma` there. DiT's
-    latents carry the batch twice. LCM's pipeline hands out the scheduler's clean latent, so that a
-    replacement in its last `after_step` shows nowhere. Not re-entrant, since a scheduler carries state: a second block on the
-    same scheduler, from this thread or another, raises PipelineBusyError. A scheduler that is not affine in
-    its model output raises UnsupportedError at once, when there is a callback.
+    A scheduler carries state, so the block is not re-entrant.
+
+    Know of these cases: `thresholding`, `clip_sample` and a consistency scheduler's skip apply to the new
+    prediction as they would to the model's own. A Heun scheduler's second evaluation divides the shift by a
+    sigma that may be tiny and multiplies it by a long step; let shifts shrink with `step.affine.sigma` there.
+    DiT's latents carry the batch twice. LCM's pipeline hands out the scheduler's clean latent, so a
+    replacement in its last `after_step` has no effect.
+
+    Args:
+        pipe: a diffusers pipeline, or anything with a `scheduler`.
+        on_denoised: called before each step. It returns a new clean latent of the shape of `step.denoised`,
+            or None to leave the step exactly as it is: the original objects are passed on, and a run that is
+            never changed is bit-identical to the plain one.
+        after_step: called after each step with the next noisy latent; it returns a replacement, or None.
+
+    Raises:
+        PipelineBusyError: where another block holds the same scheduler, in this thread or another.
+        UnsupportedError: at once, for a scheduler that is not affine in its model output, when there is a
+            callback.
     """
     scheduler = pipe.scheduler
     if on_denoised is not None or after_step is not None:
@@ -84,7 +97,7 @@ def steer(
             "another call; wait until it is done, or give each caller its own pipeline with its own scheduler"
         )
     try:
-        # somebody else's wrapper is given back rather than lost
+        # another library's wrapper around `step` is called, and restored in the end
         with overridden(scheduler, step=_SteeredStep(scheduler, scheduler.step, on_denoised, after_step)):
             yield
     finally:
@@ -94,16 +107,15 @@ def steer(
 def unwrapped_call(pipe: Any) -> Callable[..., Any]:
     """The pipeline's `__call__` without its `torch.no_grad`, run with gradients enabled.
 
-    Pass `latents=z.requires_grad_()`, and freeze the modules' parameters first. Return a grad-free tensor
-    from the last `after_step`, or ask for `output_type="latent"`: pipelines convert images with `.numpy()`.
+    Pass `latents=z.requires_grad_()`, and freeze the modules' parameters first, see `frozen`. Return a tensor
+    without gradient from the last `after_step`, or ask for `output_type="latent"`: pipelines convert images
+    with `.numpy()`.
     """
     call = inspect.unwrap(type(pipe).__call__)
     decoder = getattr(pipe, "decoder_pipe", None)
-    if (
-        decoder is not None
-    ):  # the second of two stages, whose call turns gradients off by itself, as the first's does
+    if decoder is not None:  # the decoder's own call turns gradients off too
         stage = unwrapped_call(decoder)
-        vars(stage).update(decoder.components)  # some look at its parts as well
+        vars(stage).update(decoder.components)  # some pipelines read components from their decoder pipeline
 
     @functools.wraps(call)
     def with_gradients(*args: Any, **kwargs: Any) -> Any:
@@ -115,15 +127,15 @@ def unwrapped_call(pipe: Any) -> Callable[..., Any]:
 
 @contextmanager
 def frozen(pipe: Any) -> Iterator[None]:
-    """No parameter of this pipeline takes a gradient, so that none is kept for them."""
-    modules = [m for m in pipe.components.values() if isinstance(m, torch.nn.Module)]
-    moving = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in moving:
+    """Turn off the gradients of all parameters of a pipeline until the block ends, to save memory."""
+    modules = [module for module in pipe.components.values() if isinstance(module, torch.nn.Module)]
+    trainable = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in moving:
+        for parameter in trainable:
             parameter.requires_grad_(True)
 
 
@@ -132,12 +144,13 @@ _locks_guard = threading.Lock()
 
 
 def _lock_of(scheduler: Any) -> threading.Lock:
+    """The lock that blocks on this scheduler share."""
     with _locks_guard:
         return _locks.setdefault(scheduler, threading.Lock())
 
 
 class _SteeredStep:
-    """Stands in for `scheduler.step` and keeps its signature, which pipelines inspect for `eta` and such."""
+    """Replaces `scheduler.step`, and keeps its signature, which pipelines inspect for `eta` and the like."""
 
     def __init__(
         self,
@@ -158,32 +171,32 @@ class _SteeredStep:
         if self._on_denoised is None and self._after_step is None:
             return self._original(*args, **kwargs)
         bound = self._signature.bind(*args, **kwargs)
-        given = bound.arguments
-        if given.get("per_token_timesteps") is not None:
-            raise UnsupportedError("a timestep per token cannot be steered: there is no one noise level")
+        arguments = bound.arguments
+        if arguments.get("per_token_timesteps") is not None:
+            raise UnsupportedError("a timestep per token cannot be steered: there is no single noise level")
         step = Step(
             index=self._calls,
-            timestep=given["timestep"],
-            sample=given["sample"],
-            model_output=given["model_output"],
-            # before the original runs, which moves the scheduler's step_index on
-            affine=affine(self._scheduler, given["timestep"], given["sample"]),
+            timestep=arguments["timestep"],
+            sample=arguments["sample"],
+            model_output=arguments["model_output"],
+            # before the original runs, which increments the scheduler's step_index
+            affine=affine(self._scheduler, arguments["timestep"], arguments["sample"]),
         )
         self._calls += 1
-        wanted = None if self._on_denoised is None else self._on_denoised(step)
-        if wanted is None:
+        denoised = None if self._on_denoised is None else self._on_denoised(step)
+        if denoised is None:
             result = self._original(*args, **kwargs)
         else:
-            given["model_output"], given["sample"] = _passing_on(step, wanted)
+            arguments["model_output"], arguments["sample"] = _inputs_for(step, denoised)
             result = self._original(*bound.args, **bound.kwargs)
         if self._after_step is None:
             return result
         prev_sample = result[0] if isinstance(result, tuple) else result.prev_sample
         replacement = self._after_step(step, prev_sample)
-        return result if replacement is None else _replaced(result, prev_sample, replacement)
+        return result if replacement is None else _with_prev_sample(result, prev_sample, replacement)
 
     def __deepcopy__(self, memo: Any) -> NoReturn:
-        # the copy would go on stepping the scheduler that it was copied from
+        # the copy would step the scheduler that it was copied from
         raise UnsupportedError(
             f"this pipeline copies its {type(self._scheduler).__name__} while it runs: it cannot be steered"
         )
@@ -197,14 +210,15 @@ def _split_variance(model_output: Tensor, sample: Tensor) -> tuple[Tensor, Tenso
     return model_output, None
 
 
-def _passing_on(step: Step, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """(model_output, sample) from which the scheduler predicts `wanted` as its clean latent."""
-    if wanted.shape != step.denoised.shape:
+def _inputs_for(step: Step, denoised: Tensor) -> tuple[Tensor, Tensor]:
+    """(model_output, sample) from which the scheduler predicts `denoised` as its clean latent."""
+    if denoised.shape != step.denoised.shape:
         raise ConfigError(
-            f"on_denoised returned shape {tuple(wanted.shape)}, but denoised has {tuple(step.denoised.shape)}"
+            f"on_denoised returned shape {tuple(denoised.shape)}, but denoised has "
+            f"{tuple(step.denoised.shape)}"
         )
-    shift = wanted.to(step.denoised) - step.denoised
-    if abs(step.affine.b) < _LEAST_B:  # no noise left: the model has no say, the sample is the prediction
+    shift = denoised.to(step.denoised) - step.denoised
+    if abs(step.affine.b) < _LEAST_B:  # no noise left: the sample is the prediction, whatever the model says
         moved = step.sample + shift / step.affine.a
         return step.model_output, moved.to(step.sample.dtype)
     mean, variance = _split_variance(step.model_output, step.sample)
@@ -212,7 +226,8 @@ def _passing_on(step: Step, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return mean if variance is None else torch.cat([mean, variance], dim=1), step.sample
 
 
-def _replaced(result: Any, prev_sample: Tensor, replacement: Tensor) -> Any:
+def _with_prev_sample(result: Any, prev_sample: Tensor, replacement: Tensor) -> Any:
+    """A scheduler's result, tuple or output object, with another next noisy latent."""
     if replacement.shape != prev_sample.shape:
         raise ConfigError(
             f"after_step returned shape {tuple(replacement.shape)}, but prev_sample has "

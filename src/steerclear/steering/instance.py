@@ -1,4 +1,4 @@
-"""Methods of one instance replaced for a while, and given back whatever happens."""
+"""Methods of one instance replaced for a while, and restored whatever happens."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from typing import Any
 
 
 @contextmanager
-def overridden(thing: Any, **methods: Any) -> Iterator[None]:
-    """Let `thing` have these attributes of its own until the block ends; what it had of its own before comes back."""
-    own = vars(thing)
-    before = {name: own[name] for name in methods if name in own}
-    own.update(methods)
+def overridden(instance: Any, **attributes: Any) -> Iterator[None]:
+    """Give one instance attributes of its own until the block ends.
+
+    Instance attributes that it had before are restored; those of its class were never touched.
+
+    Args:
+        instance: any object with a `__dict__`.
+        **attributes: by name, methods included.
+    """
+    own = vars(instance)
+    before = {name: own[name] for name in attributes if name in own}
+    own.update(attributes)
     try:
         yield
     finally:
-        for name in methods:
+        for name in attributes:
             own.pop(name, None)
         own.update(before)

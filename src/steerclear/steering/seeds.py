@@ -1,4 +1,4 @@
-"""A seed per image: an image must not depend on the batch it came in, nor an attempt on the one before."""
+"""A seed per image: an image must not depend on its batch, nor an attempt on the one before."""
 
 from __future__ import annotations
 
@@ -7,32 +7,50 @@ from collections.abc import Iterable
 
 import torch
 
-from ..errors import InputError
+from steerclear.errors import InputError
 
 _LARGEST = 2**64
 
 
 def generators(seeds: Iterable[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
-    """One generator per seed, as diffusers pipelines take them in `generator=`.
+    """One torch generator per seed, as diffusers pipelines take them in `generator=`.
 
-    seeds: integers in [0, 2⁶⁴); device: where the noise is drawn (diffusers draws on a CPU generator for any
-    device, which makes images independent of the machine). Raises InputError for a seed out of range.
+    Args:
+        seeds: integers in [0, 2⁶⁴).
+        device: where the noise is drawn. A pipeline on any device takes CPU generators, and then makes the
+            same images on every machine.
+
+    Raises:
+        InputError: for a seed out of range.
     """
     return [torch.Generator(device).manual_seed(_checked(seed)) for seed in seeds]
 
 
 def derive(seed: int, *tags: str | int) -> int:
-    """A seed in [0, 2⁶³) for a purpose, e.g. `derive(seed, "retry", 2)`; the same on every machine and run.
+    """A seed for a purpose, e.g. `derive(seed, "retry", 2)`; the same on every machine and in every run.
 
-    seed: integer in [0, 2⁶⁴). Tags are told apart by type, order and place: ("a", "b") is not ("ab",), and
-    1 is not "1". Raises InputError for a seed out of range.
+    Args:
+        seed: integer in [0, 2⁶⁴).
+        *tags: name the purpose. Type, order and division count: ("a", "b") is not ("ab",), and 1 is not "1".
+
+    Returns:
+        An integer in [0, 2⁶³).
+
+    Raises:
+        InputError: for a seed out of range.
     """
     text = repr((_checked(seed), *tags))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def seeds_of(generator: torch.Generator | list[torch.Generator], count: int) -> list[int]:
-    """One seed per image for what an attempt draws; images that share a generator are told apart by their place."""
+    """One seed per image for what an attempt draws.
+
+    Args:
+        generator: of the request; one per image, or one for all. Images that share one get seeds by their
+            place.
+        count: number of images.
+    """
     if isinstance(generator, list):
         return [g.initial_seed() for g in generator]
     first = generator.initial_seed()
@@ -40,6 +58,7 @@ def seeds_of(generator: torch.Generator | list[torch.Generator], count: int) -> 
 
 
 def _checked(seed: int) -> int:
+    """The seed itself, if it is in range."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _LARGEST:
-        raise InputError(f"seed {seed!r} is no integer between 0 and 2**64 - 1")
+        raise InputError(f"seed {seed!r} is not an integer between 0 and 2**64 - 1")
     return seed

@@ -1,9 +1,9 @@
-"""For tests, yours and ours: tiny pipelines of every family, and an encoder and a filter that do as told.
+"""For tests, yours and ours: tiny pipelines of every family, a fake encoder and a scripted filter.
 
 Nothing here downloads anything or needs a GPU.
 """
 
-from .doubles import FakeEncoder, MockFilter
-from .pipelines import FAMILIES, tiny_call, tiny_pipeline
+from steerclear.testing.doubles import FakeEncoder, MockFilter
+from steerclear.testing.pipelines import FAMILIES, tiny_call, tiny_pipeline
 
 __all__ = ["FAMILIES", "FakeEncoder", "MockFilter", "tiny_call", "tiny_pipeline"]

@@ -1,4 +1,4 @@
-"""Test doubles for the two things a guard asks about an image: where it lies, and whether it may go out."""
+"""Test doubles for an encoder and a filter."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..types import Detection
+from steerclear.types import Detection
 
 
 class FakeEncoder:
     """An encoder without weights to download: a fixed random projection of the shrunken image.
 
-    dim: width of the embedding; size: side in pixels to which images are averaged; name: also seeds the
-    projection, so two names are two different spaces. Equal arguments give equal embeddings on any machine.
-    Nearby images get nearby embeddings, and gradients reach the pixels.
+    Equal arguments give equal embeddings on any machine. Similar images get similar embeddings, and gradients
+    reach the pixels.
+
+    Args:
+        dim: width of the embedding.
+        size: side in pixels to which images are averaged.
+        name: also seeds the projection, so two names give two different spaces.
     """
 
     differentiable = True
@@ -34,7 +38,7 @@ class FakeEncoder:
         self._projection = torch.randn(3 * size * size + 1, dim, generator=generator)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, W) in [0, 1]. Returns (B, dim) float32 of unit length."""
+        """Embeddings (B, dim), float32 of unit length, of images (B, 3, H, W) in [0, 1]."""
         pixels = F.adaptive_avg_pool2d(images.float() - 0.5, self.size).flatten(1)
         # a constant feature gives plain grey a direction as well
         features = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)
@@ -42,16 +46,22 @@ class FakeEncoder:
 
 
 Verdict = bool | float | Detection | BaseException
-"""Flagged or clear, a score to compare with the threshold, a whole detection, or an error to raise."""
+"""Flagged or not, a score to compare with the threshold, a whole detection, or an error to raise."""
 
 
 class MockFilter:
-    """A filter that answers what it is told, and remembers what it was asked.
+    """A filter that gives the verdicts it is told, and records what it was asked.
 
-    verdicts: one per image, in the order in which images come, starting over at the end; or a function of one
-    image (3, H, W) that returns one. A verdict is a bool, a score (flagged from `threshold` on, or NaN),
-    a Detection, or an exception, which `check` raises.
-    `calls` holds a copy of the images of every call, `count` the number of images seen.
+    Args:
+        verdicts: one for all images; or several, one per image in their order, starting over at the end; or a
+            function of one image (3, H, W) that returns one. A verdict is a bool, a score (flagged from
+            `threshold` on, or if NaN), a Detection, or an exception, which `check` raises.
+        name: of the filter.
+        threshold: to which scores are compared.
+        cost: see `steerclear.filters`.
+
+    Attributes:
+        calls: a copy of the images of every call.
     """
 
     def __init__(
@@ -69,14 +79,16 @@ class MockFilter:
 
     @property
     def count(self) -> int:
+        """Number of images seen."""
         return sum(len(images) for images in self.calls)
 
     def check(self, images: Tensor) -> list[Detection]:
-        """images: (B, 3, H, W) in [0, 1]. Returns B detections; raises what the next verdict says."""
+        """B detections of images (B, 3, H, W) in [0, 1]; raises a verdict that is an exception."""
         self.calls.append(images.detach().clone())
         return [self._detection(self._next(image)) for image in images]
 
     def _detection(self, verdict: Verdict) -> Detection:
+        """The detection that a verdict stands for."""
         if isinstance(verdict, BaseException):
             raise verdict
         if isinstance(verdict, Detection):
@@ -85,14 +97,15 @@ class MockFilter:
         flagged = math.isnan(score) or score >= self.threshold
         if isinstance(verdict, bool):
             flagged = verdict
-        return Detection(self.name, flagged, score, self.threshold)
+        return Detection(filter=self.name, flagged=flagged, score=score, threshold=self.threshold)
 
 
 def _source(verdicts: Any) -> Callable[[Tensor], Verdict]:
+    """A function that gives the verdict on the next image."""
     if isinstance(verdicts, (bool, float, int, Detection, BaseException)):
         return lambda image: verdicts
     if callable(verdicts):
-        answer: Callable[[Tensor], Verdict] = verdicts
-        return answer
+        function: Callable[[Tensor], Verdict] = verdicts
+        return function
     endless = cycle(verdicts)
     return lambda image: next(endless)

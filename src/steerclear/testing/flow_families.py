@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .parts import (
+from steerclear.testing.parts import (
     TEXT_WIDTH,
     byte_tokenizer,
     clip_text,
@@ -17,6 +17,7 @@ from .parts import (
 
 
 def sd3() -> Any:
+    """A tiny Stable Diffusion 3, without its T5."""
     from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
     transformer = SD3Transformer2DModel(
@@ -48,6 +49,7 @@ def sd3() -> Any:
 
 
 def flux() -> Any:
+    """A tiny FLUX.1."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
     transformer = FluxTransformer2DModel(
@@ -77,6 +79,7 @@ def flux() -> Any:
 
 
 def flux2() -> Any:
+    """A tiny FLUX.2 Klein."""
     from diffusers import Flux2KleinPipeline
 
     return Flux2KleinPipeline(**_flux2_parts("Qwen3", guidance_embeds=False))
@@ -92,6 +95,7 @@ def flux2_dev() -> Any:
 
 
 def _flux2_parts(text_encoder: str, guidance_embeds: bool) -> dict[str, Any]:
+    """The components of a FLUX.2, with a language model of this kind as its text encoder."""
     from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler
     from diffusers import Flux2Transformer2DModel as Transformer
 
@@ -102,7 +106,7 @@ def _flux2_parts(text_encoder: str, guidance_embeds: bool) -> dict[str, Any]:
         layers_per_block=1,
         sample_size=64,
     )
-    # statistics as of a trained model: a fresh batch norm would normalise nothing
+    # statistics like a trained model's: a fresh batch norm would normalise nothing
     vae.bn.running_mean.uniform_(-0.5, 0.5)
     vae.bn.running_var.uniform_(0.5, 2.0)
     transformer = Transformer(
@@ -125,6 +129,7 @@ def _flux2_parts(text_encoder: str, guidance_embeds: bool) -> dict[str, Any]:
 
 
 def qwen() -> Any:
+    """A tiny Qwen-Image."""
     from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImagePipeline
     from diffusers import QwenImageTransformer2DModel as Transformer
 
@@ -155,6 +160,7 @@ def qwen() -> Any:
 
 
 def sana() -> Any:
+    """A tiny Sana."""
     from diffusers import FlowMatchEulerDiscreteScheduler, SanaPipeline, SanaTransformer2DModel
 
     transformer = SanaTransformer2DModel(
@@ -180,6 +186,7 @@ def sana() -> Any:
 
 
 def zimage() -> Any:
+    """A tiny Z-Image."""
     from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 
     transformer = ZImageTransformer2DModel(
@@ -205,6 +212,7 @@ def zimage() -> Any:
 
 
 def lumina2() -> Any:
+    """A tiny Lumina 2."""
     from diffusers import FlowMatchEulerDiscreteScheduler, Lumina2Pipeline, Lumina2Transformer2DModel
 
     transformer = Lumina2Transformer2DModel(

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import noise_families as noise
+from steerclear.testing import noise_families as noise
 
 
 def sd1_image() -> Any:
+    """Stable Diffusion 1.x, image-to-image."""
     from diffusers import StableDiffusionImg2ImgPipeline
 
     return StableDiffusionImg2ImgPipeline(**noise.sd1().components, requires_safety_checker=False)
 
 
 def sd1_inpaint() -> Any:
+    """Stable Diffusion 1.x, inpainting."""
     from diffusers import StableDiffusionInpaintPipeline
 
     return StableDiffusionInpaintPipeline(**noise.sd1().components, requires_safety_checker=False)
 
 
 def sdxl_image() -> Any:
+    """SDXL, image-to-image."""
     from diffusers import StableDiffusionXLImg2ImgPipeline
 
     return StableDiffusionXLImg2ImgPipeline(**noise.sdxl().components, add_watermarker=False)
 
 
 def sdxl_inpaint() -> Any:
+    """SDXL, inpainting."""
     from diffusers import StableDiffusionXLInpaintPipeline
 
     return StableDiffusionXLInpaintPipeline(**noise.sdxl().components, add_watermarker=False)
@@ -45,6 +49,6 @@ def mask() -> Any:
     """What inpainting may change: the right half."""
     from PIL import Image
 
-    out = Image.new("L", (64, 64), 0)
-    out.paste(255, (32, 0, 64, 64))
-    return out
+    image = Image.new("L", (64, 64), 0)
+    image.paste(255, (32, 0, 64, 64))
+    return image

@@ -1,16 +1,23 @@
-"""Families beside the best known ones, each as its published checkpoints are put together."""
+"""Less known families, each put together as its published checkpoints are."""
 
 from __future__ import annotations
 
 import warnings
 from typing import Any
 
-from . import noise_families as noise
-from .parts import TEXT_WIDTH, byte_tokenizer, kl_vae, language_model, sd1_scheduler_config, t5_text
+from steerclear.testing import noise_families as noise
+from steerclear.testing.parts import (
+    TEXT_WIDTH,
+    byte_tokenizer,
+    kl_vae,
+    language_model,
+    sd1_scheduler_config,
+    t5_text,
+)
 
 
 def lcm() -> Any:
-    """A Stable Diffusion distilled into few steps, whose guidance is an embedding."""
+    """A tiny latent consistency model: few steps, and guidance as an embedding."""
     from diffusers import LatentConsistencyModelPipeline, LCMScheduler, UNet2DConditionModel
 
     parts = noise.sd1().components
@@ -21,6 +28,7 @@ def lcm() -> Any:
 
 
 def pixart_alpha() -> Any:
+    """A tiny PixArt-α."""
     from diffusers import PixArtAlphaPipeline
 
     parts = noise.pixart().components
@@ -28,6 +36,7 @@ def pixart_alpha() -> Any:
 
 
 def auraflow() -> Any:
+    """A tiny AuraFlow."""
     from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, FlowMatchEulerDiscreteScheduler
 
     transformer = AuraFlowTransformer2DModel(
@@ -53,6 +62,7 @@ def auraflow() -> Any:
 
 
 def cogview4() -> Any:
+    """A tiny CogView4."""
     from diffusers import CogView4Pipeline, CogView4Transformer2DModel, FlowMatchEulerDiscreteScheduler
 
     transformer = CogView4Transformer2DModel(
@@ -85,10 +95,11 @@ def cogview4() -> Any:
 
 
 def chroma() -> Any:
+    """A tiny Chroma."""
     from diffusers import ChromaPipeline, ChromaTransformer2DModel, FlowMatchEulerDiscreteScheduler
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # diffusers' own class imports a retired name
+        warnings.simplefilter("ignore", FutureWarning)  # the diffusers class imports a deprecated name
         transformer = ChromaTransformer2DModel(
             patch_size=1,
             in_channels=16,

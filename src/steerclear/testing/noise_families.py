@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .parts import (
+from steerclear.testing.parts import (
     TEXT_WIDTH,
     bert_text,
     byte_tokenizer,
@@ -17,6 +17,7 @@ from .parts import (
 
 
 def sd1() -> Any:
+    """A tiny Stable Diffusion 1.x."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
     unet = UNet2DConditionModel(
@@ -42,6 +43,7 @@ def sd1() -> Any:
 
 
 def sdxl() -> Any:
+    """A tiny SDXL."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
     unet = UNet2DConditionModel(
@@ -71,6 +73,7 @@ def sdxl() -> Any:
 
 
 def pixart() -> Any:
+    """A tiny PixArt-Σ."""
     from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
 
     transformer = PixArtTransformer2DModel(
@@ -94,6 +97,7 @@ def pixart() -> Any:
 
 
 def dit() -> Any:
+    """A tiny DiT, which takes class labels."""
     from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 
     transformer = DiTTransformer2DModel(
@@ -109,6 +113,7 @@ def dit() -> Any:
 
 
 def hunyuandit() -> Any:
+    """A tiny HunyuanDiT."""
     from diffusers import DDPMScheduler, HunyuanDiT2DModel, HunyuanDiTPipeline
 
     transformer = HunyuanDiT2DModel(

@@ -1,4 +1,4 @@
-"""What tiny pipelines are made of: tokenizers with a byte alphabet, text encoders and autoencoders."""
+"""Components of tiny pipelines: tokenizers with a byte alphabet, text encoders and autoencoders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TEXT_WIDTH = 16
 
 
 def clip_tokenizer(length: int = 77) -> Any:
-    """A CLIP tokenizer that spells every word in bytes; 514 tokens, end of text the highest as CLIP needs."""
+    """A CLIP tokenizer whose tokens are bytes: 514 in all, the end of text last as CLIP needs it."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
 
@@ -21,7 +21,9 @@ def clip_tokenizer(length: int = 77) -> Any:
 def byte_tokenizer(length: int = 64, begins: bool = False) -> Any:
     """Stands in for the tokenizers of T5, Gemma, Qwen and GLM: one token per byte, 259 in all.
 
-    begins: put a token before every text, as GLM's does, so that an empty one is not of length 0.
+    Args:
+        length: of the longest text, in tokens.
+        begins: put a token before every text, as GLM's does, so that an empty one is not of length 0.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -42,7 +44,7 @@ def byte_tokenizer(length: int = 64, begins: bool = False) -> Any:
         bos_token="<bos>",
         model_max_length=length,
         model_input_names=["input_ids", "attention_mask"],
-        # FLUX.2 hands its messages over in parts, the others as one text
+        # FLUX.2 passes its messages in parts, the others as one text
         chat_template="{% for m in messages %}{% if m['content'] is string %}{{ m['content'] }}{% else %}"
         "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endif %}{% endfor %}",
     )
@@ -187,7 +189,7 @@ def paella() -> Any:
     from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
 
     model = PaellaVQModel(bottleneck_blocks=1, embed_dim=16, num_vq_embeddings=12)
-    # statistics as of a trained model: a fresh batch norm would normalise nothing
+    # statistics like a trained model's: a fresh batch norm would normalise nothing
     norm = model.down_blocks[-1][-1]
     norm.running_mean.uniform_(-0.2, 0.2)
     norm.running_var.uniform_(0.05, 0.2)
@@ -196,8 +198,15 @@ def paella() -> Any:
 
 
 def soften(convolution: Any, share: float, grey: float = 0.0) -> None:
-    """Make an output smaller. Untrained denoisers leave latents that are far too long; not all pixels should be black or
-    white for that."""
+    """Scale down a layer's weights, and so its output.
+
+    Untrained denoisers make latents that are far too long, which would decode to black and white pixels only.
+
+    Args:
+        convolution: the layer.
+        share: factor of its weights.
+        grey: its new bias.
+    """
     import torch
 
     with torch.no_grad():
@@ -206,7 +215,7 @@ def soften(convolution: Any, share: float, grey: float = 0.0) -> None:
 
 
 def awake(module: Any) -> Any:
-    """The module with every weight drawn anew: some are born with outputs or conditions at zero, and answer nothing."""
+    """The module with all weight matrices drawn anew: those at zero would make it ignore its input."""
     import torch
 
     for weight in module.parameters():

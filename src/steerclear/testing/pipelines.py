@@ -1,4 +1,4 @@
-"""Tiny randomly initialised pipelines, built in code: the real classes, thousandths of the size."""
+"""Tiny randomly initialised pipelines, built in code: the real classes, a thousandth of the size."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
-from . import flow_families as flow
-from . import image_families as image
-from . import more_families as more
-from . import noise_families as noise
-from . import prior_families as prior
+from steerclear.errors import InputError
+from steerclear.testing import flow_families as flow
+from steerclear.testing import image_families as image
+from steerclear.testing import more_families as more
+from steerclear.testing import noise_families as noise
+from steerclear.testing import prior_families as prior
 
 
 def tiny_pipeline(family: str = "sd1", scheduler: Any = None, seed: int = 0) -> Any:
     """A diffusers pipeline of a family, without downloads: float32, CPU, eval mode, no progress bar.
 
-    family: one of `FAMILIES`; scheduler: the name of a diffusers scheduler class, made from the config of the
-    family's own, or a scheduler object; None for the family's own. seed: equal seeds give equal weights.
-    Images are small (64×64 for "sd1") and mean nothing. Raises InputError for an unknown family or scheduler.
+    Its images are small (64×64 for "sd1") and show nothing.
+
+    Args:
+        family: one of `FAMILIES`.
+        scheduler: a scheduler object, or the name of a diffusers scheduler class, which gets the config of
+            the family's own; None for the family's own.
+        seed: of the weights.
+
+    Raises:
+        InputError: for an unknown family or scheduler.
     """
     if family not in FAMILIES:
         raise InputError(f"no tiny pipeline of family {family!r}; families: {', '.join(FAMILIES)}")
@@ -32,7 +39,7 @@ def tiny_pipeline(family: str = "sd1", scheduler: Any = None, seed: int = 0) -> 
         scheduler = _scheduler(scheduler, pipe.scheduler.config)
     if scheduler is not None:
         pipe.scheduler = scheduler
-        if hasattr(pipe, "decoder_pipe"):  # a pipeline of two holds the scheduler a second time
+        if hasattr(pipe, "decoder_pipe"):  # it holds the scheduler as well
             pipe.decoder_pipe.scheduler = scheduler
     for component in pipe.components.values():
         if isinstance(component, torch.nn.Module):
@@ -42,14 +49,15 @@ def tiny_pipeline(family: str = "sd1", scheduler: Any = None, seed: int = 0) -> 
 
 
 def _scheduler(name: str, config: Any) -> Any:
+    """A scheduler by the name of its class, with another scheduler's config."""
     import diffusers
 
     cls = getattr(diffusers, name, None)
     if cls is None or not name.endswith("Scheduler"):
         raise InputError(f"diffusers {diffusers.__version__} has no scheduler {name!r}")
-    taken = inspect.signature(cls.__init__).parameters
-    # Kandinsky looks for it in any config, and hands a learned variance on where it is found
-    return cls.from_config({k: v for k, v in config.items() if k != "variance_type" or k in taken})
+    parameters = inspect.signature(cls.__init__).parameters
+    # Kandinsky passes a learned variance on to any scheduler whose config holds a variance_type
+    return cls.from_config({k: v for k, v in config.items() if k != "variance_type" or k in parameters})
 
 
 FAMILIES: dict[str, Callable[[], Any]] = {
@@ -116,12 +124,20 @@ _CALLS: dict[str, dict[str, Any]] = {
 
 
 def tiny_call(family: str, prompt: str = "a fox", steps: int = 4) -> dict[str, Any]:
-    """Keyword arguments for a quick call of `tiny_pipeline(family)`, with a prompt or class label, and a picture where
-    the family begins from one."""
-    ask = {} if family == "dit" else {"prompt": prompt}
+    """Keyword arguments for a quick call of `tiny_pipeline(family)`.
+
+    Args:
+        family: one of `FAMILIES`.
+        prompt: unused where the family takes class labels.
+        steps: number of inference steps.
+
+    Returns:
+        The arguments, with a picture and a mask where the family begins from them.
+    """
+    text = {} if family == "dit" else {"prompt": prompt}
     pictures: dict[str, Any] = {}
     if family.endswith(("-image", "-inpaint")):
         pictures.update(image=image.picture(), strength=0.8)
     if family.endswith("-inpaint"):
         pictures["mask_image"] = image.mask()
-    return {**ask, "num_inference_steps": steps, **pictures, **_CALLS.get(family, {})}
+    return {**text, "num_inference_steps": steps, **pictures, **_CALLS.get(family, {})}

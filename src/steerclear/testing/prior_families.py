@@ -1,10 +1,10 @@
-"""Families of several stages: a prior makes an image embedding of the text, a decoder the picture of that."""
+"""Families of two stages: a prior turns the text into an image embedding, a decoder that into a picture."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .parts import (
+from steerclear.testing.parts import (
     TEXT_WIDTH,
     awake,
     byte_tokenizer,
@@ -19,6 +19,7 @@ from .parts import (
 
 
 def kandinsky22() -> Any:
+    """A tiny Kandinsky 2.2, prior and decoder."""
     import torch
     from diffusers import (
         DDPMScheduler,
@@ -48,7 +49,7 @@ def kandinsky22() -> Any:
     prior = PriorTransformer(
         num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=TEXT_WIDTH
     )
-    torch.nn.init.ones_(prior.clip_std)  # the standard deviation of the embeddings, learned, and 0 at birth
+    torch.nn.init.ones_(prior.clip_std)  # the standard deviation of the embeddings; 0 before training
     schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
     return KandinskyV22CombinedPipeline(
         unet=unet,
@@ -61,12 +62,12 @@ def kandinsky22() -> Any:
         prior_scheduler=UnCLIPScheduler(
             variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0
         ),
-        prior_image_processor=None,  # only for pictures to begin from
+        prior_image_processor=None,  # used only to begin from a picture
     )
 
 
 def kandinsky3() -> Any:
-    """Without a prior: its text encoder speaks to the denoiser itself."""
+    """A tiny Kandinsky 3, which has no prior: its denoiser reads the text embeddings themselves."""
     from diffusers import DDPMScheduler, Kandinsky3Pipeline, Kandinsky3UNet
 
     unet = Kandinsky3UNet(
@@ -89,6 +90,7 @@ def kandinsky3() -> Any:
 
 
 def wuerstchen() -> Any:
+    """A tiny Würstchen, prior and decoder."""
     from diffusers import DDPMWuerstchenScheduler, WuerstchenCombinedPipeline
     from diffusers.pipelines.deprecated.wuerstchen import WuerstchenDiffNeXt, WuerstchenPrior
 
@@ -103,7 +105,7 @@ def wuerstchen() -> Any:
         clip_embd=TEXT_WIDTH,
     )
     awake(decoder)
-    soften(decoder.clf[1], 0.1)  # half of it is what the model divides by
+    soften(decoder.clf[1], 0.1)  # the model divides by half of this output
     return WuerstchenCombinedPipeline(
         tokenizer=clip_tokenizer(),
         text_encoder=clip_text(),
@@ -118,6 +120,7 @@ def wuerstchen() -> Any:
 
 
 def cascade() -> Any:
+    """A tiny Stable Cascade, prior and decoder."""
     from diffusers import DDPMWuerstchenScheduler, StableCascadeCombinedPipeline
     from diffusers.models import StableCascadeUNet
 
@@ -133,14 +136,14 @@ def cascade() -> Any:
         "clip_text_pooled_in_channels": TEXT_WIDTH,
         "clip_seq": 1,
     }
-    attends = ("SDCascadeResBlock", "SDCascadeTimestepBlock", "SDCascadeAttnBlock")
+    block = ("SDCascadeResBlock", "SDCascadeTimestepBlock", "SDCascadeAttnBlock")
     decoder = StableCascadeUNet(
         in_channels=4,
         out_channels=4,
         patch_size=2,
         effnet_in_channels=4,
         pixel_mapper_in_channels=3,
-        block_types_per_layer=(attends[:2], attends),
+        block_types_per_layer=(block[:2], block),
         timestep_conditioning_type=("sca",),
         **shape,
     )
@@ -149,7 +152,7 @@ def cascade() -> Any:
         out_channels=4,
         clip_text_in_channels=TEXT_WIDTH,
         clip_image_in_channels=TEXT_WIDTH,
-        block_types_per_layer=(attends, attends),
+        block_types_per_layer=(block, block),
         switch_level=(False,),
         **shape,
     )

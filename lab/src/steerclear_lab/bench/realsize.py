@@ -145,8 +145,11 @@ def timings(pipe: Any, arguments_for: ArgumentsFor, *, pairs: int, device: str) 
     hook = hook_seconds(pipe, arguments_for(steps), device)
     latents = pipe(**arguments_for(1)).images.float()
     codec = codec_for(pipe)
-    weight = torch.randn(3, latents.shape[1], 3, 3).to(latents) * 0.1
-    preview = Preview(weight, torch.zeros(3).to(latents), 0.0)
+    preview = Preview(
+        weight=torch.randn(3, latents.shape[1], 3, 3).to(latents) * 0.1,
+        bias=torch.zeros(3).to(latents),
+        rmse=0.0,
+    )
     with torch.no_grad():
         decodes = [_timed(lambda: codec.decode(latents), device) for _ in range(3)]
         previews = [_timed(lambda: preview(latents), device) for _ in range(50)]
