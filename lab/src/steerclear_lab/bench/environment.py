@@ -33,6 +33,7 @@ PICTURE_SOURCE = (
     "settle.py",
     "request.py",
     "protected.py",
+    "types.py",
     "loading.py",
     "pixels.py",
 )
