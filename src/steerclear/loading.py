@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any, Literal
 import torch
 
 from steerclear import embedded, plugins
+from steerclear._moved import ENDS
 from steerclear.encoders import DEFAULT, Encoder, encoder_name, load_encoder
 from steerclear.encoders.embedded import CopyDescriptor
 from steerclear.errors import LibraryError
 from steerclear.filters import EarlyVerdict, Filter
 from steerclear.filters.early import Settings
-from steerclear.filters.library import AnyFilter, FilterParts, library_filters, named_filters
+from steerclear.filters.library import AnyFilter, FilterParts, named_filters
+from steerclear.filters.library import library_filters as filters_over_library
 from steerclear.fingerprints import file_fingerprint
 from steerclear.library import Library, Policy
 from steerclear.nudge.ladder import Ladder, strategies
@@ -89,8 +92,8 @@ def guard_parts(
     calibrated = early_verdict(pipe, protected, own) if early is True and own else None
     parts = filter_parts(opened, encoders, "thresholds", device)
     return GuardParts(
-        filters=[*library_filters(parts), *_added(filters, parts)],
-        strict=library_filters(filter_parts(opened, encoders, "strict", device)),
+        filters=[*filters_over_library(parts), *_added(filters, parts)],
+        strict=filters_over_library(filter_parts(opened, encoders, "strict", device)),
         protected=protected,
         alternatives=alternatives,
         ladder=ladder if ladder is None or isinstance(ladder, Ladder) else Ladder(strategies(ladder)),
@@ -170,6 +173,21 @@ def filter_parts(
     # a calibration without strict thresholds asks no more of a steered picture than of any other
     thresholds = calibration.get(which) or calibration.get("thresholds") or {}
     return FilterParts(library, encoders, thresholds, "" if which == "thresholds" else "strict ", device)
+
+
+def library_filters(
+    library: Library,
+    encoders: Sequence[Encoder],
+    which: Which = "thresholds",
+    device: torch.device | str = "cpu",
+) -> list[Filter]:
+    """The old way to the filters over a library; `Guard.wrap` takes its place, and this is removed in the next release."""
+    warnings.warn(
+        f"steerclear.loading.library_filters is steerclear.Guard.wrap now; {ENDS}",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return filters_over_library(filter_parts(library, encoders, which, device))
 
 
 def embedded_calibration() -> dict[str, Any]:

@@ -36,10 +36,11 @@ def load_pipeline(
     Raises:
         ModelError: if the folder or id is no pipeline, or its loader refuses the arguments.
     """
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, utils
 
     if torch_dtype is not None:
-        loader_keywords["torch_dtype"] = torch_dtype
+        # newer diffusers call it dtype, and warn of the old name
+        loader_keywords["dtype" if hasattr(utils, "_resolve_dtype") else "torch_dtype"] = torch_dtype
     if variant is not None:
         loader_keywords["variant"] = variant
     folder = Path(model)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from steerclear._moved import forwarded
 from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.search import Index
@@ -16,6 +17,10 @@ from steerclear.pixels import fit
 from steerclear.types import Detection
 
 TILES = 4
+
+
+def __getattr__(name: str) -> Any:
+    return forwarded(__name__, name, {"Everything": "steerclear.AllPictures"})
 
 
 def pixel_l2(x: Tensor, y: Tensor) -> Tensor:
