@@ -51,4 +51,4 @@ format: $(READY_DEV)
 # the site; a broken link or a name that is not there ends it
 docs: $(READY_DOCS)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-	@echo "The site lies in out/site. Open out/site/index.html."
+	@echo "The site lies in out/site: open out/site/index.html. Its search needs a server: $(BIN)/python -m http.server -d out/site"

@@ -1,14 +1,19 @@
-"""What `make docs` adds to the pages: the command line's reference, and links to files outside of the site as plain text."""
+"""What `make docs` adds: the command line's reference, links out of the site as text, a check that nothing is fetched."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 MARKER = "<!-- commands -->"
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)*\.\./(?:src|lab)/[^)]+)\)")
+# what a browser would fetch from another host by itself; a plain link is no such thing
+FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source|link)\b[^>]*(?:src|href)=["']?(?:https?:)?//[^"' >]+|url\(["']?https?://"""
+)
 TYPE = re.compile(r" <[^>]*>$")  # an argument's Python type says nothing to a reader
 CODE = re.compile(r"(`[^`]*`)")
 
@@ -22,6 +27,15 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             raise ValueError(f"docs/{page.file.src_uri} has no {MARKER}")
         markdown = markdown.replace(MARKER, cli_reference())
     return markdown
+
+
+def on_post_build(*, config: Any, **_: Any) -> None:
+    """Refuse a site that loads anything from another host; called by MkDocs when all is written."""
+    for file in Path(config["site_dir"]).rglob("*"):
+        if file.suffix in (".html", ".css"):
+            fetched = FETCHED.search(file.read_text(encoding="utf-8"))
+            if fetched and 'rel="canonical"' not in fetched[0]:
+                raise ValueError(f"{file} loads something from another host: {fetched[0]}")
 
 
 def cli_reference() -> str:
