@@ -1,4 +1,4 @@
-"""steerclear: an image generator that never hands out what it must not, and almost never hands out nothing."""
+"""steerclear: image generation that never hands out a flagged picture, and almost never hands out nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The old place of the embedded model: its folders are in `steerclear.embedded`, its recipe is in the laboratory."""
+"""The old place of the embedded model: see `steerclear.embedded`, and the laboratory for its recipe."""
 
 from __future__ import annotations
 

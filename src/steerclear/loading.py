@@ -181,7 +181,7 @@ def library_filters(
     which: Which = "thresholds",
     device: torch.device | str = "cpu",
 ) -> list[Filter]:
-    """The old way to the filters over a library; `Guard.wrap` takes its place, and this is removed in the next release."""
+    """The filters over a library. Deprecated: use `Guard.wrap`; this is removed in the next release."""
     warnings.warn(
         f"steerclear.loading.library_filters is steerclear.Guard.wrap now; {ENDS}",
         DeprecationWarning,

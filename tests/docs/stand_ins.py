@@ -1,4 +1,4 @@
-"""What stands in for a reader's own things: pictures, a library, a model folder, and tiny pipelines for downloads."""
+"""Stand-ins for a reader's own things: pictures, a library, a model folder; tiny pipelines for downloads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _from_pretrained = DiffusionPipeline.from_pretrained.__func__
 
 
 def tiny(cls: type, model: Any, **options: Any) -> Any:
-    """In the place of `from_pretrained`: for a hub id the tiny pipeline of exactly the class that was asked for."""
+    """In the place of `from_pretrained`: for a hub id a tiny pipeline of exactly the same class."""
     if Path(model).exists():
         return _from_pretrained(cls, model, **options)
     assert str(model).count("/") == 1

@@ -1,4 +1,4 @@
-"""The reference is whole: every public name, every registered name, every command and every file that a page names."""
+"""The reference is complete: every public name, every registered name, every command and option."""
 
 from __future__ import annotations
 

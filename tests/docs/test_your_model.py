@@ -1,4 +1,4 @@
-"""The block of "Use it with your model", for every family of its table, and the one for a pipeline of one's own."""
+"""The block of "Use it with your model" for every family of its table, and the one for an own pipeline."""
 
 from __future__ import annotations
 
