@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+READY_DOCS := $(VENV)/.ready-docs
 DEMO := out/demo
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check format
+.PHONY: demo test check format docs
 .DEFAULT_GOAL := demo
 
 # set up once, and again only when what is to be installed has changed; the demo needs less than the tests do
@@ -22,6 +23,11 @@ $(READY_DEV): $(READY) lab/pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e './lab[train]'
 	@touch $@
 
+# the laboratory as well, whose commands are in the reference
+$(READY_DOCS): $(READY) lab/pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]' -e ./lab
+	@touch $@
+
 # every third prompt that gives a protected picture; exit code 3, something withheld, is a result and no failure
 demo: $(READY)
 	@mkdir -p $(DEMO)
@@ -33,11 +39,16 @@ test: $(READY_DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY_DEV)
-	$(BIN)/ruff format --check src tests lab
-	$(BIN)/ruff check src tests lab
+	$(BIN)/ruff format --check src tests lab docs
+	$(BIN)/ruff check src tests lab docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(READY_DEV)
-	$(BIN)/ruff format src tests lab
-	$(BIN)/ruff check --fix src tests lab
+	$(BIN)/ruff format src tests lab docs
+	$(BIN)/ruff check --fix src tests lab docs
+
+# the site; a broken link or a name that is not there ends it
+docs: $(READY_DOCS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The site lies in out/site: open out/site/index.html. Its search needs a server: $(BIN)/python -m http.server -d out/site"

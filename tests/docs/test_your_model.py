@@ -1,91 +1,74 @@
-"""Every Python block of docs/your-model.md runs as it stands; only downloads are replaced, by tiny twins of the same class."""
+"""The block of "Use it with your model" for every family of its table, and the one for an own pipeline."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from diffusers import DiffusionPipeline
+import stand_ins
+from docs_pages import DOCS, blocks
+from PIL import Image
 
-from steerclear.encoders import load_encoder
-from steerclear.library import Library, add
-from steerclear.testing import tiny_pipeline
-from steerclear.types import Outcome
+from steerclear import Outcome
 
-PAGE = Path(__file__).parents[2] / "docs" / "your-model.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-FAMILIES = {
-    "StableDiffusionPipeline": "sd1",
-    "StableDiffusionXLPipeline": "sdxl",
-    "StableDiffusion3Pipeline": "sd3",
-    "FluxPipeline": "flux",
-    "StableDiffusionXLImg2ImgPipeline": "sdxl-image",
-    "DiTPipeline": "dit",
-}
+PAGE = DOCS / "how-to" / "your-model.md"
+PYTHON = [block.text for block in blocks(PAGE) if block.language == "python"]
+BLOCK = PYTHON[0]
+OWN = next(text for text in PYTHON if "class PixelPipeline" in text)
+ROW = re.compile(r"^\| [^|]+ \| `(\w+Pipeline)` \| `([^`]+)` \| `([^`]+)` \|$", re.MULTILINE)
+ROWS = ROW.findall(PAGE.read_text(encoding="utf-8"))
 
 
-def twin(cls, hub_id, **options):
-    """In the place of `from_pretrained`: the tiny pipeline of exactly the class that was asked for."""
-    assert hub_id.count("/") == 1
-    assert all(value is None for value in options.values())
-    pipe = tiny_pipeline(FAMILIES[cls.__name__])
-    assert type(pipe) is cls
-    return pipe
+def block_for(pipeline: str, loading: str, call: str) -> str:
+    """The page's block with one row of its table in the place of Stable Diffusion 1.5."""
+    _, its_loading, its_call = ROWS[0]
+    assert BLOCK.count(its_loading) == BLOCK.count(its_call) == 1
+    named = BLOCK.replace("StableDiffusionPipeline", pipeline)
+    return named.replace(its_loading, loading).replace(its_call, call)
 
 
-def title(block):
-    asked = re.search(r"(\w+Pipeline)\.from_pretrained", block)
-    return asked.group(1) if asked else "own"
+CASES = {**{row[0]: block_for(*row) for row in ROWS}, "own": OWN}
 
 
-def run(block, folder, monkeypatch, pictures):
-    library = Library.create(folder / "my-library", [load_encoder("descriptor")])
-    add(library, pictures, [load_encoder("descriptor")])
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", classmethod(twin))
-    names = {"__name__": "page"}
+def run(block: str, folder: Path, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    stand_ins.use(monkeypatch, folder)
+    stand_ins.make_library(folder / "my-library", pictures)
+    names = {"__name__": "page", "sketch": Image.new("RGB", (64, 64), "white")}
     exec(compile(block, str(PAGE), "exec"), names)
     return names
 
 
-@pytest.fixture
-def stranger():
-    from steerclear.embedded import PROTECTED_FOLDER
-
-    return [PROTECTED_FOLDER / "mascot-acme.png"]
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=title)
-def test_the_block_runs_and_hands_out_what_the_filters_let_through(block, tmp_path, monkeypatch, stranger):
-    names = run(block, tmp_path, monkeypatch, stranger)
+@pytest.mark.parametrize("case", CASES)
+def test_the_block_runs_and_hands_out_what_the_filters_let_through(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = run(CASES[case], tmp_path, monkeypatch, [stand_ins.STRANGER])
     assert [r.outcome for r in names["out"].reports] == [Outcome.CLEAR] * len(names["out"].reports)
-    saved = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert len(saved) == (len(names["out"].images) if ".save(" in block else 0)
+    saved = list(tmp_path.glob("*.png"))
+    assert len(saved) == (0 if case == "own" else len(names["out"].images))
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=title)
+@pytest.mark.parametrize("case", CASES)
 def test_where_its_picture_is_protected_the_block_does_not_hand_it_out(
-    block, tmp_path, monkeypatch, stranger
-):
-    if title(block) == "StableDiffusionXLImg2ImgPipeline":
-        block = block.replace("strength=0.8,", "strength=0.8, generator=torch.Generator().manual_seed(0),")
-    if title(block) == "own":
-        block = block.replace("unet = UNet2DModel(", "torch.manual_seed(0)\nunet = UNet2DModel(")
-    (tmp_path / "before").mkdir()
-    (tmp_path / "after").mkdir()
-    plain = run(block, tmp_path / "before", monkeypatch, stranger)["out"].images
-    for i, image in enumerate(plain):
-        image.save(tmp_path / f"protected-{i}.png")
-    names = run(
-        block, tmp_path / "after", monkeypatch, [tmp_path / f"protected-{i}.png" for i in range(len(plain))]
-    )
-    for image, report, copy in zip(names["out"].images, names["out"].reports, plain, strict=True):
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the same weights twice; and fewer steps, since a whole ladder is climbed
+    block = CASES[case].replace("unet = UNet2DModel(", "torch.manual_seed(0)\nunet = UNet2DModel(")
+    block = re.sub(r"num_inference_steps=\d+", "num_inference_steps=4", block)
+    plain = run(block, tmp_path / "before", monkeypatch, [stand_ins.STRANGER])["out"].images
+    files = [tmp_path / f"protected-{i}.png" for i in range(len(plain))]
+    for image, file in zip(plain, files, strict=True):
+        image.save(file)
+    out = run(block, tmp_path / "after", monkeypatch, files)["out"]
+    for image, report, copy in zip(out.images, out.reports, plain, strict=True):
         assert report.outcome in (Outcome.STEERED, Outcome.WITHHELD)
         assert report.matched
         assert report.attempts
         assert image is None or image.tobytes() != copy.tobytes()
 
 
-def test_the_page_shows_every_family_that_it_promises():
-    assert [title(block) for block in BLOCKS] == [*FAMILIES, "own"]
+def test_the_table_has_every_family_that_is_tried() -> None:
+    assert [row[0] for row in ROWS] == list(stand_ins.FAMILIES)

@@ -1,0 +1,64 @@
+"""What `import steerclear` gives: every public name, without torch; and names that have moved."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import steerclear
+from steerclear import embedded
+from steerclear.encoders import load_encoder
+from steerclear.errors import SteerclearError
+
+
+@pytest.mark.parametrize("name", steerclear.__all__)
+def test_every_public_name_resolves_and_is_listed(name):
+    assert getattr(steerclear, name) is not None
+    assert name in dir(steerclear)
+
+
+def test_every_error_is_public():
+    def below(error):
+        return {error}.union(*map(below, error.__subclasses__()))
+
+    ours = {e.__name__ for e in below(SteerclearError) if e.__module__ == "steerclear.errors"}
+    assert ours <= set(steerclear.__all__)
+
+
+def test_another_name_is_refused():
+    with pytest.raises(AttributeError, match="has no attribute 'Guardian'"):
+        steerclear.Guardian  # noqa: B018
+
+
+def test_importing_steerclear_loads_no_torch():
+    code = "import sys, steerclear; dir(steerclear); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_that_the_documentation_has_shown_are_forwarded():
+    with pytest.warns(DeprecationWarning, match="is steerclear.embedded.MODEL_FOLDER now"):
+        from steerclear.emoji import MODEL_FOLDER
+    with pytest.warns(DeprecationWarning, match="is steerclear.AllPictures now"):
+        from steerclear.filters.pixel import Everything
+    from steerclear.filters.base import to_tensor
+    from steerclear.loading import library_filters, open_encoders
+    from steerclear.nudge.ladder import strategies
+
+    assert MODEL_FOLDER == embedded.MODEL_FOLDER
+    assert Everything is steerclear.AllPictures
+    assert strategies is steerclear.strategies
+    assert callable(to_tensor)
+    library = steerclear.Library.open(embedded.LIBRARY_FOLDER)
+    with pytest.warns(DeprecationWarning, match="is steerclear.Guard.wrap now"):
+        filters = library_filters(library, open_encoders(library), "strict")
+    assert [f.name for f in filters] == ["strict nearest", "strict pixel", "strict tiled"]
+    assert load_encoder is steerclear.load_encoder
+
+
+def test_a_name_that_has_never_been_there_is_not_forwarded():
+    from steerclear import emoji
+
+    with pytest.raises(AttributeError, match="has no attribute 'cook'"):
+        emoji.cook  # noqa: B018
