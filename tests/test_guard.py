@@ -188,7 +188,7 @@ def test_a_picture_that_resembles_nothing_known_is_pushed_from_itself_until_one_
     unknown = Detection("mock", True, 1.0, 0.5, "a text of a block-list")
     watching = Watching()
     guard = Guard(
-        pipe, [MockFilter([True, unknown, named, False])], protected=protected, ladder=Ladder((watching,) * 3)
+        pipe, [MockFilter([unknown, True, named, False])], protected=protected, ladder=Ladder((watching,) * 3)
     )
     report = guard("a fox", generator=generators([1]), **FAST).reports[0]
     assert report.outcome == Outcome.STEERED

@@ -305,6 +305,8 @@ def test_one_image_that_is_no_number_costs_no_other():
     assert [r.outcome for r in out.reports] == [Outcome.CLEAR, Outcome.WITHHELD]
     assert out.images[0].tobytes() == plain[0].tobytes()
     assert out.images[1] is None
+    findings = [[(d.filter, d.flagged) for d in r.detections] for r in out.reports]
+    assert findings == [[("mock", False)], [("mock", False), ("finite", True)]]
 
 
 def test_a_picture_to_begin_from_that_is_none_is_named():

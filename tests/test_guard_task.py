@@ -93,15 +93,20 @@ def test_images_that_share_a_generator_have_seeds_of_their_own(pipe):
 
 def test_a_strategy_is_given_the_guards_wishes_alternatives_and_captions(pipe):
     pixels = to_tensor([colour("red"), colour("blue")])
-    captions = {"item-0": "a red one", "item-1": "a blue one"}
-    protected = Protected(pipe, {f"item-{i}": p for i, p in enumerate(pixels)}, describe=lambda ids: captions)
+    captions, described = {"item-0": "a red one", "item-1": "a blue one"}, []
+
+    def describe(ids):
+        described.append(list(ids))
+        return captions
+
+    protected = Protected(pipe, {f"item-{i}": p for i, p in enumerate(pixels)}, describe=describe)
     copy, clear = (
         Detection("mock", flagged, float(flagged), 0.5, f"item-{i}")
         for i, flagged in enumerate((True, False))
     )
     watching = Watching()
     guard = Guard(
-        pipe, [MockFilter([copy, False]), MockFilter([clear, False], name="other")], protected=protected,
+        pipe, [MockFilter([verdict, False]) for verdict in (copy, clear, True, copy)], protected=protected,
         preferred=["a boat", colour("green")], alternatives=["a key"], ladder=Ladder((watching,)), prefer="samples",
     )  # fmt: skip
     guard("a fox", generator=generators([1]), **FAST)
@@ -114,6 +119,7 @@ def test_a_strategy_is_given_the_guards_wishes_alternatives_and_captions(pipe):
     assert torch.equal(task.preferred_latents, protected.encode([colour("green")], task.clean))
     assert torch.equal(task.unwanted, protected.latents(["item-0"], task.clean))
     assert task.prefer == "samples"
+    assert described == [["item-0"]]  # once, and only what is named and flagged
 
 
 def test_without_a_library_a_strategy_is_told_of_no_caption_picture_or_verdict(pipe):
@@ -160,6 +166,28 @@ def test_preferred_pictures_are_encoded_for_each_size_that_is_asked_for(pipe):
     )
 
 
+def test_preferred_pictures_are_encoded_again_where_only_the_shape_or_only_the_size_tells():
+    half = colour("red")
+    half.paste("blue", (0, 0, 64, 20))
+    packed, by_picture = tiny_pipeline("flux"), tiny_pipeline("sd1-image")
+    sizes = [{"height": 64, "width": 32}, {"height": 32, "width": 64}]
+    pictures = [{"image": colour("green")}, {"image": colour("green", (64, 96))}]
+    for family, pipe, calls in (("flux", packed, sizes), ("sd1-image", by_picture, pictures)):
+        watching, protected = Watching(), Protected(pipe, {})
+        guard = Guard(
+            pipe,
+            [MockFilter([True, False])],
+            protected=protected,
+            preferred=[half],
+            ladder=Ladder((watching,)),
+        )
+        for call in calls:
+            guard(generator=generators([1])[0], **{**tiny_call(family, "a fox", 2), **call})
+        for task, call in zip(watching.tasks, calls, strict=True):
+            size = (call["height"], call["width"]) if "height" in call else None
+            assert torch.equal(task.preferred_latents, protected.encode([half], task.clean, size))
+
+
 @pytest.mark.parametrize(("height", "width"), [(64, 32), (32, 64)])
 def test_of_a_packed_latent_everything_is_made_at_the_size_that_was_asked_for(height, width):
     """(64, 32) and (32, 64) pack into equally many pieces, so that the latent itself does not tell."""
@@ -186,8 +214,13 @@ def test_of_a_packed_latent_everything_is_made_at_the_size_that_was_asked_for(he
 def test_a_strategy_finds_the_encoders_space_by_name(pipe):
     encoder, protected = FakeEncoder(), Protected(pipe, {"item": to_tensor([colour("red")])[0]})
     watching = Watching(lambda task: [task.spaces(name) for name in ("preview", "decode")])
-    guard = Guard(pipe, [only(0, 1)], protected=protected, encoder=encoder, ladder=Ladder((watching,)))
-    guard("a fox", generator=generators([1]), **FAST)
+    seeing, other = only(0, 1), MockFilter(False)
+    seeing.encoder = encoder  # so that the stricter filter is the only one with eyes of its own
+    guard = Guard(
+        pipe, [seeing], strict=[other], protected=protected, encoder=encoder, ladder=Ladder((watching,))
+    )
+    output = guard("a fox", generator=generators([1]), **FAST)
+    assert output.reports[0].attempts[0].stopped == "watched"
     ((preview, decode),) = watching.answers
     latent = watching.tasks[0].clean
     assert preview.encoder is decode.encoder is encoder
@@ -351,9 +384,19 @@ def test_without_a_ladder_a_guard_takes_the_one_that_its_pipeline_can_follow(pip
     assert Guard(pipe, [MockFilter(False)], ladder=own).ladder is own
 
 
+def test_a_guard_by_name_is_made_with_the_options_that_are_given(monkeypatch):
+    monkeypatch.setattr("steerclear.loading.default_guard", lambda **options: options)
+    monkeypatch.setattr("steerclear.loading.load_guard", lambda model, **options: (model, options))
+    options = {"library": "pictures", "budget": 3.0}
+    assert Guard.default(**options) == options
+    assert Guard.from_pretrained("folder", **options) == ("folder", options)
+
+
 def test_what_a_guard_cannot_work_with_is_named_when_it_is_made(pipe):
     with pytest.raises(ConfigError, match="'nearest' is no filter: it needs a name, a threshold"):
         Guard(pipe, [MockFilter(False), "nearest", 3])
+    with pytest.raises(ConfigError, match=r"MemorizationFilter\(.*\) sees no picture; strict="):
+        Guard(pipe, [MockFilter(False)], strict=[MockFilter(False), MemorizationFilter(1.0)])
     with pytest.raises(ConfigError, match="preferred pictures are encoded as the protected ones are"):
         Guard(pipe, [MockFilter(False)], preferred=["a boat", colour("red")])
     with pytest.raises(ConfigError, match="prefer is 'magic'; there are text, despecified"):

@@ -146,6 +146,11 @@ class Guard:
             raise ConfigError(
                 f"{blind[0]!r} is no filter: it needs a name, a threshold, and check, check_pass or check_prompts"
             )
+        sightless = [f for f in strict if not isinstance(f, Filter)]
+        if sightless:
+            raise ConfigError(
+                f"{sightless[0]!r} sees no picture; strict=[…] takes filters with a name, a threshold and check"
+            )
         if not self.filters and not self.pass_filters:
             raise ConfigError(
                 "a guard whose filters see no picture would wave everything through; pass filters=[…]"

@@ -302,6 +302,12 @@ def test_guards_around_one_generator_queue():
 def test_bad_configurations_and_requests_are_named_with_the_way_out():
     with pytest.raises(ConfigError, match="filters"):
         CodeGuard(gan(), [])
+    for options in (
+        {"filters": [MockFilter(), "nearest"]},
+        {"filters": [MockFilter()], "strict": ["nearest"]},
+    ):
+        with pytest.raises(ConfigError, match="'nearest' sees no picture; pass filters with a name"):
+            CodeGuard(gan(), **options)
     with pytest.raises(ConfigError, match="RUNGS"):
         CodeGuard(gan(), [MockFilter(False)], ladder=Ladder())
     with pytest.raises(ConfigError, match="eval"):
