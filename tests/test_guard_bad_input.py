@@ -43,7 +43,7 @@ def untouched(pipe):
 @pytest.mark.parametrize(
     ("prompt", "options", "named"),
     [
-        (3, {}, "neither a string"), (["a fox", 3], {}, "prompt 3"), (["a fox", ""], {}, "empty"), ({}, {}, "no string"),
+        (3, {}, "neither a string"), (["a fox", 3], {}, "prompt 3"), (["a fox", ""], {}, "empty"), ({}, {}, "neither a string"),
         ("a fox", {"guidence_scale": 3.0}, "takes no guidence_scale"), ("a fox", {"image": None, "masks": 1}, "image, masks"),
         ("a fox", {"latents": torch.zeros(1, 4, 3, 3)}, "latents"), ("a fox", {"num_inference_steps": 2.5}, "is 2.5"),
         ("a fox", {"num_inference_steps": "many"}, "'many'"), ("a fox", {"num_images_per_prompt": 1.5}, "is 1.5"),
