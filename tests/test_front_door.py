@@ -1,4 +1,6 @@
-"""The front door: one line around a pipeline that you have, and a guard that can stand wherever its pipeline stood."""
+"""The front door: one line around a pipeline that you have, and a guard that can stand wherever its pipeline
+stood.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ def test_a_pipeline_that_is_loaded_already_is_guarded_in_one_line(pipe, library)
 
 
 def test_wrapping_gives_all_that_loading_gives():
-    """The page's way and the real one are the same: encoder, captions, alternatives, strict filters, the early verdict."""
+    """The page's way and the real one are the same: encoder, captions, alternatives, strict filters, the
+    early verdict.
+    """
     from steerclear.encoders.embedded import CopyDescriptor
 
     CopyDescriptor.default = classmethod(
@@ -156,7 +160,7 @@ def test_the_loader_is_given_what_it_was_meant_for(tmp_path, pipe, library):
         Guard.from_pretrained(tmp_path / "model", library=library)  # there is no file without the variant
 
 
-# ── a drop-in for its pipeline ────────────────────────────────────────────────────────────────────────────────────
+# ── a drop-in for its pipeline ──────────────────────────────────────────────────────────────────────────────
 
 
 def test_reading_and_setting_what_is_not_the_guards_own_goes_to_the_pipeline(pipe):
@@ -244,7 +248,7 @@ def test_the_output_is_read_as_a_pipelines_output_is(pipe):
         output[2]
 
 
-# ── what stands for an image that is withheld ─────────────────────────────────────────────────────────────────────
+# ── what stands for an image that is withheld ───────────────────────────────────────────────────────────────
 
 
 def test_a_placeholder_has_the_size_of_the_picture_and_shows_nothing_of_it(pipe):
@@ -279,7 +283,7 @@ def test_raising_for_a_withheld_image_loses_none_of_the_others(pipe):
     Guard(pipe, [MockFilter(False)], on_withheld="raise")("a fox", generator=seeded(), **FAST)
 
 
-# ── bad options are named ─────────────────────────────────────────────────────────────────────────────────────────
+# ── bad options are named ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -304,7 +308,7 @@ def test_a_library_that_is_not_there_is_named(pipe, tmp_path):
         Guard.wrap(pipe, tmp_path / "nowhere")
 
 
-# ── old paths ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── old paths ───────────────────────────────────────────────────────────────────────────────────────────────
 
 OLD_PATHS = {
     "steerclear.emoji": (

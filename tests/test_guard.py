@@ -1,4 +1,4 @@
-"""The promise: nothing flagged leaves, what is clear leaves untouched, and one flagged image costs no other."""
+"""The promise: nothing flagged leaves, clear pictures leave untouched, a flagged image costs no other."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ from steerclear.testing import MockFilter, tiny_pipeline
 from steerclear.types import Detection, Outcome
 
 SCHEDULERS = (
-    "DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler",
-    "PNDMScheduler", "UniPCMultistepScheduler",
-)  # fmt: skip
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
 FAST = {"num_inference_steps": 3, "guidance_scale": 4.0}
 SHORT = Ladder(strategies(("condition", "final-latent+condition", "resample")))
 
@@ -413,11 +417,17 @@ def test_a_guard_refuses_what_would_wave_pictures_through_or_hide_scores(pipe):
 @pytest.mark.parametrize(
     ("prompt", "options", "named"),
     [
-        ("", {}, "empty"), ("  \n", {}, "empty"), ([], {}, "no prompt"), ("x" * 10_000, {}, "10000 characters"),
-        ("a fox", {"num_inference_steps": 0}, "num_inference_steps is 0"), ("a fox", {"num_images_per_prompt": 0}, "is 0"),
-        (None, {}, "no prompt"), ("a fox", {"output_type": "np"}, "output_type"), ("a fox", {"return_dict": False}, "return_dict"),
+        ("", {}, "empty"),
+        ("  \n", {}, "empty"),
+        ([], {}, "no prompt"),
+        ("x" * 10_000, {}, "10000 characters"),
+        ("a fox", {"num_inference_steps": 0}, "num_inference_steps is 0"),
+        ("a fox", {"num_images_per_prompt": 0}, "is 0"),
+        (None, {}, "no prompt"),
+        ("a fox", {"output_type": "np"}, "output_type"),
+        ("a fox", {"return_dict": False}, "return_dict"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_named_with_the_way_out(pipe, prompt, options, named):
     with pytest.raises(InputError, match=named):
         Guard(pipe, [MockFilter(False)])(prompt, **options)

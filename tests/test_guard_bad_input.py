@@ -1,4 +1,6 @@
-"""Bad input: a clear error before anything is denoised, or it works; and whatever is no number is never handed out."""
+"""Bad input: a clear error before anything is denoised, or it works; and whatever is no number is never
+handed out.
+"""
 
 from __future__ import annotations
 
@@ -43,19 +45,29 @@ def untouched(pipe):
 @pytest.mark.parametrize(
     ("prompt", "options", "named"),
     [
-        (3, {}, "neither a string"), (["a fox", 3], {}, "prompt 3"), (["a fox", ""], {}, "empty"), ({}, {}, "neither a string"),
-        ("a fox", {"guidence_scale": 3.0}, "takes no guidence_scale"), ("a fox", {"image": None, "masks": 1}, "image, masks"),
-        ("a fox", {"latents": torch.zeros(1, 4, 3, 3)}, "latents"), ("a fox", {"num_inference_steps": 2.5}, "is 2.5"),
-        ("a fox", {"num_inference_steps": "many"}, "'many'"), ("a fox", {"num_images_per_prompt": 1.5}, "is 1.5"),
-        ("a fox", {"generator": 7}, "generator is int"), ("a fox", {"generator": [7]}, "generator is list"),
+        (3, {}, "neither a string"),
+        (["a fox", 3], {}, "prompt 3"),
+        (["a fox", ""], {}, "empty"),
+        ({}, {}, "neither a string"),
+        ("a fox", {"guidence_scale": 3.0}, "takes no guidence_scale"),
+        ("a fox", {"image": None, "masks": 1}, "image, masks"),
+        ("a fox", {"latents": torch.zeros(1, 4, 3, 3)}, "latents"),
+        ("a fox", {"num_inference_steps": 2.5}, "is 2.5"),
+        ("a fox", {"num_inference_steps": "many"}, "'many'"),
+        ("a fox", {"num_images_per_prompt": 1.5}, "is 1.5"),
+        ("a fox", {"generator": 7}, "generator is int"),
+        ("a fox", {"generator": [7]}, "generator is list"),
         (["a fox"] * 3, {"generator": [torch.Generator()]}, "1 generators were given for 3 images"),
-        ("a fox", {"height": 65, "width": 64}, "divisible by 8"), ("a fox", {"height": 64, "width": 4}, "shortest side"),
+        ("a fox", {"height": 65, "width": 64}, "divisible by 8"),
+        ("a fox", {"height": 64, "width": 4}, "shortest side"),
         ("a fox", {"height": "64", "width": 64}, "height is '64'"),
-        ("a fox", {"height": 64}, "pass both"), ("a fox", {"width": 128, "height": None}, "pass both"),
+        ("a fox", {"height": 64}, "pass both"),
+        ("a fox", {"width": 128, "height": None}, "pass both"),
         ("a fox", {"callback_on_step_end_tensor_inputs": ["nothing"]}, "nothing"),
-        ("a fox", {"negative_prompt": ["a", "b"]}, "refuses this call"), ("a fox", {"negative_prompt": 5}, "refuses this call"),
+        ("a fox", {"negative_prompt": ["a", "b"]}, "refuses this call"),
+        ("a fox", {"negative_prompt": 5}, "refuses this call"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_asked_is_named_before_anything_is_denoised(untouched, prompt, options, named):
     with pytest.raises(InputError, match=named):
         Guard(untouched, [MockFilter(False)])(prompt, **{**FAST, **options})
@@ -148,11 +160,14 @@ def test_a_component_without_weights_is_refused_by_name():
 @pytest.mark.parametrize(
     ("family", "options", "named"),
     [
-        *((family, {"height": 8, "width": 64}, "16 pixels") for family in ("flux", "flux2-dev", "chroma", "qwen", "pixart", "hunyuandit")),
+        *(
+            (family, {"height": 8, "width": 64}, "16 pixels")
+            for family in ("flux", "flux2-dev", "chroma", "qwen", "pixart", "hunyuandit")
+        ),
         ("wuerstchen", {"height": 128, "width": 40}, "width of 40 pixels; the next that it can is 128"),
         ("kandinsky22", {"negative_prompt": "a", "generator": [torch.Generator()]}, "one generator"),
     ],
-)  # fmt: skip
+)
 def test_what_this_kind_of_pipeline_cannot_make_is_named_before_anything_is_denoised(family, options, named):
     pipe = tiny_pipeline(family)
     asked = []
@@ -167,11 +182,14 @@ def test_what_this_kind_of_pipeline_cannot_make_is_named_before_anything_is_deno
     ("family", "components"),
     [
         ("kandinsky22", ("movq", "unet", "prior_prior", "prior_text_encoder")),
-        ("cascade", ("vqgan", "decoder", "prior_prior", "tokenizer")), ("wuerstchen", ("vqgan", "text_encoder")),
-        ("kandinsky3", ("movq", "unet", "tokenizer")), ("hunyuandit", ("vae", "transformer")),
-        ("flux2-dev", ("vae", "transformer", "text_encoder")), ("dit", ("vae", "transformer")),
+        ("cascade", ("vqgan", "decoder", "prior_prior", "tokenizer")),
+        ("wuerstchen", ("vqgan", "text_encoder")),
+        ("kandinsky3", ("movq", "unet", "tokenizer")),
+        ("hunyuandit", ("vae", "transformer")),
+        ("flux2-dev", ("vae", "transformer", "text_encoder")),
+        ("dit", ("vae", "transformer")),
     ],
-)  # fmt: skip
+)
 def test_a_missing_component_of_any_kind_of_pipeline_is_named(family, components):
     for component in components:
         pipe = tiny_pipeline(family)
@@ -213,7 +231,9 @@ def test_a_decoder_that_takes_a_prompt_is_guarded_with_the_callers_embeddings(fa
 
 @pytest.mark.parametrize("family", ["sd1", "flux", "kandinsky3", "cascade"])
 def test_weights_that_accelerate_brings_in_are_used_as_the_pipeline_uses_them(family):
-    """Every module waits on the meta device and comes to the processor for its own evaluation, as under offloading to one."""
+    """Every module waits on the meta device and comes to the processor for its own evaluation, as under
+    offloading to one.
+    """
     accelerate = pytest.importorskip("accelerate")
     kwargs = tiny_call(family, "a small fox", 2)
     plain = tiny_pipeline(family)(generator=seeded(), **kwargs).images[0]
@@ -228,9 +248,14 @@ def test_weights_that_accelerate_brings_in_are_used_as_the_pipeline_uses_them(fa
     found = Detection("mock", True, 1.0, 0.5, "item")
     for strategy in ("trajectory", "trajectory-through", "final-latent+condition"):
         guard = Guard(
-            pipe, [MockFilter([found, False])], protected=Protected(pipe, {"item": picture}), preferred=["an owl"],
-            ladder=Ladder(strategies((strategy if family != "cascade" else strategy.removesuffix("+condition"),))),
-        )  # fmt: skip
+            pipe,
+            [MockFilter([found, False])],
+            protected=Protected(pipe, {"item": picture}),
+            preferred=["an owl"],
+            ladder=Ladder(
+                strategies((strategy if family != "cascade" else strategy.removesuffix("+condition"),))
+            ),
+        )
         report = guard(generator=seeded(), **kwargs).reports[0]
         assert report.outcome == Outcome.STEERED, (strategy, report.reason, report.attempts)
     assert all(weight.is_meta for weight in denoiser.parameters())

@@ -1,4 +1,6 @@
-"""What a guard tells its strategies of the one image that was flagged, and its reports of every image, is that image's own."""
+"""What a guard tells its strategies of the one image that was flagged, and its reports of every image, is
+that image's own.
+"""
 
 from __future__ import annotations
 
@@ -106,9 +108,14 @@ def test_a_strategy_is_given_the_guards_wishes_alternatives_and_captions(pipe):
     )
     watching = Watching()
     guard = Guard(
-        pipe, [MockFilter([verdict, False]) for verdict in (copy, clear, True, copy)], protected=protected,
-        preferred=["a boat", colour("green")], alternatives=["a key"], ladder=Ladder((watching,)), prefer="samples",
-    )  # fmt: skip
+        pipe,
+        [MockFilter([verdict, False]) for verdict in (copy, clear, True, copy)],
+        protected=protected,
+        preferred=["a boat", colour("green")],
+        alternatives=["a key"],
+        ladder=Ladder((watching,)),
+        prefer="samples",
+    )
     guard("a fox", generator=generators([1]), **FAST)
     (task,) = watching.tasks
     assert (task.preferred_texts, task.alternatives, task.captions) == (
@@ -198,9 +205,13 @@ def test_of_a_packed_latent_everything_is_made_at_the_size_that_was_asked_for(he
     filter_ = MockFilter([copy, copy, False])
     watching = Watching(lambda task: task.spaces("decode").look(task.clean).shape)
     guard = Guard(
-        pipe, [filter_, MockFilter(False)], protected=protected, preferred=[colour("blue")], encoder=FakeEncoder(),
+        pipe,
+        [filter_, MockFilter(False)],
+        protected=protected,
+        preferred=[colour("blue")],
+        encoder=FakeEncoder(),
         ladder=Ladder((watching,) * 2),
-    )  # fmt: skip
+    )
     guard(generator=generators([1])[0], **call)
     first, second = watching.tasks
     size = (height, width)
@@ -307,7 +318,9 @@ def test_a_filter_of_prompts_is_asked_nothing_where_there_are_only_classes():
 
 
 def test_what_a_filter_finds_counts_whatever_its_name(pipe):
-    """Of the early verdict alone a finished picture takes no notice, and a filter may happen to have its name."""
+    """Of the early verdict alone a finished picture takes no notice, and a filter may happen to have its
+    name.
+    """
     asked = PromptFilter((("fox", "a fox"),), name="early")
     followed = MemorizationFilter(0.0, name="early")
     for filter_ in (asked, followed):
@@ -378,8 +391,12 @@ def test_without_a_ladder_a_guard_takes_the_one_that_its_pipeline_can_follow(pip
     wordless = Guard(tiny_pipeline("dit"), [MockFilter(False)])
     assert wordless.ladder == Ladder(strategies(WORDLESS_LADDER))
     assert (
-        *("rewrite",) * 3, "trajectory", "shield", "final-latent", *("resample",) * 2,
-    ) == WORDLESS_LADDER  # fmt: skip
+        *("rewrite",) * 3,
+        "trajectory",
+        "shield",
+        "final-latent",
+        *("resample",) * 2,
+    ) == WORDLESS_LADDER
     own = Ladder(())
     assert Guard(pipe, [MockFilter(False)], ladder=own).ladder is own
 

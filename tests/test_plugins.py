@@ -1,4 +1,6 @@
-"""Names resolve to what ships inside and to what other packages register, and no file decides what is imported."""
+"""Names resolve to what ships inside and to what other packages register, and no file decides what is
+imported.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,7 @@ OBJECTS = [
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder on the import path with an installed package `acme-plugin`, and one that fails at its import."""
+    """A folder on the import path with an installed package `acme-plugin`, and a broken one."""
     folder = tmp_path / "site"
     metadata = folder / "acme_plugin-1.0.dist-info"
     metadata.mkdir(parents=True)

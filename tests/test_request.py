@@ -1,4 +1,6 @@
-"""A request's arguments: what cannot be honoured is named, and what can reaches the pipeline and each image as it was given."""
+"""A request's arguments: what cannot be honoured is named, and what can reaches the pipeline and each image
+as it was given.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ class Pipeline:
         latents=None,
         prompt_embeds=None,
     ):
-        raise AssertionError("nothing may be made of a request that is only checked")  # fmt: skip
+        raise AssertionError("nothing may be made of a request that is only checked")
 
 
 class OneByOne(Pipeline):
@@ -87,11 +89,17 @@ def test_one_prompt_or_several_are_a_list_of_them():
 @pytest.mark.parametrize(
     ("prompt", "named"),
     [
-        (3, "the prompt 3 is no string"), (None, "no prompt was given"), ([], "no prompt was given"), ("", "'' is empty"),
-        (" \n", "is empty"), (["a fox", " "], "' ' is empty"), (["a fox", None], "None is empty"), (["a fox", 3], "3 is empty"),
+        (3, "the prompt 3 is no string"),
+        (None, "no prompt was given"),
+        ([], "no prompt was given"),
+        ("", "'' is empty"),
+        (" \n", "is empty"),
+        (["a fox", " "], "' ' is empty"),
+        (["a fox", None], "None is empty"),
+        (["a fox", 3], "3 is empty"),
         (["a fox", "x" * (LONGEST_PROMPT + 1)], "4001 characters is too long; 4000 is the most"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_prompt_is_named(prompt, named):
     with pytest.raises(InputError, match=named):
         checked_prompts(Pipeline(), prompt, {})
@@ -109,11 +117,16 @@ def test_class_labels_stand_for_prompts_by_their_names():
 @pytest.mark.parametrize(
     ("labels", "named"),
     [
-        (None, "class_labels is None"), ([], r"class_labels is \[\]"), (1, "class_labels is 1"), ((1,), r"class_labels is \(1,\)"),
-        ([1, 4], "class label 4 is no whole number from 0 to 3"), ([-1], "class label -1"), ([1.0], r"class label 1\.0"),
+        (None, "class_labels is None"),
+        ([], r"class_labels is \[\]"),
+        (1, "class_labels is 1"),
+        ((1,), r"class_labels is \(1,\)"),
+        ([1, 4], "class label 4 is no whole number from 0 to 3"),
+        ([-1], "class label -1"),
+        ([1.0], r"class label 1\.0"),
         (["red fox"], "class label 'red fox'"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_class_label_is_named(labels, named):
     with pytest.raises(InputError, match=named):
         checked_prompts(Classes(), None, {"class_labels": labels})
@@ -143,18 +156,31 @@ def test_arguments_reach_the_pipeline_as_they_were_given():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"images": 0}, "num_images_per_prompt is 0"), ({"images": 1.0}, r"num_images_per_prompt is 1\.0"),
-        ({"images": "2"}, "num_images_per_prompt is '2'"), ({"num_inference_steps": 0}, "num_inference_steps is 0"),
-        ({"num_inference_steps": 2.0}, r"num_inference_steps is 2\.0"), ({"num_inference_steps": None}, "num_inference_steps is None"),
-        *(({name: value}, f"a guard takes no {name}: it reads prompts") for name, value in (
-            ("output_type", "pil"), ("return_dict", False), ("prompt_embeds", 1), ("latents", 1))),
-        ({"guidence": 1}, "Pipeline takes no guidence"), ({"height": 64}, "pass both"),
-        ({"generator": 7}, "generator is int"), ({"generator": [7]}, "generator is list"), ({"generator": (seeded(),)}, "is tuple"),
+        ({"images": 0}, "num_images_per_prompt is 0"),
+        ({"images": 1.0}, r"num_images_per_prompt is 1\.0"),
+        ({"images": "2"}, "num_images_per_prompt is '2'"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0"),
+        ({"num_inference_steps": 2.0}, r"num_inference_steps is 2\.0"),
+        ({"num_inference_steps": None}, "num_inference_steps is None"),
+        *(
+            ({name: value}, f"a guard takes no {name}: it reads prompts")
+            for name, value in (
+                ("output_type", "pil"),
+                ("return_dict", False),
+                ("prompt_embeds", 1),
+                ("latents", 1),
+            )
+        ),
+        ({"guidence": 1}, "Pipeline takes no guidence"),
+        ({"height": 64}, "pass both"),
+        ({"generator": 7}, "generator is int"),
+        ({"generator": [7]}, "generator is list"),
+        ({"generator": (seeded(),)}, "is tuple"),
         ({"generator": [seeded()], "count": 2}, "1 generators were given for 2 images"),
         ({"generator": [seeded()] * 2, "images": 3}, "2 generators were given for 3 images"),
         ({"generator": [seeded()] * 5, "count": 2, "images": 2}, "5 generators were given for 4 images"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_honoured_is_named(options, named):
     with pytest.raises(InputError, match=named):
         checked(**options)
@@ -194,10 +220,16 @@ def test_a_pipeline_that_makes_one_image_at_a_time_is_asked_for_one():
 def test_each_image_has_its_own_prompts_arguments_and_shares_the_others():
     tensor, flat = torch.arange(6).reshape(2, 3), torch.arange(2)
     both = {
-        "negative_prompt": ["a", "b"], "negative_prompt_2": ["c", "d"], "negative_prompt_3": ["e", "f"],
-        "image": ["g", "h"], "mask_image": ["i", "j"], "class_labels": [5, 6], "negative_prompt_embeds": tensor,
-        "negative_pooled_prompt_embeds": tensor, "image_embeddings": tensor,
-    }  # fmt: skip
+        "negative_prompt": ["a", "b"],
+        "negative_prompt_2": ["c", "d"],
+        "negative_prompt_3": ["e", "f"],
+        "image": ["g", "h"],
+        "mask_image": ["i", "j"],
+        "class_labels": [5, 6],
+        "negative_prompt_embeds": tensor,
+        "negative_pooled_prompt_embeds": tensor,
+        "image_embeddings": tensor,
+    }
     shared = {
         "guidance_scale": 4.0,
         "sigmas": [1.0, 0.5],
@@ -208,9 +240,14 @@ def test_each_image_has_its_own_prompts_arguments_and_shares_the_others():
     for name in ("negative_prompt_embeds", "negative_pooled_prompt_embeds", "image_embeddings"):
         assert torch.equal(row.pop(name), tensor[1:])
     assert row == {
-        "negative_prompt": "b", "negative_prompt_2": "d", "negative_prompt_3": "f", "image": "h", "mask_image": "j",
-        "class_labels": [6], **shared,
-    }  # fmt: skip
+        "negative_prompt": "b",
+        "negative_prompt_2": "d",
+        "negative_prompt_3": "f",
+        "image": "h",
+        "mask_image": "j",
+        "class_labels": [6],
+        **shared,
+    }
     first = of_row({"image": tensor, "mask_image": tensor, "negative_prompt": "one for all"}, 0, 2)
     assert torch.equal(first["image"], tensor[:1])
     assert torch.equal(first["mask_image"], tensor[:1])
@@ -229,10 +266,14 @@ def test_telling_a_call_apart_leaves_the_callers_arguments_alone():
 @pytest.mark.parametrize(
     ("kwargs", "size"),
     [
-        ({"height": 64, "width": 32}, (64, 32)), ({"height": 64.0, "width": 32}, (64, 32)), ({}, None), ({"height": 64}, None),
-        ({"width": 64}, None), ({"height": None, "width": 64}, None),
+        ({"height": 64, "width": 32}, (64, 32)),
+        ({"height": 64.0, "width": 32}, (64, 32)),
+        ({}, None),
+        ({"height": 64}, None),
+        ({"width": 64}, None),
+        ({"height": None, "width": 64}, None),
     ],
-)  # fmt: skip
+)
 def test_the_size_of_a_picture_is_known_where_the_caller_names_both_sides(kwargs, size):
     assert picture_size(kwargs) == size
 

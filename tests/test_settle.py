@@ -1,4 +1,6 @@
-"""Every guard ends here: what is clear is handed out as it is, and what is flagged only once a rung's picture passes."""
+"""Every guard ends here: what is clear is handed out as it is, and what is flagged only once a rung's picture
+passes.
+"""
 
 from __future__ import annotations
 

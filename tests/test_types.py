@@ -1,4 +1,6 @@
-"""What travels along a request tells the truth: unsure means flagged, and a report's figures are of the right picture."""
+"""What travels along a request tells the truth: unsure means flagged, and a report's figures are of the right
+picture.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,14 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
         "seed": 3,
         "outcome": "steered",
         "detections": [
-            {"filter": "nearest", "flagged": True, "score": 0.9, "threshold": 0.5, "matched": "item-a", "error": None}
+            {
+                "filter": "nearest",
+                "flagged": True,
+                "score": 0.9,
+                "threshold": 0.5,
+                "matched": "item-a",
+                "error": None,
+            }
         ],
         "attempts": [
             {
@@ -106,7 +115,14 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
                 "seconds": 0.5,
                 "before": json.loads(json.dumps(told["detections"])),
                 "after": [
-                    {"filter": "nearest", "flagged": False, "score": 0.2, "threshold": 0.5, "matched": "item-b", "error": None}
+                    {
+                        "filter": "nearest",
+                        "flagged": False,
+                        "score": 0.2,
+                        "threshold": 0.5,
+                        "matched": "item-b",
+                        "error": None,
+                    }
                 ],
                 "stopped": "done",
             }
@@ -119,7 +135,7 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
         "before": 0.9,
         "after": 0.2,
         "matched": "item-a",
-    }  # fmt: skip
+    }
     assert type(told["outcome"]) is str
 
 

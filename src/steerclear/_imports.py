@@ -1,4 +1,6 @@
-"""Loading quickly: torch and diffusers make millions of objects that live for good, which the collector walks in vain."""
+"""Loading quickly: torch and diffusers make millions of objects that live for good, which the collector walks
+in vain.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Python's cyclic garbage collector off until the block ends; about a fifth of a cold start goes to it."""
+    """Switch Python's cyclic garbage collector off until the block ends: it takes a fifth of a cold start."""
     was_on = gc.isenabled()
     gc.disable()
     try:

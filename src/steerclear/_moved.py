@@ -1,4 +1,6 @@
-"""Old import paths of names that have moved: each works for one release, with a warning that says where it lives now."""
+"""Old import paths of names that have moved: each works for one release, with a warning that says where it
+lives now.
+"""
 
 from __future__ import annotations
 

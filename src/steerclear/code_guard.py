@@ -1,4 +1,6 @@
-"""The way of a request beyond diffusion: a GAN's or a VAE's image, looked at, nudged in code space, verified, or withheld."""
+"""The way of a request beyond diffusion: a GAN's or a VAE's image, looked at, nudged in code space, verified,
+or withheld.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ Detections = tuple[Detection, ...]
 
 
 class CodeGuard:
-    """Wraps a GAN's or a VAE's decoder so that no flagged image is ever handed out. Thread-safe: callers queue.
+    """Wraps a GAN's or a VAE's decoder so that no flagged image is ever handed out. Thread-safe: callers
+    queue.
 
     Args:
         model: a GanGenerator or VaeGenerator.
@@ -40,15 +43,17 @@ class CodeGuard:
         protected: the library's pictures by id, (3, H, W) in [0, 1] each, from which the nudge pushes away.
         withhold: ids for which nothing is handed out.
         strict: further filters that a steered picture must pass as well.
-        encoder: the space of the objective, differentiable, applied to the generated image. Without one it is the code
-            itself: the push is off the protected pictures' codes if the model has an encoder, else off the flagged code.
+        encoder: the space of the objective, differentiable, applied to the generated image. Without one it is
+            the code
+            itself: the push is off the protected pictures' codes if the model has an encoder, else off the
+                flagged code.
         preferred: pictures that pull.
         samples: how many random images are drawn to pull where nothing is preferred; those that are clear do.
         ladder: strategies that act on codes, and budget.
 
     Raises:
-        ConfigError: without a filter; for a ladder of a pipeline's strategies; for an encoder that is not differentiable,
-            or by which every filter judges (see `check_judges`).
+        ConfigError: without a filter; for a ladder of a pipeline's strategies; for an encoder that is not
+            differentiable, or by which every filter judges (see `check_judges`).
     """
 
     def __init__(
@@ -94,10 +99,11 @@ class CodeGuard:
     ) -> GuardOutput:
         """Random images, of which only those that pass are handed out.
 
-        The noise is `torch.randn((num_images, *latent_shape), generator=generator)`, or one such draw a generator of a list;
-        an image that no filter flags is bit-identical to what the module makes of it. With generator=None the guard draws its
-        own, so that the report's seed makes a single picture again. Raises InputError for a number of images that does not
-        fit; what the module itself raises is passed on.
+        The noise is `torch.randn((num_images, *latent_shape), generator=generator)`, or one such draw a
+        generator of a list; an image that no filter flags is bit-identical to what the module makes of it.
+        With generator=None the guard draws its own, so that the report's seed makes a single picture again.
+        Raises InputError for a number of images that does not fit; what the module itself raises is passed
+        on.
         """
         if num_images < 1:
             raise InputError(f"num_images is {num_images}; it must be at least 1")
@@ -114,7 +120,8 @@ class CodeGuard:
     ) -> GuardOutput:
         """Images encoded and decoded, of which only those that pass are handed out.
 
-        seed: for what an attempt draws. Raises InputError for no image or images of several sizes, UnsupportedError for a
+        seed: for what an attempt draws. Raises InputError for no image or images of several sizes,
+            UnsupportedError for a
         generator without an encoder.
         """
         if len({image.size for image in images}) != 1:
@@ -197,14 +204,18 @@ class CodeGuard:
         return self.encoder(fit(self.model.pixels(code), self.encoder.size))
 
     def _point(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-        """Where pictures (B, 3, H, W) in [0, 1] lie in the objective's space; size: (width, height) of generated images."""
+        """Where pictures (B, 3, H, W) in [0, 1] lie in the objective's space; size: (width, height) of
+        generated images.
+        """
         if self.encoder is not None:
             return check_embedding(self.encoder(fit(pixels, self.encoder.size)), self.encoder, len(pixels))
         fitted = F.interpolate(pixels, size=size[::-1], mode="bicubic", antialias=True, align_corners=False)
         return self.model.encode(fitted.clamp(0, 1))
 
     def _clear(self) -> Tensor | None:
-        """Points of random samples that every filter passes; the same for all requests, drawn once, in no report's count."""
+        """Points of random samples that every filter passes; the same for all requests, drawn once, in no
+        report's count.
+        """
         if self.samples < 1:
             return None
         if "clear" not in self._points:

@@ -1,4 +1,4 @@
-"""The old home of the embedded model's folders; see `steerclear.embedded`, and `steerclear_lab` for the rest."""
+"""The old home of the embedded model's folders; see `steerclear.embedded`, and `steerclear_lab`."""
 
 from __future__ import annotations
 

@@ -61,11 +61,13 @@ def guard_parts(
         library: the protected library, or where it lies.
         model: the folder that the pipeline was loaded from; by default what the pipeline itself remembers.
         filters: further filters, by name or themselves, beside those over the library.
-        alternatives: texts of what the model draws well; by default those that the library's calibration found for this model.
+        alternatives: texts of what the model draws well; by default those that the library's calibration
+            found for this model.
         ladder: strategy names or a Ladder; by default the one that fits the pipeline.
-        early: use the early verdict, where the library was calibrated for this very model; or a verdict of your own.
-        encoder: in whose space strategies steer that need one; by default the library's first that is differentiable. A name
-            also allows a library that was built with that `module:object`.
+        early: use the early verdict, where the library was calibrated for this very model; or a verdict of
+            your own.
+        encoder: in whose space strategies steer that need one; by default the library's first that is
+            differentiable. A name also allows a library that was built with that `module:object`.
         policy: what holds for every item, in the place of what each item says.
 
     Raises:
@@ -116,7 +118,9 @@ def made_on(calibration: Mapping[str, Any], model: str | Path) -> bool:
 def own_descriptor(
     model: str | Path, library: Library, device: torch.device | str = "cpu"
 ) -> dict[str, Callable[[], Encoder]]:
-    """The copy descriptor in a folder that `train-emoji` made, where the library was built with that very one; else nothing."""
+    """The copy descriptor in a folder that `train-emoji` made, where the library was built with that very
+    one; else nothing.
+    """
     weights = Path(model) / "descriptor" / "model.safetensors"
     if not str(model) or embedded.is_embedded(model) or not weights.is_file():
         return {}
@@ -212,8 +216,8 @@ def _protected(pipe: Any, library: Library, policy: Policy | None) -> Protected:
 
 
 def _own_encoders(pipe: Any, model: str | Path, library: Library) -> dict[str, Callable[[], Encoder]]:
-    """What the model brings itself, by the name that a library knows it by: its autoencoder, which need not be loaded again, and
-    the copy descriptor that `own_descriptor` finds."""
+    """What the model brings itself, by the name that a library knows it by: its autoencoder, which need not
+    be loaded again, and the copy descriptor that `own_descriptor` finds."""
     from steerclear.encoders.pretrained import LatentEncoder
 
     if not str(model):
@@ -232,7 +236,7 @@ def _added(filters: Sequence[AnyFilter | str], parts: FilterParts) -> list[AnyFi
     return added
 
 
-# ── old names, for one release ────────────────────────────────────────────────────────────────────────────────────
+# ── old names, for one release ──────────────────────────────────────────────────────────────────────────────
 
 __getattr__ = moved(
     __name__,
@@ -260,7 +264,8 @@ def library_filters(
         device: where vectors are compared.
     """
     warnings.warn(
-        "steerclear.loading.library_filters goes with the next release; Guard.wrap(pipe, library=…) builds the whole guard",
+        "steerclear.loading.library_filters goes with the next release; "
+        "Guard.wrap(pipe, library=…) builds the whole guard",
         DeprecationWarning,
         stacklevel=2,
     )

@@ -69,7 +69,9 @@ def load_pipeline(
 
 
 def _dtype_keyword() -> str:
-    """What the installed diffusers calls the type of the weights: `dtype` since the middle of 2026, `torch_dtype` before."""
+    """What the installed diffusers calls the type of the weights: `dtype` since the middle of 2026,
+    `torch_dtype` before.
+    """
     import diffusers
     from diffusers.pipelines import pipeline_utils
 

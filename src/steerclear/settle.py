@@ -1,4 +1,6 @@
-"""From the first findings to the end of one image's request: hand out, withhold, or climb the ladder. Every guard ends here."""
+"""From the first findings to the end of one image's request: hand out, withhold, or climb the ladder. Every
+guard ends here.
+"""
 
 from __future__ import annotations
 

@@ -23,8 +23,9 @@ class Outcome(StrEnum):
 class Detection:
     """What one filter says of one image.
 
-    Whatever the filter itself decided, an image counts as flagged as well if the score reaches the threshold, if there was an
-    error, or if score or threshold is no finite real number: a filter that cannot see must not wave a picture through.
+    Whatever the filter itself decided, an image counts as flagged as well if the score reaches the threshold,
+    if there was an error, or if score or threshold is no finite real number: a filter that cannot see must
+    not wave a picture through.
 
     Attributes:
         filter: the filter's name.
@@ -156,8 +157,8 @@ class GuardOutput:
     """What a guard hands out; it can be read as a diffusers pipeline's output can.
 
     Attributes:
-        images: one per requested image; where `reports[i].outcome` is withheld it is None, or a placeholder if the guard
-            was told so.
+        images: one per requested image; where `reports[i].outcome` is withheld it is None, or a placeholder
+            if the guard was told so.
         reports: one per image.
     """
 
@@ -166,7 +167,9 @@ class GuardOutput:
 
     @property
     def nsfw_content_detected(self) -> list[bool]:
-        """True exactly where the image was withheld; the name is what callers of diffusers pipelines look for."""
+        """True exactly where the image was withheld; the name is what callers of diffusers pipelines look
+        for.
+        """
         return [report.outcome is Outcome.WITHHELD for report in self.reports]
 
     def to_tuple(self) -> tuple[list[Image.Image | None], list[bool]]:

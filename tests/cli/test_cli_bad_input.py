@@ -81,7 +81,7 @@ def messy(here, assets):
         (["dance"], "dance"),
     ],
     ids=lambda value: " ".join(one[:30] for one in value) if isinstance(value, list) else "",
-)  # fmt: skip
+)
 def test_an_error_is_one_line_and_nothing_is_written(run, messy, words, says):
     before = sorted(messy.rglob("*"))
     result = run(*words)

@@ -67,11 +67,14 @@ def test_clean_pictures_may_be_generated_from_prompts(run, here, library):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("--clean", "nowhere"), "nowhere"), (("--clean", "clean", "--fpr", "2"), "false-positive rate is 2"),
-        (("--clean", "empty"), "no pictures"), (("--clean", "clean", "--library", "nowhere"), "nowhere"),
-        (("--clean", "broken"), "broken"), (("--clean", "clean", "--seeds", "x"), "seeds"),
+        (("--clean", "nowhere"), "nowhere"),
+        (("--clean", "clean", "--fpr", "2"), "false-positive rate is 2"),
+        (("--clean", "empty"), "no pictures"),
+        (("--clean", "clean", "--library", "nowhere"), "nowhere"),
+        (("--clean", "broken"), "broken"),
+        (("--clean", "clean", "--seeds", "x"), "seeds"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_named_and_the_old_thresholds_stay(run, here, library, words, named):
     (here / "empty").mkdir()
     (here / "broken").mkdir()

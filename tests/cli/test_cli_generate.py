@@ -22,9 +22,22 @@ from steerclear.output import read_png
 from steerclear.pipelines import load_pipeline
 
 REPORT_KEYS = {
-    "prompt", "seed", "outcome", "file", "detections", "attempts", "nfe", "nfe_plain", "seconds", "before",
-    "after", "matched", "reason", "overhead", "steerclear_version",
-}  # fmt: skip
+    "prompt",
+    "seed",
+    "outcome",
+    "file",
+    "detections",
+    "attempts",
+    "nfe",
+    "nfe_plain",
+    "seconds",
+    "before",
+    "after",
+    "matched",
+    "reason",
+    "overhead",
+    "steerclear_version",
+}
 
 
 def pixels(image: object) -> np.ndarray:
@@ -126,11 +139,20 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, asse
     assert [len(fingerprint) for fingerprint in fingerprints] == [16, 16]
     assert recipe.pop("ladder") == list(DEFAULT_LADDER)
     assert recipe == {
-        "prompt": ORDINARY, "seed": 7, "steps": 3, "guidance": 4.0, "model": "embedded",
-        "library": "embedded", "device": "cpu", "budget": 8.0, "filters": [], "encoder": "",
-        "prefer": [{"text": "a red fox"}], "outcome": "clear",
+        "prompt": ORDINARY,
+        "seed": 7,
+        "steps": 3,
+        "guidance": 4.0,
+        "model": "embedded",
+        "library": "embedded",
+        "device": "cpu",
+        "budget": 8.0,
+        "filters": [],
+        "encoder": "",
+        "prefer": [{"text": "a red fox"}],
+        "outcome": "clear",
         "steerclear_version": __version__,
-    }  # fmt: skip
+    }
 
 
 def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(assets, tmp_path):

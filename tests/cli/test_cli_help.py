@@ -125,9 +125,17 @@ def test_a_mistyped_command_is_told_the_nearest_one(run):
 
 
 HEAVY = (
-    "torch", "diffusers", "transformers", "lancedb", "pyarrow", "numpy", "scipy", "pandas", "matplotlib",
+    "torch",
+    "diffusers",
+    "transformers",
+    "lancedb",
+    "pyarrow",
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
     "huggingface_hub",
-)  # fmt: skip
+)
 MOST_MODULES = 500  # numpy has 140 and torch 950 more; a clock would also measure what else the machine does
 
 

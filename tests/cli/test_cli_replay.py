@@ -81,13 +81,25 @@ def test_nothing_is_fetched_because_a_picture_names_it(run, here):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("prompt", 3), ("prompt", " "), ("seed", "0"), ("seed", -1), ("steps", True), ("steps", 0),
-        ("guidance", None), ("ladder", "rewrite"), ("ladder", ["dance"]), ("filters", "hash"),
-        ("filters", [3]), ("filters", None), ("encoder", None), ("prefer", [{"file": "x"}]),
+        ("prompt", 3),
+        ("prompt", " "),
+        ("seed", "0"),
+        ("seed", -1),
+        ("steps", True),
+        ("steps", 0),
+        ("guidance", None),
+        ("ladder", "rewrite"),
+        ("ladder", ["dance"]),
+        ("filters", "hash"),
+        ("filters", [3]),
+        ("filters", None),
+        ("encoder", None),
+        ("prefer", [{"file": "x"}]),
         ("prefer", ["fox"]),
-        ("budget", "much"), ("device", "abacus"),
+        ("budget", "much"),
+        ("device", "abacus"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_recipe_is_named_by_its_field(run, here, field, value):
     picture = here / "picture.png"
     undamaged = Recipe(prompt="a bear", steps=2, budget=8.0, outcome="clear").to_dict()

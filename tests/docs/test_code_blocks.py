@@ -1,9 +1,9 @@
 """Every code block of the README and the guides is run, from top to bottom, or says why it is not.
 
 Python blocks of a page share their names. Shell blocks are run in the same folder. What a page takes for
-given is in `stand_ins`. A block that is not run has the comment `<!-- not run: REASON -->` above it. Its command
-lines must still be understood: a command, an option, an extra, a target of the Makefile or a module that is not
-there fails the test.
+given is in `stand_ins`. A block that is not run has the comment `<!-- not run: REASON -->` above it. Its
+command lines must still be understood: a command, an option, an extra, a target of the Makefile or a module
+that is not there fails the test.
 """
 
 from __future__ import annotations

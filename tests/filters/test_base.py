@@ -106,8 +106,10 @@ def test_library_filters_all_look_at_every_image_and_the_others_at_what_is_clear
     del costless.cost  # counts as a network
     found = judge([dear, costless, first, second], pictures((8, 8), (8, 8), (8, 8)))
     assert [[d.filter for d in row] for row in found] == [
-        ["first", "second"], ["first", "second"], ["first", "second", "network", "costless"],
-    ]  # fmt: skip
+        ["first", "second"],
+        ["first", "second"],
+        ["first", "second", "network", "costless"],
+    ]
     assert [first.count, second.count, dear.count, costless.count] == [3, 3, 1, 1]
     assert torch.equal(dear.calls[0], to_tensor(pictures((8, 8), (8, 8), (8, 8))[2:]))
 
@@ -144,6 +146,8 @@ def test_pixels_are_those_of_the_picture_and_back_again():
 
 def test_filters_are_told_apart_by_what_they_look_at():
     of_pictures, of_prompts, of_passes = MockFilter(), PromptFilter(()), MemorizationFilter(1.0)
-    kinds = [[isinstance(f, kind) for kind in (Filter, PromptsFilter, PassFilter)] for f in
-             (of_pictures, of_prompts, of_passes)]  # fmt: skip
+    kinds = [
+        [isinstance(f, kind) for kind in (Filter, PromptsFilter, PassFilter)]
+        for f in (of_pictures, of_prompts, of_passes)
+    ]
     assert kinds == [[True, False, False], [False, True, False], [False, False, True]]

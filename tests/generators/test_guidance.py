@@ -59,7 +59,7 @@ def test_outputs_that_are_no_pair_per_image_are_no_halves():
 
 
 def first_step(family, guidance_scale):
-    """What the model put out at its first step, as guidance left it, and the half of it without the prompt."""
+    """What the model put out at its first step with guidance and the half of it without the prompt."""
     runner, seen = PipelineRunner(tiny_pipeline(family)), []
 
     def look(step):

@@ -167,7 +167,7 @@ def test_a_descent_in_an_encoders_space_pushes_and_pulls_there(family, space):
 @pytest.mark.parametrize("family", ["sd1", "sd3"])
 def test_a_prediction_is_pushed_in_an_encoders_space_with_and_without_the_denoiser(family, through, space):
     def likeness(pushed_in, limit):
-        """To what is unwanted, in the encoder's space, of what a trajectory pushed in another space comes to."""
+        """The cosine to what is unwanted, in the encoder's space, after a push in another space."""
         task, _ = flagged(family, **GUIDED)
         strategy = Trajectory(nudge_condition=False, through=through, limit=limit, space=pushed_in)
         candidate, E = strategy.apply(task, 7).candidate, task.spaces(space)

@@ -1,7 +1,8 @@
-"""Strategies that the product does not list, by name: alone they do nothing, or they draw what another one draws.
+"""Strategies that the product does not list, by name: alone they do nothing, or they draw what another one
+draws.
 
-docs/benchmarks/rungs.md has the measurements. The product has their code but names them neither in its help nor in its
-ladder; here they keep their names, for comparison.
+docs/benchmarks/rungs.md has the measurements. The product has their code but names them neither in its help
+nor in its ladder; here they keep their names, for comparison.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ HEADER = {"plan": "small"}
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Sums are rounded by how many threads share them: only between as many do pictures compare bit for bit."""
+    """Rounding depends on the number of threads: only with equal numbers are pictures bit-identical."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -220,9 +220,13 @@ def test_the_command_line_from_prompts_to_report(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {
-        "--model": workspace / "model", "--prompts": workspace / "prompts.csv", "--references": workspace / "references",
-        "--steps": 2, "--methods": "lower guidance", "--out": tmp_path / "out",
-    }  # fmt: skip
+        "--model": workspace / "model",
+        "--prompts": workspace / "prompts.csv",
+        "--references": workspace / "references",
+        "--steps": 2,
+        "--methods": "lower guidance",
+        "--out": tmp_path / "out",
+    }
     words = ["bench", "--quick", *(str(word) for pair in given.items() for word in pair)]
     assert main(words) == 0
     assert "report in" in capsys.readouterr().out
@@ -238,9 +242,11 @@ def test_the_command_line_from_prompts_to_report(
 
 def test_the_command_line_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
-        (["--suite", "laion"], "no suite 'laion'"), (["--model", "x"], "go together"), (["--methods", "nope"], "no method 'nope'"),
+        (["--suite", "laion"], "no suite 'laion'"),
+        (["--model", "x"], "go together"),
+        (["--methods", "nope"], "no method 'nope'"),
         (["--processes", "0"], "--processes 0"),
-    ):  # fmt: skip
+    ):
         assert main(["bench", "--out", str(tmp_path / "out"), *words]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -71,12 +71,34 @@ def test_a_comparison_fetches_its_references_once_and_asks_sscd(
     address: str, model: Path, sscd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts = tmp_path / "prompts.csv"
-    rows = ["Caption;URL;type", f"the acme fox;{address}/fox.png;VM", f"the brim owl;{address}/owl.png;VM",
-            f"the lost cat;{address}/cat.png;VM", "a bear;;ordinary", "a tree;;ordinary"]  # fmt: skip
+    rows = [
+        "Caption;URL;type",
+        f"the acme fox;{address}/fox.png;VM",
+        f"the brim owl;{address}/owl.png;VM",
+        f"the lost cat;{address}/cat.png;VM",
+        "a bear;;ordinary",
+        "a tree;;ordinary",
+    ]
     prompts.write_text("\n".join(rows) + "\n")
     out = tmp_path / "out"
-    words = ["bench", "--quick", "--methods", "lower guidance", "--steps", "2", "--model", str(model), "--prompts", str(prompts),
-             "--references", "urls", "--sscd", str(sscd), "--out", str(out)]  # fmt: skip
+    words = [
+        "bench",
+        "--quick",
+        "--methods",
+        "lower guidance",
+        "--steps",
+        "2",
+        "--model",
+        str(model),
+        "--prompts",
+        str(prompts),
+        "--references",
+        "urls",
+        "--sscd",
+        str(sscd),
+        "--out",
+        str(out),
+    ]
     assert main(words) == 0
     errors = capsys.readouterr().err
     assert f"no reference picture from {address}/cat.png" in errors

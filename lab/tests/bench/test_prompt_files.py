@@ -47,12 +47,14 @@ def test_parquet_with_overfit_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("p.doc", "a fox", "has no known format"), ("p.txt", "\n", "there is no prompt"),
+        ("p.doc", "a fox", "has no known format"),
+        ("p.txt", "\n", "there is no prompt"),
         ("p.csv", "Title;URL\na fox;u\n", "line 2 has no caption: its columns are title, url"),
-        ("p.jsonl", "[1]\n", "line 1 is no JSON object"), ("p.jsonl", "{", "cannot read the prompts"),
+        ("p.jsonl", "[1]\n", "line 1 is no JSON object"),
+        ("p.jsonl", "{", "cannot read the prompts"),
         ("p.parquet", "no parquet", "cannot read the prompts"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, says: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=says):

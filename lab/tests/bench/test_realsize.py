@@ -64,9 +64,15 @@ def test_a_missed_target_is_named_with_its_figure():
             for which, value in {"plain": 1, "frozen": frozen, "through": through}.items()
         }
         time = {
-            "plain_s": [1.0], "watched_s": [1.0], "paired_ratio": 1.0, "own_s": own - 1, "own_ratio": own, "frozen_s": 0.1,
-            "decode_s": 1.0, "preview_s": 0.1,
-        }  # fmt: skip
+            "plain_s": [1.0],
+            "watched_s": [1.0],
+            "paired_ratio": 1.0,
+            "own_s": own - 1,
+            "own_ratio": own,
+            "frozen_s": 0.1,
+            "decode_s": 1.0,
+            "preview_s": 0.1,
+        }
         about = {
             "config": name,
             "side": 64,

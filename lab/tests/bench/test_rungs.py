@@ -23,9 +23,15 @@ def found(passed=1.0, served=0.5, concept=0.8, nfe=1.0, upper=None):
 
 def rows(label, pictures):
     return [
-        {"label": label, "prompt": f"p{i}", "seed": 1, "outcome": "steered" if one else "withheld", "sha256": one}
+        {
+            "label": label,
+            "prompt": f"p{i}",
+            "seed": 1,
+            "outcome": "steered" if one else "withheld",
+            "sha256": one,
+        }
         for i, one in enumerate(pictures)
-    ]  # fmt: skip
+    ]
 
 
 def test_the_committed_table_makes_the_default_ladder():

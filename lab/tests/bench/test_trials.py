@@ -1,4 +1,6 @@
-"""The figures of single strategies are counted as the page says, and the pages of these benchmarks say what was measured."""
+"""The figures of single strategies are counted as the page says, and the pages of these benchmarks say what
+was measured.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,21 @@ from steerclear_lab.bench.trials import FIRST_SEED, Trial, attempt, trials
 
 
 def row(label="a", prompt="p", outcome="steered", file="mascot-acme.png", rank=0, same=False, **more):
-    found = {"label": label, "prompt": prompt, "file": file, "seed": 1, "outcome": outcome, "overhead": 1.04,
-             "rung_nfe": 1.0, "seconds": 0.5, "iterations": 7, "halved": 2, "ended": ["enough"], "J": [-0.5], "said": "so"}  # fmt: skip
+    found = {
+        "label": label,
+        "prompt": prompt,
+        "file": file,
+        "seed": 1,
+        "outcome": outcome,
+        "overhead": 1.04,
+        "rung_nfe": 1.0,
+        "seconds": 0.5,
+        "iterations": 7,
+        "halved": 2,
+        "ended": ["enough"],
+        "J": [-0.5],
+        "said": "so",
+    }
     if outcome in ("steered", "plain"):
         found |= {
             "rank": rank,

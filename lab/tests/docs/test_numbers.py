@@ -1,4 +1,6 @@
-"""Every number in the docs comes from a committed document: pages are made again and compared, and in prose each is declared."""
+"""Every number in the docs comes from a committed document: pages are made again and compared, and in prose
+each is declared.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,8 @@ def exact_milliseconds(size: int) -> float:
 
 GUIDES = [ROOT / "README.md", *(p for p in sorted((ROOT / "docs").rglob("*.md")) if p.parent != BENCHMARKS)]
 
-# numbers with a decimal point or a percent sign in prose, by file: a convention, or what reads it from a document
+# numbers with a decimal point or a percent sign in prose, by file: a convention, or what reads it from a
+# document
 DECLARED: dict[str, dict[str, str | Callable[[], str]]] = {
     "README.md": {"3.11": CONVENTION},
     "docs/how-to/train-the-embedded-model.md": {

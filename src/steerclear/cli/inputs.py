@@ -1,4 +1,4 @@
-"""What the user typed, checked before anything costly begins: prompts, seeds, numbers, names, output paths."""
+"""What the user typed, checked before anything costly begins: prompts, seeds, numbers, names and paths."""
 
 from __future__ import annotations
 

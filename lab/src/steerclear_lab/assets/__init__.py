@@ -1,4 +1,5 @@
-"""What the laboratory ships: the bystander, the siblings, ordinary pictures and the scores of the calibration.
+"""What the laboratory ships: the bystander, the siblings, ordinary pictures and the scores of the
+calibration.
 
 The embedded model itself, its library, prompts and protected pictures lie in `steerclear.embedded`.
 """

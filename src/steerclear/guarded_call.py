@@ -1,0 +1,295 @@
+"""The way of one call: generate, detect, nudge, verify, and hand out or withhold each image."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from steerclear.encoders.base import Encoder
+from steerclear.errors import UnsupportedError
+from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
+from steerclear.filters.early import EarlyVerdict
+from steerclear.generators import LeaveEarly, Pass, PipelineRunner
+from steerclear.nudge.base import Candidate, SteerTask
+from steerclear.nudge.ladder import Ladder
+from steerclear.nudge.space import PREVIEW, EncoderSpace, check_judges
+from steerclear.protected import Protected
+from steerclear.request import of_row, picture_size, unread
+from steerclear.settle import settle
+from steerclear.steering.seeds import seeds_of
+from steerclear.types import Detection, GuardOutput, Outcome, Report
+
+PLACEHOLDER = (128, 128, 128)  # plain grey
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One requested image on its way."""
+
+    prompt: str
+    seed: int
+    detections: tuple[Detection, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardedCall:
+    """One call of a guard, with the guard's parts as they are at its beginning.
+
+    Attributes:
+        runner: of the guard's pipeline.
+        filters: what decides on pictures; pass_filters on how a pass goes, prompt_filters on prompts.
+        pass_filters: see filters.
+        prompt_filters: see filters.
+        strict: further filters that a steered picture must pass.
+        protected: the library's items; None without a library.
+        preferred: texts and pictures that pull.
+        encoded: latents (D, …) of the preferred pictures by latent shape and picture size, kept from call to
+            call.
+        alternatives: texts of what the model draws well.
+        ladder: strategies and budget.
+        early: the early verdict, if there is one.
+        prefer: how what pulls is chosen.
+        encoder: in whose space strategies steer that need one.
+        placeholders: whether a plain grey picture stands for an image that is withheld, or None.
+        prompts: one per prompt of the call; names of classes for a pipeline of class labels.
+        images_per_prompt: how many images of each.
+        generator: of the noise.
+        arguments: what the plain pipeline is called with.
+        kwargs: the caller's own keyword arguments.
+    """
+
+    runner: PipelineRunner
+    filters: tuple[Filter, ...]
+    pass_filters: tuple[PassFilter, ...]
+    prompt_filters: tuple[PromptsFilter, ...]
+    strict: tuple[Filter, ...]
+    protected: Protected | None
+    preferred: tuple[str | Image.Image, ...]
+    encoded: dict[Any, Tensor]
+    alternatives: tuple[str, ...]
+    ladder: Ladder
+    early: EarlyVerdict | None
+    prefer: str
+    encoder: Encoder | None
+    placeholders: bool
+    prompts: list[str]
+    images_per_prompt: int
+    generator: torch.Generator | list[torch.Generator]
+    arguments: dict[str, Any]
+    kwargs: dict[str, Any]
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline."""
+        return self.runner.pipe
+
+    def run(self) -> GuardOutput:
+        """Make all images of the call, and hand out what passes; None stands for what is withheld."""
+        began = time.monotonic()
+        seeds = seeds_of(self.generator, len(self.prompts) * self.images_per_prompt)
+        known = [row for row in self._check_prompts() for _ in range(self.images_per_prompt)]
+        first, detections = self._first_pass(known)
+        # image-to-image does only a part of the scheduler's steps, which the pipeline knows
+        running = getattr(self.pipe, "decoder_pipe", self.pipe)
+        steps = getattr(running, "_num_timesteps", None) or len(self.pipe.scheduler.timesteps)
+        whole = first.nfe_prior + (first.nfe - first.nfe_prior) * steps / max(1, first.steps)
+        plain_nfe = first.nfe if first.images else whole
+        shared = (time.monotonic() - began) / len(detections)
+        rows = [
+            _Row(self.prompts[i // self.images_per_prompt], seeds[i], row) for i, row in enumerate(detections)
+        ]
+        images: list[Image.Image | None] = []
+        reports = []
+        for i, row in enumerate(rows):
+            own = of_row(self.kwargs, i // self.images_per_prompt, len(self.prompts))
+            image, report = self._settle(i, row, first, plain_nfe, own)
+            images.append(image)
+            cut = unread(self.pipe, row.prompt, own) if self.runner.prompted else None
+            reports.append(replace(report, seconds=report.seconds + shared, unread=cut))
+        if self.placeholders and None in images:
+            grey = Image.new("RGB", self._size(first), PLACEHOLDER)
+            images = [grey if image is None else image for image in images]
+        return GuardOutput(images, reports)
+
+    def _size(self, first: Pass) -> tuple[int, int]:
+        """(width, height) of the call's pictures."""
+        if first.images:
+            return first.images[0].size
+        if (size := picture_size(self.arguments)) is not None:
+            return size[::-1]
+        if self.protected is not None and first.denoised is not None:
+            return self.protected.decode(first.denoised[:1])[0].size
+        return (512, 512)
+
+    def _check_prompts(self) -> list[tuple[Detection, ...]]:
+        """The prompt filters' detections, one tuple per prompt; there are none of class labels."""
+        if not self.runner.prompted:
+            return [()] * len(self.prompts)
+        columns = [
+            answers(f, partial(f.check_prompts, self.prompts), len(self.prompts)) for f in self.prompt_filters
+        ]
+        return [tuple(column[i] for column in columns) for i in range(len(self.prompts))]
+
+    def _first_pass(self, known: list[tuple[Detection, ...]]) -> tuple[Pass, list[tuple[Detection, ...]]]:
+        """The plain pipeline, watched, and what decides on each image.
+
+        It is left as soon as every image in it is known to be flagged: by its prompt, by how the pass goes,
+            or early.
+        """
+        early = self.early if self.early and self.early.applies(self.pipe.scheduler, self.arguments) else None
+        detections, early_detections = known, list[tuple[Detection, ...]]()
+
+        def watch(running: Pass) -> None:
+            nonlocal detections, early_detections
+            assert running.denoised is not None
+            if early is not None and running.steps == early.step + 1:
+                early_detections = [(d,) for d in early.look(running.denoised)]
+            if self.pass_filters and running.steps == self.runner.traced:
+                detections = _joined(detections, self._check_pass(running, len(detections)))
+            if all(any(d.flagged for d in row) for row in _joined(detections, early_detections)):
+                raise LeaveEarly
+
+        first = self.runner.run(on_pass=watch, **self.arguments)
+        if first.images:
+            if self.pass_filters and first.steps < self.runner.traced:
+                detections = _joined(detections, self._check_pass(first, len(detections)))
+            # where the picture was finished, it decides, and not what it looked like early
+            return first, _with_finite(first, judge(self.filters, first.images, detections))
+        assert first.denoised is not None
+        previews = (
+            self.protected.decode(first.denoised, picture_size(self.arguments)) if self.protected else []
+        )
+        return first, _joined(_joined(detections, early_detections), judge(self.filters, previews))
+
+    def _check_pass(self, run: Pass, count: int) -> list[tuple[Detection, ...]]:
+        """The pass filters' detections on `count` images."""
+        columns = [
+            answers(f, partial(f.check_pass, run.magnitudes, run.resumed, count), count)
+            for f in self.pass_filters
+        ]
+        return list(zip(*columns, strict=True))
+
+    def _settle(
+        self, i: int, row: _Row, first: Pass, plain_nfe: float, kwargs: dict[str, Any]
+    ) -> tuple[Image.Image | None, Report]:
+        """Hand out, or climb the ladder for, one image of the first pass."""
+        report = Report(
+            row.prompt, row.seed, Outcome.CLEAR, row.detections, nfe=first.nfe, nfe_plain=plain_nfe
+        )
+
+        def verify(candidate: Candidate) -> tuple[Detection, ...]:
+            known = self._check_pass(candidate.run, 1) if self.pass_filters else None
+            return _with_finite(
+                candidate.run, judge((*self.filters, *self.strict), [candidate.image], known)
+            )[0]
+
+        def learn(task: SteerTask, detections: tuple[Detection, ...]) -> None:
+            task.unwanted = self._unwanted(detections, task.unwanted, picture_size(kwargs))
+
+        return settle(
+            report,
+            image=first.images[i] if first.images else None,
+            withhold=self.protected.withhold if self.protected else (),
+            ladder=self.ladder,
+            prepare=lambda: self._task(i, row, first, kwargs),
+            verify=verify,
+            learn=learn,
+        )
+
+    def _task(self, i: int, row: _Row, first: Pass, kwargs: dict[str, Any]) -> SteerTask:
+        start = first.start
+        clean = first.latents if first.latents is not None else first.denoised
+        assert start is not None
+        assert clean is not None
+        clean = clean[i : i + 1].to(start)
+        size = picture_size(kwargs)
+
+        def passes(latent: Tensor) -> bool:
+            assert self.protected is not None
+            return not flagged(judge((*self.filters, *self.strict), self.protected.decode(latent, size))[0])
+
+        return SteerTask(
+            runner=self.runner,
+            prompt=row.prompt,
+            seed=row.seed,
+            kwargs=kwargs,
+            start=start[i : i + 1],
+            clean=clean,
+            unwanted=self._unwanted(row.detections, clean[:0], size, fallback=clean),
+            preferred_texts=tuple(p for p in self.preferred if isinstance(p, str)),
+            alternatives=self.alternatives,
+            captions=self.protected.captions(matched_items(row.detections)) if self.protected else (),
+            preferred_latents=self._preferred_latents(clean, size),
+            passes=passes if self.protected else None,
+            spaces=partial(self._space, size),
+            prefer=self.prefer,
+        )
+
+    def _space(self, size: tuple[int, int] | None, name: str) -> EncoderSpace:
+        """E of the objective. Raises ConfigError where the encoder is the only judge, UnsupportedError where
+        there is none.
+        """
+        if self.encoder is None or self.protected is None:
+            raise UnsupportedError(
+                f"steering in the space of a {name} needs Guard(…, encoder=…, protected=…)"
+            )
+        check_judges(self.encoder, (*self.filters, *self.strict))
+        look = self.protected.preview if name == PREVIEW else self.protected.pixels
+        return EncoderSpace(self.encoder, partial(look, size=size))
+
+    def _preferred_latents(self, like: Tensor, size: tuple[int, int] | None) -> Tensor | None:
+        """(D, …) latents of the preferred pictures, encoded once for each shape."""
+        pictures = [p for p in self.preferred if not isinstance(p, str)]
+        if not pictures or self.protected is None:
+            return None
+        key = (like.shape[1:], size)
+        if key not in self.encoded:
+            self.encoded[key] = self.protected.encode(pictures, like, size)
+        return self.encoded[key]
+
+    def _unwanted(
+        self,
+        detections: Sequence[Detection],
+        known: Tensor,
+        size: tuple[int, int] | None,
+        fallback: Tensor | None = None,
+    ) -> Tensor:
+        """Latents of what the flagged detections matched, added to what is known; else the flagged latent
+        itself.
+        """
+        ids = matched_items(detections)
+        like = known if fallback is None else fallback
+        new = self.protected.latents(ids, like, size) if self.protected and ids else None
+        if new is not None and len(new):
+            grown: Tensor = torch.unique(torch.cat([known, new.to(known)]), dim=0)
+            return grown
+        return known if len(known) or fallback is None else fallback
+
+
+def matched_items(detections: Sequence[Detection]) -> list[str]:
+    """The items that flagged detections name, each once."""
+    return list(dict.fromkeys(d.matched for d in detections if d.flagged and d.matched))
+
+
+def _joined(
+    detections: list[tuple[Detection, ...]], more: list[tuple[Detection, ...]]
+) -> list[tuple[Detection, ...]]:
+    """Both lists of detections row by row; without more, the first alone."""
+    return [(*a, *b) for a, b in zip(detections, more, strict=True)] if more else detections
+
+
+def _with_finite(run: Pass, detections: list[tuple[Detection, ...]]) -> list[tuple[Detection, ...]]:
+    """The detections, and one that flags each image whose latent or pixels are not numbers: a filter sees it
+    black.
+    """
+    why = "the latent or the decoded pixels are not finite"
+    broken = Detection("finite", True, math.nan, 0.0, error=why)
+    return [row if ok else (*row, broken) for row, ok in zip(detections, run.finite, strict=True)]
