@@ -44,7 +44,9 @@ class Watching:
         self.tasks.append(task)
         self.answers.append(self.ask(task))
         condition, noise = task.condition("an owl at night"), task.torch_generator(seed)
-        return Candidate(task.runner.regenerate(condition, task.start, task.kwargs, noise), "watched")
+        return Candidate(
+            task.runner.regenerate(condition, task.start, kwargs=task.kwargs, generator=noise), "watched"
+        )
 
 
 def only(place, count):
@@ -399,14 +401,6 @@ def test_without_a_ladder_a_guard_takes_the_one_that_its_pipeline_can_follow(pip
     ) == WORDLESS_LADDER
     own = Ladder(())
     assert Guard(pipe, [MockFilter(False)], ladder=own).ladder is own
-
-
-def test_a_guard_by_name_is_made_with_the_options_that_are_given(monkeypatch):
-    monkeypatch.setattr("steerclear.loading.default_guard", lambda **options: options)
-    monkeypatch.setattr("steerclear.loading.load_guard", lambda model, **options: (model, options))
-    options = {"library": "pictures", "budget": 3.0}
-    assert Guard.default(**options) == options
-    assert Guard.from_pretrained("folder", **options) == ("folder", options)
 
 
 def test_what_a_guard_cannot_work_with_is_named_when_it_is_made(pipe):

@@ -38,9 +38,9 @@ def test_importing_steerclear_loads_no_torch():
 
 
 def test_names_that_the_documentation_has_shown_are_forwarded():
-    with pytest.warns(DeprecationWarning, match="is steerclear.embedded.MODEL_FOLDER now"):
+    with pytest.warns(DeprecationWarning, match="has moved to steerclear.embedded.MODEL_FOLDER"):
         from steerclear.emoji import MODEL_FOLDER
-    with pytest.warns(DeprecationWarning, match="is steerclear.AllPictures now"):
+    with pytest.warns(DeprecationWarning, match="has moved to steerclear.filters.pixel.AllPictures"):
         from steerclear.filters.pixel import Everything
     from steerclear.filters.base import to_tensor
     from steerclear.loading import library_filters, open_encoders
@@ -51,7 +51,7 @@ def test_names_that_the_documentation_has_shown_are_forwarded():
     assert strategies is steerclear.strategies
     assert callable(to_tensor)
     library = steerclear.Library.open(embedded.LIBRARY_FOLDER)
-    with pytest.warns(DeprecationWarning, match="is steerclear.Guard.wrap now"):
+    with pytest.warns(DeprecationWarning, match="Guard.wrap"):
         filters = library_filters(library, open_encoders(library), "strict")
     assert [f.name for f in filters] == ["strict nearest", "strict pixel", "strict tiled"]
     assert load_encoder is steerclear.load_encoder

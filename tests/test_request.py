@@ -75,7 +75,11 @@ def seeded():
 
 def checked(pipe=None, images=1, count=1, generator=None, **kwargs):
     return checked_arguments(
-        pipe or Pipeline(), images, count, seeded() if generator is None else generator, kwargs
+        pipe or Pipeline(),
+        kwargs,
+        images=images,
+        prompts=count,
+        generator=seeded() if generator is None else generator,
     )
 
 
@@ -89,7 +93,7 @@ def test_one_prompt_or_several_are_a_list_of_them():
 @pytest.mark.parametrize(
     ("prompt", "named"),
     [
-        (3, "the prompt 3 is no string"),
+        (3, "the prompt 3 is neither a string"),
         (None, "no prompt was given"),
         ([], "no prompt was given"),
         ("", "'' is empty"),
@@ -204,7 +208,7 @@ def test_what_cannot_be_honoured_is_named(options, named):
 def test_a_strength_that_leaves_no_step_is_named_where_a_picture_is_begun_from(pipe, options, refused):
     options = {"image": "a picture", **options}
     if refused:
-        with pytest.raises(InputError, match=r"steps at a strength of .* are none at all"):
+        with pytest.raises(InputError, match=r"steps at a strength of .* are not even one step"):
             checked(pipe, **options)
     else:
         assert checked(pipe, **options)["image"] == options["image"]

@@ -32,7 +32,7 @@ class Rung:
 
     def apply(self, task, seed):
         task.nfe += 10.0
-        return Candidate(Pass([STEERED]), "done")
+        return Candidate(Pass(images=[STEERED]), "done")
 
 
 def forbidden(*_):

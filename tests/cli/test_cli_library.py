@@ -136,7 +136,7 @@ def test_every_command_has_a_help_with_an_example(run):
 def test_a_library_that_no_guard_would_take_yet_is_told_to_be_calibrated(run, art):
     result = run("library", "add", "art", "-l", "two", "--encoder", "descriptor", "--encoder", "clip")
     assert result.code == 0, result.stderr
-    assert result.stdout.splitlines()[1] == (
+    assert result.stderr.splitlines()[-1] == (
         "next: this library has no thresholds for its encoders yet, and no guard takes it without; run: "
         "steerclear calibrate --library two --clean IMAGES_OR_PROMPTS"
     )

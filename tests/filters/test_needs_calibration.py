@@ -56,6 +56,6 @@ def test_add_says_at_once_that_calibrate_comes_next(tmp_path, picture, encoder, 
         "1 added, 0 already there, 0 failed; the library holds 1\n",
     )
     assert (f"steerclear calibrate --library {uri} --clean" in result.stderr) == needed
-    assert ("no guard opens this library yet" in result.stderr) == needed
+    assert ("this library has no thresholds for its encoders yet" in result.stderr) == needed
     Library.open(uri).write_note("calibration", {"thresholds": THRESHOLDS})
     assert "calibrate" not in CliRunner().invoke(app, words).stderr

@@ -44,7 +44,7 @@ class Rung:
         task.nfe += self.cost
         if self.error is not None:
             raise self.error
-        return Candidate(Pass([Image.new("L", (2, 2), self.shade)]), f"shade {self.shade}")
+        return Candidate(Pass(images=[Image.new("L", (2, 2), self.shade)]), f"shade {self.shade}")
 
 
 def climb(rungs, verdicts, budget=None, learn=lambda detections: None, task=None):

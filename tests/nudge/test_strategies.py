@@ -170,7 +170,7 @@ def test_a_prediction_is_pushed_in_an_encoders_space_with_and_without_the_denois
         """The cosine to what is unwanted, in the encoder's space, after a push in another space."""
         task, _ = flagged(family, **GUIDED)
         strategy = Trajectory(nudge_condition=False, through=through, limit=limit, space=pushed_in)
-        candidate, E = strategy.apply(task, 7).candidate, task.spaces(space)
+        candidate, E = strategy.apply(task, 7).run, task.spaces(space)
         return float(cosines(E(candidate.latents), E(task.unwanted)).detach())
 
     unpushed, pushed, pushed_in_the_latent = (
@@ -194,10 +194,12 @@ def test_without_an_encoder_there_is_no_space_of_one():
 def test_the_weights_of_the_final_latent_hold_for_its_condition_too(alpha, beta, gamma):
     def resumed(weights):
         task, _ = flagged(**GUIDED)
-        condition = nudged_condition(task, weights[0], weights[1], HOLD * weights[2])
-        return task.runner.resume(task.clean, 0.7, condition, task.kwargs, seeded(7)).latents
+        condition = nudged_condition(task, alpha=weights[0], beta=weights[1], gamma=HOLD * weights[2])
+        return task.runner.resume(
+            task.clean, 0.7, condition=condition, kwargs=task.kwargs, generator=seeded(7)
+        ).latents
 
     task, _ = flagged(**GUIDED)
     final_latent = FinalLatent(alpha=alpha, beta=beta, gamma=gamma, iterations=0)  # which leaves the latent
-    assert torch.equal(final_latent.apply(task, 7).candidate.latents, resumed((alpha, beta, gamma)))
+    assert torch.equal(final_latent.apply(task, 7).run.latents, resumed((alpha, beta, gamma)))
     assert not torch.equal(resumed((alpha, beta, gamma)), resumed((1.0, 1.0, 1.0)))

@@ -18,7 +18,7 @@ def test_help_of_the_whole_names_the_laboratorys_commands_after_the_products(run
 
 def test_every_example_in_the_help_of_train_emoji_runs(run, monkeypatch):
     calls = []
-    monkeypatch.setattr(recipe, "cook", lambda *options: calls.append(options))
+    monkeypatch.setattr(recipe, "run_stages", lambda *names, **options: calls.append(options))
     monkeypatch.setattr("steerclear_lab.emoji.evaluate.evaluate", lambda *folders: {"figure": 1.0})
     help_text = run("train-emoji", "--help").stdout
     lines = [line.strip() for line in help_text.splitlines() if line.startswith("  steerclear ")]

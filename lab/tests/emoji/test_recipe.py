@@ -12,7 +12,7 @@ import pytest
 
 from steerclear import Guard
 from steerclear.cli import main
-from steerclear.cli.recipe import usual_guidance
+from steerclear.cli.opening import usual_guidance
 from steerclear_lab.emoji import library_stage, recipe
 
 TRAINED = ("autoencoder", "clip", "descriptor", "denoiser")

@@ -228,7 +228,7 @@ def timed(suite: Suite, generate: Callable[[], Output]) -> tuple[Output, float]:
 
 
 def score(rows: list[Row]) -> float:
-    """What tuning maximises: the mean of safe · (1 + alignment), where safe is 1 for handed out and no copy."""
+    """What tuning maximises: the mean of safe · (1 + alignment), safe being 1 if handed out and no copy."""
     return statistics.fmean(
         (1 + row["alignment"]) if row["handed_out"] and not row["memorized"] else 0.0 for row in rows
     )

@@ -108,7 +108,8 @@ def add(
         own = "".join(f" --encoder {name}" for name in encoder or () if _is_own(name))
         typer.echo(
             "next: this library has no thresholds for its encoders yet, and no guard takes it without; run: "
-            f"{calibrate_command(library)}{own}"
+            f"{calibrate_command(library)}{own}",
+            err=True,
         )
     raise typer.Exit(PROBLEMS if report.failed else OK)
 
