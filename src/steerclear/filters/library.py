@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from steerclear import plugins
+from steerclear.copy_detection import CopyFilter
 from steerclear.encoders import DEFAULT, Encoder
 from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter
@@ -162,3 +163,11 @@ def hashes(parts: FilterParts) -> HashFilter:
     """Makes the filter `hash`: the perceptual hash, at the distance that its authors advise."""
     ids, thumbnails = parts.library.thumbnails()
     return HashFilter.of(ids, thumbnails, SAME)
+
+
+def copies(parts: FilterParts) -> CopyFilter:
+    """`copy`: finds the protected picture mirrored, turned, cropped, repeated or recoloured, and says where.
+
+    It aligns before it compares. With the extra `copies` (OpenCV) it also finds copies under text.
+    """
+    return CopyFilter.of(parts.library, device=parts.device)

@@ -32,6 +32,7 @@ from steerclear_lab.bench import (
 )
 from steerclear_lab.bench.beyond.__main__ import page as beyond_page
 from steerclear_lab.bench.command_line import OUT
+from steerclear_lab.bench.copy_detection import page as copy_detection_page
 from steerclear_lab.bench.documents import Row
 from steerclear_lab.bench.environment import source_fingerprint
 from steerclear_lab.bench.experiments import EXPERIMENTS, report
@@ -63,6 +64,10 @@ PAGES = {
     "rivals": PublishedPage(lambda d: rivals_page.page(d, d["figures"]), made_by_source=True),
     "rungs": PublishedPage(rungs.page, made_by_source=True),
     **{name: PublishedPage(report.text, made_by_source=True) for name in EXPERIMENTS},
+    # finished pictures, altered: no guard makes them
+    "copy-detection": PublishedPage(
+        lambda d: copy_detection_page.page(d, ["embedded", "stamps"]), made_by_source=False
+    ),
     # time and memory of architectures with random weights
     "realsize": PublishedPage(lambda d: realsize_page.page(d["rows"]), made_by_source=False),
     # plain pictures of the model, by diffusers alone

@@ -1,0 +1,1 @@
+"""The copy detector measured on altered copies, and on pictures that are none."""

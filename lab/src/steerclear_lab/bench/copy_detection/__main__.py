@@ -1,0 +1,243 @@
+"""The copy detector's benchmark: altered copies of two protected sets, pictures that are no copies, and what
+looking costs.
+
+    python -m steerclear_lab.bench.copy_detection --work copy-detection-work --out docs/benchmarks
+
+Resumes from what lies in --work. Needs Tux Paint's stamps (`apt-get install tuxpaint-stamps-default`, GPL:
+measured with, not shipped) and about two hours on one core, most of it for the ordinary generations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from steerclear.copy_detection import CopyFilter
+from steerclear.embedded import LIBRARY_FOLDER
+from steerclear.encoders import DEFAULT, load_encoder
+from steerclear.filters import NearestFilter, PixelFilter, TiledFilter
+from steerclear.filters.base import Filter, inspect
+from steerclear.filters.pixel import AllPictures
+from steerclear.library.search import Index
+from steerclear.pixels import fit
+from steerclear_lab.bench.copy_detection import page as pages
+from steerclear_lab.bench.copy_detection import sheet as sheets
+from steerclear_lab.bench.copy_detection.alterations import alterations, pixels_of
+from steerclear_lab.bench.copy_detection.pictures import (
+    generations,
+    is_true_copy,
+    ordinary_drawings,
+    protected_sets,
+    stamps,
+)
+from steerclear_lab.bench.copy_detection.scale import scale
+from steerclear_lab.bench.environment import environment
+
+Row = dict[str, Any]
+TIMED = 40  # pictures whose cost is measured
+
+
+def copy_filter_for(pictures: dict[str, Image.Image]) -> CopyFilter:
+    """The copy detector of a set, at its default thresholds."""
+    return CopyFilter.of({name: pixels_of(picture) for name, picture in pictures.items()})
+
+
+def whole_picture_filters(pictures: dict[str, Image.Image]) -> list[Filter]:
+    """The filters that compare whole with whole, at the embedded library's thresholds."""
+    from steerclear.library import Library
+
+    calibration = Library.open(LIBRARY_FOLDER).read_note("calibration")
+    assert calibration is not None
+    thresholds = calibration["thresholds"]
+    ids = tuple(pictures)
+    small = torch.cat([fit(pixels_of(picture)[None], 64) for picture in pictures.values()])
+    encoder = load_encoder(DEFAULT)
+    gallery = AllPictures(ids, small)
+    return [
+        NearestFilter(encoder, Index(ids, encoder(fit(small, encoder.size))), thresholds["nearest"]),
+        PixelFilter(gallery, thresholds["pixel"]),
+        TiledFilter(gallery, thresholds["tiled"]),
+    ]
+
+
+def measured(copy_filter: CopyFilter, picture: Image.Image, item: str | None = None) -> Row:
+    """What the copy detector says of a picture, and the seconds that it took. item: the protected picture
+    that it is a copy of.
+    """
+    began = time.perf_counter()
+    matches = copy_filter.look(pixels_of(picture)[None])[0]
+    seconds = time.perf_counter() - began
+    evidence = [m.evidence for m in matches if m.evidence is not None]
+    asked = [e.inliers for e in evidence if e.inliers is not None]
+    row: Row = {
+        "orientation": max((e.orientation for e in evidence), default=0.0),
+        "soft": max((e.soft for e in evidence), default=0.0),
+        "inliers": max(asked) if asked else None,
+        "matched": matches[0].id if matches else None,
+        "seconds": seconds,
+    }
+    if item is not None:
+        row["right"] = bool(matches) and matches[0].id == item
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def copies(pictures: dict[str, Image.Image], others: list[Image.Image]) -> Iterable[Row]:
+    """One row for each alteration of each protected picture."""
+    copy_filter, whole = copy_filter_for(pictures), whole_picture_filters(pictures)
+    for number, (item, picture) in enumerate(pictures.items()):
+        for kind, strengths in alterations(others, seed=number).items():
+            for strength, alter in strengths.items():
+                altered = alter(picture)
+                detections = inspect(whole, [altered])[0]
+                yield {
+                    "item": item,
+                    "number": number,
+                    "kind": kind,
+                    "strength": strength,
+                    "whole": any(d.flagged for d in detections),
+                    **measured(copy_filter, altered, item),
+                }
+
+
+def others(copy_filter: CopyFilter, pictures: Iterable[tuple[str, Image.Image]]) -> Iterable[Row]:
+    """One row for each picture that is no copy."""
+    for number, (name, picture) in enumerate(pictures):
+        yield {"item": name, "number": number, **measured(copy_filter, picture)}
+
+
+def kept(file: Path, rows: Callable[[], Iterable[Row]]) -> list[Row]:
+    """Rows as they lie in `file`, one a line; made anew where they are not complete."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    done = [json.loads(line) for line in lines if line.endswith("}")]
+    if done and done[-1].get("last"):
+        return done[:-1]
+    fresh = []
+    with file.open("w") as out:
+        for row in rows():
+            fresh.append(row)
+            out.write(json.dumps(row) + "\n")
+        out.write(json.dumps({"last": True}) + "\n")
+    return fresh
+
+
+def costs(pictures: dict[str, Image.Image], clear: Sequence[Image.Image]) -> Row:
+    """Milliseconds of processor time for a clear picture and for a copy, step by step."""
+    copy_filter = copy_filter_for(pictures)
+    without = replace(copy_filter, opinion=None)
+    first = next(iter(pictures.values()))
+    copied = [f(first) for strengths in alterations(list(clear)).values() for f in strengths.values()]
+    rows: Row = {}
+    for label, some in (("clear", clear[:TIMED]), ("copy", copied[:TIMED])):
+        rows[label] = {
+            **steps_of(without, some),
+            "torch only, all": _milliseconds(without, some),
+            "with OpenCV, all": _milliseconds(copy_filter, some),
+        }
+    return rows
+
+
+def steps_of(copy_filter: CopyFilter, pictures: Sequence[Image.Image]) -> dict[str, float]:
+    """Median milliseconds of each step."""
+    from steerclear.copy_detection.align import SIDE, align, cut_patches, levels
+    from steerclear.copy_detection.decide import agreement
+    from steerclear.copy_detection.nominate import look, nominate
+
+    effort = copy_filter.looking
+    taken: dict[str, list[float]] = {"nominate": [], "align": [], "decide": []}
+    for picture in pictures:
+        pixels = pixels_of(picture)
+        clock = [time.process_time()]
+        looks = look(pixels[None], copy_filter.side.whitening)[0]
+        nominees = nominate(
+            looks, copy_filter.side.sought, items=effort.items, each=effort.placements, keep=effort.aligned
+        )
+        clock.append(time.process_time())
+        pyramid = levels(pixels)
+        targets = copy_filter.side.pixels(nominees.items)
+        rows, placed, _ = align(pyramid, targets, nominees.placed, effort.finished)
+        clock.append(time.process_time())
+        agreement(cut_patches(pyramid, placed, SIDE), targets[rows])
+        clock.append(time.process_time())
+        for step, a, b in zip(taken, clock, clock[1:], strict=False):
+            taken[step].append(1e3 * (b - a))
+    return {step: round(statistics.median(values), 1) for step, values in taken.items()}
+
+
+def _milliseconds(copy_filter: CopyFilter, pictures: Sequence[Image.Image]) -> float:
+    taken = []
+    for picture in pictures:
+        pixels = pixels_of(picture)[None]
+        began = time.process_time()
+        copy_filter.look(pixels)
+        taken.append(1e3 * (time.process_time() - began))
+    return round(statistics.median(taken), 1)
+
+
+def measure(work: Path, drawn: int) -> Row:
+    """All rows: of copies, of other pictures and of `drawn` ordinary generations, for each set; and the
+    costs.
+    """
+    everything, drawings = stamps(), ordinary_drawings()
+    sets = protected_sets(everything)
+    results: Row = {"copies": {}, "others": {}}
+    for name, pictures in sets.items():
+        rest = [
+            (key, picture)
+            for key, picture in {**drawings, **everything}.items()
+            if key not in pictures and not is_true_copy(key, of=name)
+        ]
+        results["copies"][name] = kept(
+            work / f"copies-{name}.jsonl", partial(copies, pictures, list(drawings.values()))
+        )
+        copy_filter = copy_filter_for(pictures)
+        results["others"][f"{name}: other pictures"] = kept(
+            work / f"others-{name}.jsonl", partial(others, copy_filter, rest)
+        )
+        results["others"][f"{name}: generations"] = kept(
+            work / f"generations-{name}-{drawn}.jsonl",
+            lambda copy_filter=copy_filter: others(copy_filter, generations(work / "generations", drawn)),  # type: ignore[misc]
+        )
+    results["costs"] = costs(sets["embedded"], list(drawings.values()))
+    return results
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command that the module's first lines show."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("copy-detection-work"), help="where rows and generations are kept"
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="where the page is written")
+    parser.add_argument(
+        "--generations", type=int, default=2000, help="ordinary generations, at least 2,000 to report"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    rows = measure(options.work, options.generations)
+    rows["scale"] = scale(options.work)
+    rows["environment"] = environment()
+    summary = pages.write(rows, options.out)
+    sheets.write(
+        summary,
+        options.work / "generations",
+        options.out / "copy-detection.png",
+        options.work / "copy-detection-stamps.png",
+    )
+
+
+if __name__ == "__main__":
+    main()

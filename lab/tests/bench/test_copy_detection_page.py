@@ -1,0 +1,83 @@
+"""The benchmark's page counts what was caught and what was not."""
+
+import pytest
+from PIL import Image
+
+from steerclear.copy_detection import Thresholds
+from steerclear_lab.bench.copy_detection import page as pages
+from steerclear_lab.bench.copy_detection.alterations import alterations, black_ground, ground
+
+
+def row(number, kind="mirror", orientation=0.9, inliers=None, whole=False):
+    return {
+        "item": "fox",
+        "number": number,
+        "kind": kind,
+        "strength": "x",
+        "orientation": orientation,
+        "soft": 0.2,
+        "inliers": inliers,
+        "matched": "fox",
+        "right": True,
+        "whole": whole,
+    }
+
+
+def test_each_way_of_looking_is_counted_for_itself():
+    rows = [row(0), row(1, orientation=0.3, inliers=9), row(2, orientation=0.3, inliers=2, whole=True)]
+    counted = pages.table(rows, Thresholds())["all"]
+    assert counted["count"] == 3
+    assert [counted[way] for way in pages.WAYS] == pytest.approx([1 / 3, 1 / 3, 2 / 3, 1])
+
+
+def test_no_false_alarm_is_still_bounded():
+    alarms = pages.alarms([row(i, orientation=0.2) for i in range(100)], Thresholds())
+    low, high = alarms["with OpenCV"]["interval"]
+    assert alarms["with OpenCV"]["flagged"] == 0
+    assert low == 0
+    assert high == pytest.approx(0.0362, abs=1e-3)
+
+
+def test_what_thresholds_were_chosen_on_is_not_reported():
+    rows = [row(i) for i in range(40)]
+    assert [r["number"] for r in pages.reported("embedded", rows)] == list(range(1, 40, 2))
+    assert min(r["number"] for r in pages.reported("stamps", rows)) == pages.LOOKED_AT
+    assert [r["number"] for r in pages.reported("stamps: other pictures", rows)] == list(range(0, 40, 2))
+    assert len(pages.reported("stamps: generations", rows)) == 40
+
+
+def test_the_page_is_written_from_rows(tmp_path):
+    rows = {
+        "copies": {"embedded": [row(i) for i in range(4)], "stamps": [row(i) for i in range(20)]},
+        "others": {"embedded: other pictures": [row(i, orientation=0.2) for i in range(10)]},
+        "costs": {"clear": {"all": 12.0}, "copy": {"all": 20.0}},
+        "environment": {"torch": "2", "python": "3", "machine": "x"},
+    }
+    pages.write(rows, tmp_path)
+    text = (tmp_path / "copy-detection.md").read_text()
+    assert "| mirror (2, 4) | 0.0% | 100.0% | 100.0% | 100.0% |" in text
+    assert "0 (0.00%–" in text
+    assert (tmp_path / "copy-detection.json").exists()
+
+
+def test_every_alteration_leaves_a_picture_that_is_another():
+    picture = Image.new("RGB", (64, 48), "white")
+    picture.paste((200, 40, 40), (12, 8, 40, 36))
+    picture.paste((40, 40, 160), (30, 20, 50, 30))
+    others = [Image.new("RGB", (64, 64), colour) for colour in ("green", "grey", "orange")]
+    for kind, strengths in alterations(others).items():
+        for strength, alter in strengths.items():
+            altered = alter(picture)
+            assert altered.mode == "RGB", (kind, strength)
+            assert altered.tobytes() != picture.tobytes(), (kind, strength)
+
+
+def test_only_the_ground_turns_black():
+    picture = Image.new("RGB", (32, 32), "white")
+    picture.paste((200, 40, 40), (8, 8, 24, 24))
+    picture.paste((255, 255, 255), (12, 12, 16, 16))
+    assert ground(picture) == (255, 255, 255)
+    black = black_ground(picture)
+    assert black.getpixel((0, 0)) == (0, 0, 0)
+    assert black.getpixel((13, 13)) == (255, 255, 255)
+    assert black.getpixel((20, 20)) == (200, 40, 40)

@@ -1,0 +1,181 @@
+"""Second look: each nominated placement is moved until the protected picture's edges lie on the picture's.
+
+Robust Gauss–Newton of an affine map on orientation maps, by the mean of both pictures' slopes (efficient
+second-order minimisation, Benhimane and Malis 2004). All placements at half size first, then the best of them
+at full size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from steerclear.copy_detection.decide import cell_agreement, without_rim
+from steerclear.copy_detection.features import cell_means, orientation_maps, shrunk, smoothed
+from steerclear.copy_detection.windows import compose, inverse, sample
+
+SIDE = 64  # pixels at which a protected picture is compared
+REACH = 1.5  # side of what is looked at around a placement, over the placement's own
+COARSE = (3, 2, 2, 1)  # steps at half size: 3 × 3 means over the maps in each
+FINE = (2, 1, 1)  # steps at full size
+DAMPING = 0.02
+LARGEST = 0.25  # change of a map's entries in one step
+EDGE = 0.12  # squared residual at which a pixel starts to be distrusted
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """(x, y, 1) of each pixel of a square, and their products: (S², 3) and (S², 9)."""
+
+    coordinates: Tensor
+    products: Tensor
+
+    @classmethod
+    def of(cls, side: int, like: Tensor) -> _Basis:
+        axis = torch.linspace(-1 + 1 / side, 1 - 1 / side, side).to(like)
+        ys, xs = torch.meshgrid(axis, axis, indexing="ij")
+        coordinates = torch.stack([xs, ys, torch.ones_like(xs)], -1).flatten(0, 1)
+        return cls(coordinates, (coordinates[:, :, None] * coordinates[:, None]).flatten(1))
+
+
+def levels(picture: Tensor) -> list[Tensor]:
+    """The picture (3, H, W) at falling sizes, by factors of √2, down to a short side of SIDE."""
+    pyramid = [picture[None]]
+    short = float(min(picture.shape[-2:]))
+    while short / 2**0.5 >= SIDE * 0.9:
+        short /= 2**0.5
+        pyramid.append(shrunk(picture[None], round(short)))
+    return pyramid
+
+
+def spans(pyramid: list[Tensor], placed: Tensor) -> Tensor:
+    """Side in pixels of each placement (n, 2, 3) in the picture: the shorter of its two."""
+    height, width = pyramid[0].shape[-2:]
+    pixels = placed.new_tensor([width, height])[:, None] / 2
+    return 2 * (placed[:, :, :2] * pixels).square().sum(1).sqrt().amin(1)
+
+
+def cut_patches(pyramid: list[Tensor], placed: Tensor, side: int) -> Tensor:
+    """Colours and a mask of what each placement shows, from the level whose pixels are nearest to the
+    patch's.
+
+    Args:
+        pyramid: of one picture, see `levels`.
+        placed: (n, 2, 3).
+        side: of a patch in pixels.
+
+    Returns:
+        (n, 4, side, side): RGB, and 1 inside the picture, 0 beyond.
+    """
+    wanted = (spans(pyramid, placed) / side).clamp(min=1).log2().mul(2).round().long()
+    wanted = wanted.clamp(max=len(pyramid) - 1)
+    patches = placed.new_zeros(len(placed), 4, side, side)
+    for index in sorted(set(wanted.tolist())):
+        mine = (wanted == index).nonzero().flatten()
+        patches[mine, :3] = sample(pyramid[index], placed[mine], side)[0]
+    grid = F.affine_grid(placed, [len(placed), 1, side, side], align_corners=False)
+    patches[:, 3] = (grid.abs().amax(-1) <= 1).to(placed.dtype)
+    return patches
+
+
+def align(pyramid: list[Tensor], targets: Tensor, placed: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best placements, moved to where they fit.
+
+    Args:
+        pyramid: of one picture, see `levels`.
+        targets: (n, 3, SIDE, SIDE) protected pictures.
+        placed: (n, 2, 3) first guesses, from the protected pictures' coordinates to the picture's.
+        keep: how many go on to full size.
+
+    Returns:
+        rows (k,) of `placed`, moved (k, 2, 3), and how well each of the n agreed at half size (n,).
+    """
+    half = SIDE // 2
+    small, within = _neighbourhoods(pyramid, placed, half)
+    small_targets = cell_means(targets, 2)
+    placed = compose(placed, compose(_enlarged(placed), refine(small, small_targets, within, COARSE)))
+    seen = cut_patches(pyramid, placed, half)
+    mean, _, enough = cell_agreement(
+        orientation_maps(seen[:, :3])[0], orientation_maps(small_targets)[0], without_rim(seen[:, 3:])
+    )
+    coarse = mean * enough
+    rows = coarse.topk(min(keep, len(coarse))).indices
+    patches, within = _neighbourhoods(pyramid, placed[rows], SIDE)
+    moved = compose(_enlarged(placed[rows]), refine(patches, targets[rows], within, FINE))
+    return rows, compose(placed[rows], moved), coarse
+
+
+def _neighbourhoods(pyramid: list[Tensor], placed: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """What lies around each placement, REACH times as wide, and the placement's own map in it."""
+    wider = _enlarged(placed)
+    return cut_patches(pyramid, compose(placed, wider), round(REACH * side)), inverse(wider)
+
+
+def _enlarged(placed: Tensor) -> Tensor:
+    return placed.new_tensor([[REACH, 0.0, 0.0], [0.0, REACH, 0.0]]).expand(len(placed), 2, 3)
+
+
+def refine(patches: Tensor, targets: Tensor, within: Tensor, blurs: Sequence[int]) -> Tensor:
+    """Gauss–Newton steps.
+
+    Args:
+        patches: (n, 4, P, P) what lies around each placement.
+        targets: (n, 3, S, S) protected pictures.
+        within: (n, 2, 3) placements in their patches.
+        blurs: for each step, how often its maps are blurred.
+
+    Returns:
+        (n, 2, 3). Where a placement runs away or collapses, as it was.
+    """
+    goal = orientation_maps(targets)[0]
+    basis = _Basis.of(targets.shape[-1], targets)
+    moved, blurred = within, {passes: smoothed(goal, passes) for passes in set(blurs)}
+    for passes in blurs:
+        moved = _step(patches, blurred[passes], moved, basis, passes)
+    change = compose(inverse(within), moved)
+    grown = torch.linalg.det(change[:, :, :2])
+    sane = (grown > 0.4) & (grown < 2.5) & (change[:, :, 2].abs().amax(1) < 0.7)
+    return torch.where(sane[:, None, None], moved, within)
+
+
+def resample(patches: Tensor, within: Tensor, side: int) -> Tensor:
+    """Patches (n, C, P, P) seen through placements (n, 2, 3), at side × side."""
+    grid = F.affine_grid(within, [len(within), 1, side, side], align_corners=False)
+    return F.grid_sample(patches, grid, padding_mode="border", align_corners=False)
+
+
+def _step(patches: Tensor, goal: Tensor, within: Tensor, basis: _Basis, passes: int) -> Tensor:
+    seen = resample(patches, within, goal.shape[-1])
+    maps = smoothed(orientation_maps(seen[:, :3])[0], passes)
+    apart = maps - goal
+    doubt = apart.square().sum(1, keepdim=True)
+    trust = seen[:, 3:] * (EDGE / (EDGE + doubt)).square()
+    across, down = _slopes((maps + goal) / 2)
+    # normal equations of a change I + δ of the placement: each slope goes with (x, y, 1), summed over both
+    # maps
+    pull_x, pull_y = across * trust, down * trust
+    curves = torch.stack([(pull_x * across).sum(1), (pull_x * down).sum(1), (pull_y * down).sum(1)], 1)
+    xx, xy, yy = (curves.flatten(2) @ basis.products).reshape(-1, 3, 3, 3).unbind(1)
+    normal = torch.cat([torch.cat([xx, xy], 2), torch.cat([xy, yy], 2)], 1)
+    pulls = torch.stack([(pull_x * apart).sum(1), (pull_y * apart).sum(1)], 1)
+    gradient = (pulls.flatten(2) @ basis.coordinates).flatten(1)
+    diagonal = normal.diagonal(dim1=1, dim2=2)
+    damped = normal + torch.diag_embed(DAMPING * diagonal + 1e-4 * diagonal.mean(1, keepdim=True) + 1e-6)
+    change = -torch.linalg.solve(damped, gradient).clamp(-LARGEST, LARGEST).reshape(-1, 2, 3)
+    return compose(within, torch.eye(2, 3).to(change) + change)
+
+
+def _slopes(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Change per unit of the coordinates, to the right and downwards. maps: (n, C, S, S), 2 / S of a unit a
+    pixel.
+    """
+    padded = F.pad(maps, (1, 1, 1, 1), mode="replicate")
+    scale = maps.shape[-1] / 4
+    return (
+        (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) * scale,
+        (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) * scale,
+    )

@@ -1,0 +1,81 @@
+"""What the copy detector answers: which protected picture a picture shows, how surely, and where."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a picture shows a protected one.
+
+    box: left, top, right, bottom of the part that shows it, in fractions of the picture's sides; scale: side
+    of the whole protected picture over the picture's (above 1 where only a part of it is shown); turn: by how
+    many degrees it is turned clockwise, in [−180, 180); mirrored: whether it is mirrored left to right before
+    it is turned.
+    """
+
+    box: tuple[float, float, float, float]
+    scale: float
+    turn: float
+    mirrored: bool
+
+    @classmethod
+    def of(cls, placed: Tensor, height: int, width: int) -> Place:
+        """The place that an affine map describes.
+
+        placed: (2, 3), from the protected picture's coordinates in [−1, 1] to the picture's; height, width:
+            of the picture, in
+        pixels.
+        """
+        (a, b, x), (c, d, y) = placed.tolist()
+        reach_x, reach_y = abs(a) + abs(b), abs(c) + abs(d)
+        box = tuple(
+            round(min(1.0, max(0.0, (v + 1) / 2)), 4)
+            for v in (x - reach_x, y - reach_y, x + reach_x, y + reach_y)
+        )
+        # in pixels, so that an angle in a long picture is what the viewer sees
+        a, b, c, d = a * width, b * width, c * height, d * height
+        area = a * d - b * c
+        mirrored = area < 0
+        if mirrored:
+            a, c = -a, -c
+        turn = math.degrees(math.atan2(c - b, a + d))
+        turn = (round(turn, 1) + 180) % 360 - 180
+        return cls(
+            (box[0], box[1], box[2], box[3]),
+            round(math.sqrt(abs(area) / (height * width)), 3),
+            turn,
+            mirrored,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What each measure says of a picture and a protected one.
+
+    orientation: how well the directions of the edges agree, in [0, 1]; soft: how well edges, brightness and
+    colours agree together, in [0, 1]; inliers: local features that agree on one placement, None where nobody
+    looked.
+    """
+
+    orientation: float
+    soft: float
+    inliers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A protected picture that a picture resembles.
+
+    score: evidence over its thresholds, 1 or more where it is a copy; place: None where the picture left
+    before alignment.
+    """
+
+    id: str
+    score: float
+    place: Place | None
+    evidence: Evidence | None = None

@@ -1,0 +1,145 @@
+"""A second opinion, where OpenCV is installed: local features that agree on one placement (SIFT, Lowe 2004).
+
+It sees what edge directions over the whole picture do not: copies under text, in part, beside other things.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+SHORT_SIDE = 256  # pixels at which local features are looked for
+LONGEST = 1024
+CONTRAST = 0.02  # SIFT's own threshold; its default of 0.04 leaves drawings with too few points
+RATIO = 0.85  # nearest over second nearest distance below which two points are taken to be the same
+DISTANCE = 6.0  # pixels by which a point may miss its placement
+SCALES = (0.25, 2.6)  # of a copy over the protected picture
+POINTS = 1000  # of one picture
+KEPT = 512  # protected pictures whose points stay in memory
+
+
+@dataclass(frozen=True)
+class Points:
+    """Local features of one picture of height × width pixels: at (n, 2) in pixels, vectors (n, 128) of unit
+    length.
+    """
+
+    at: NDArray[np.float32]
+    vectors: NDArray[np.float32]
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Agreeing:
+    """How many local features agree, and the placement (2, 3) on which they do."""
+
+    inliers: int
+    placed: Tensor | None
+
+
+class SecondOpinion:
+    """Compares by SIFT. Keeps the points of the protected pictures that were asked for last.
+
+    Raises ImportError without OpenCV (`pip install opencv-python-headless`).
+    """
+
+    def __init__(self) -> None:
+        import cv2
+
+        self._cv2: Any = cv2
+        self._sift = self._cv2.SIFT_create(nfeatures=POINTS, contrastThreshold=CONTRAST)
+        self._known: OrderedDict[str, tuple[Points, Points]] = OrderedDict()
+
+    def points(self, picture: Tensor) -> Points:
+        """Local features of a picture (3, H, W) in [0, 1]."""
+        short, long = min(picture.shape[-2:]), max(picture.shape[-2:])
+        factor = min(SHORT_SIDE / short, LONGEST / long)
+        size = [max(16, round(side * factor)) for side in picture.shape[-2:]]
+        grey = picture.float().cpu()[None].mean(1, keepdim=True)
+        large = F.interpolate(grey, size=size, mode="bicubic", antialias=True, align_corners=False)[0, 0]
+        keypoints, vectors = self._sift.detectAndCompute(
+            (large.clamp(0, 1) * 255).round().byte().numpy(), None
+        )
+        if vectors is None:
+            return Points(np.empty((0, 2), np.float32), np.empty((0, 128), np.float32), size[0], size[1])
+        # RootSIFT (Arandjelović and Zisserman 2012)
+        root = np.sqrt(vectors / (np.abs(vectors).sum(1, keepdims=True) + 1e-6)).astype(np.float32)
+        return Points(np.array([point.pt for point in keypoints], np.float32), root, size[0], size[1])
+
+    def compare(self, seen: Points, item: str, picture: Tensor) -> Agreeing:
+        """How far a picture's points agree with those of a protected picture or its mirror image.
+
+        Args:
+            seen: the picture's.
+            item: id of the protected picture, by which its points are kept.
+            picture: (3, H, W) in [0, 1], the protected one.
+        """
+        if item not in self._known:
+            self._known[item] = (self.points(picture), self.points(picture.flip(-1)))
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(item)
+        plain, mirrored = (self._agree(seen, side) for side in self._known[item])
+        if mirrored.inliers > plain.inliers and mirrored.placed is not None:
+            flip = torch.tensor([-1.0, 1.0, 1.0])  # u becomes −u
+            return Agreeing(mirrored.inliers, mirrored.placed * flip)
+        return plain
+
+    def _agree(self, seen: Points, protected: Points) -> Agreeing:
+        if min(len(seen.at), len(protected.at)) < 4:
+            return Agreeing(0, None)
+        # of unit length, so that the largest products are the nearest
+        likeness = protected.vectors @ seen.vectors.T
+        near = np.argpartition(-likeness, 1, axis=1)[:, :2]
+        two = np.take_along_axis(likeness, near, 1)
+        order = np.argsort(-two, axis=1)
+        near, two = np.take_along_axis(near, order, 1), np.take_along_axis(two, order, 1)
+        distances = np.sqrt(np.maximum(2 - 2 * two, 0))
+        rows = np.nonzero(distances[:, 0] < RATIO * distances[:, 1])[0]
+        if len(rows) < 4:
+            return Agreeing(0, None)
+        source, goal = protected.at[rows], seen.at[near[rows, 0]]
+        self._cv2.setRNGSeed(0)
+        placed, agree = self._cv2.estimateAffinePartial2D(
+            source, goal, method=self._cv2.RANSAC, ransacReprojThreshold=DISTANCE, maxIters=2000
+        )
+        if placed is None:
+            return Agreeing(0, None)
+        scale = float(np.hypot(placed[0, 0], placed[1, 0]))
+        if not SCALES[0] <= scale <= SCALES[1]:
+            return Agreeing(0, None)
+        hits = agree[:, 0].astype(bool)
+        return Agreeing(
+            min(_distinct(source[hits]), _distinct(goal[hits])), _in_own_coordinates(placed, protected, seen)
+        )
+
+
+def second_opinion() -> SecondOpinion | None:
+    """A second opinion, or None where OpenCV is not installed."""
+    try:
+        return SecondOpinion()
+    except ImportError:
+        return None
+
+
+def _distinct(at: NDArray[np.float32]) -> int:
+    """How many different places: points with two directions lie in one."""
+    return len(np.unique((at / DISTANCE).round().astype(int), axis=0)) if len(at) else 0
+
+
+def _in_own_coordinates(placed: NDArray[Any], protected: Points, seen: Points) -> Tensor:
+    """A map between pixels as one between coordinates from −1 to 1."""
+    to_pixels = np.array(
+        [[protected.width / 2, 0, protected.width / 2], [0, protected.height / 2, protected.height / 2]]
+    )
+    linear, shift = placed[:, :2] @ to_pixels[:, :2], placed[:, :2] @ to_pixels[:, 2:] + placed[:, 2:]
+    scale = np.array([[2 / seen.width], [2 / seen.height]])
+    return torch.from_numpy(np.concatenate([linear * scale, shift * scale - 1], 1)).float()
