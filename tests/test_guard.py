@@ -161,8 +161,8 @@ class Watching:
     def apply(self, task, seed):
         self.unwanted.append(task.unwanted.clone())
         condition, noise = task.condition("an owl at night"), task.torch_generator(seed)
-        made = task.runner.regenerate(condition, task.start, task.kwargs, noise)
-        return Candidate(made, "watched")
+        run = task.runner.regenerate(condition, task.start, kwargs=task.kwargs, generator=noise)
+        return Candidate(run, "watched")
 
 
 def rows(latents):

@@ -184,7 +184,7 @@ def own_library(run, here, own_plugins):
     write_pictures(here / "clean", range(3, 9))
     result = run("library", "add", "art", "-l", "own", "--encoder", "own_plugins:encoder")
     assert result.code == 0, result.stderr
-    assert result.stdout.splitlines()[1].endswith(
+    assert result.stderr.splitlines()[-1].endswith(
         "steerclear calibrate --library own --clean IMAGES_OR_PROMPTS --encoder own_plugins:encoder"
     )
     thresholds = {"nearest": 0.999, "pixel": 0.99, "tiled": 0.99}
