@@ -108,7 +108,7 @@ def test_check_refuses_a_filter_that_sees_no_pictures(run, here, own_plugins):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("dance", "unknown filter 'dance'; there are hash"),
+        ("dance", "unknown filter 'dance'; there are copy"),
         ("", "the filter '' has no name"),
         ("no_such_module:filter", "'no_such_module:filter' cannot be imported"),
         ("own_plugins:no_filter", "no filter"),
