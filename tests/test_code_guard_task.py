@@ -1,4 +1,4 @@
-"""What a guard of codes tells its strategies: whence the nudge pushes, and what pulls, are points of the right pictures."""
+"""What a guard of codes tells its strategies: where the nudge pushes from, and what pulls."""
 
 from __future__ import annotations
 

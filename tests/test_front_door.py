@@ -5,6 +5,7 @@ stood.
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 
 import pytest
@@ -17,7 +18,7 @@ from steerclear import Guard, Library
 from steerclear.embedded import LIBRARY_FOLDER, MODEL_FOLDER
 from steerclear.errors import ConfigError, LibraryError, UnsupportedError, WithheldError
 from steerclear.filters import CustomFilter
-from steerclear.guard import GuardOptions
+from steerclear.guard_options import GuardOptions
 from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.pipelines import load_pipeline
 from steerclear.testing import FakeEncoder, MockFilter, tiny_pipeline
@@ -226,10 +227,23 @@ def test_a_guard_can_be_copied_and_its_copy_is_a_guard(pipe):
     assert copy.copy(guard)("a fox", generator=seeded(), **FAST).images == [None]
 
 
-def test_guards_of_one_pipeline_still_queue_after_the_scheduler_has_changed(pipe):
-    first, second = Guard(pipe, [MockFilter(False)]), Guard(pipe, [MockFilter(False)])
-    first.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
-    assert first._queue() is second._queue()
+def test_callers_queue_also_while_the_scheduler_is_changed(pipe):
+    guard = Guard(pipe, [MockFilter(False)])
+    plain = pipe("a fox", generator=seeded(), **FAST).images[0].tobytes()
+
+    def change(i):
+        if i % 3 == 1:
+            guard.scheduler = type(guard.scheduler).from_config(guard.scheduler.config)
+        return guard("a fox", generator=seeded(), **FAST).images[0].tobytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(change, range(9))) == {plain}
+
+
+def test_what_the_pipeline_has_is_listed(pipe):
+    assert {"scheduler", "vae", "enable_attention_slicing", "check"} <= set(
+        dir(Guard(pipe, [MockFilter(False)]))
+    )
 
 
 def test_the_output_is_read_as_a_pipelines_output_is(pipe):
@@ -295,12 +309,56 @@ def test_raising_for_a_withheld_image_loses_none_of_the_others(pipe):
         ({"prefer": "nobody"}, "prefer is 'nobody'"),
         ({"on_withheld": "explode"}, "on_withheld is 'explode'"),
         ({"policy": "burn"}, "policy is 'burn'"),
+        ({"filters": "hash"}, "filters is 'hash'; pass a list"),
+        ({"filters": ["json:dumps"]}, "the filter 'json:dumps' cannot be made: TypeError"),
+        ({"filters": [":x"]}, "cannot be imported"),
+        ({"ladder": "rewrite"}, "ladder is 'rewrite'; pass a list"),
+        ({"ladder": [3]}, "3 is no strategy's name"),
+        ({"ladder": ["json:dumps"]}, "the strategy 'json:dumps' cannot be made"),
+        ({"budget": 4}, "budget is 4; it takes a Budget"),
+        ({"preferred": "a fox"}, "preferred is 'a fox'; pass a list"),
+        ({"preferred": [3]}, "preferred holds 3"),
+        ({"alternatives": "a fox"}, "alternatives is 'a fox'; pass a list"),
+        ({"early": "no"}, "early is 'no'"),
+        ({"encoder": 3}, "encoder is 3"),
+        ({"encoder": "os:path"}, "the encoder 'os:path' cannot be made"),
         ({"encoder": "no-such-encoder"}, "there is no encoder 'no-such-encoder'"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named(pipe, library, options, message):
     with pytest.raises(steerclear.SteerclearError, match=message):
         Guard.wrap(pipe, library, **options)
+
+
+def test_an_option_that_is_misspelt_is_not_passed_over(tmp_path):
+    with pytest.raises(ConfigError, match="there is no option 'polcy'; did you mean 'policy'"):
+        Guard.default(polcy="withhold")
+
+
+def test_a_budget_of_a_call_that_is_none_is_named_before_anything_is_drawn(pipe):
+    with pytest.raises(ConfigError, match="budget is 4"):
+        Guard(pipe, [MockFilter(False)])("a fox", budget=4, **FAST)
+
+
+def test_what_stands_for_a_withheld_image_is_checked_when_it_is_set(pipe):
+    guard = Guard(pipe, [MockFilter(False)])
+    with pytest.raises(ConfigError, match="on_withheld is 'rase'"):
+        guard.on_withheld = "rase"
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "message"), [("sd", "'sd' is no diffusers pipeline"), (None, "None is no diffusers pipeline")]
+)
+def test_what_is_no_pipeline_is_named(library, wrapped, message):
+    with pytest.raises(ConfigError, match=message):
+        Guard.wrap(wrapped, library)
+
+
+def test_a_guard_is_not_wrapped_twice(pipe, library):
+    with pytest.raises(ConfigError, match="this is a guard already"):
+        Guard.wrap(Guard(pipe, [MockFilter(False)]), library)
+    with pytest.raises(ConfigError, match="library is None"):
+        Guard.wrap(pipe, None)
 
 
 def test_a_library_that_is_not_there_is_named(pipe, tmp_path):

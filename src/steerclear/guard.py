@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from typing import Any, Unpack
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,18 +23,22 @@ from steerclear.filters.base import Filter, PassFilter, PromptsFilter, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
 from steerclear.generators import PipelineRunner
+from steerclear.guard_options import (
+    GuardOptions,
+    OnWithheld,
+    check_misspelt,
+    check_on_withheld,
+    check_options,
+)
 from steerclear.guarded_call import GuardedCall
 from steerclear.library import Library, Policy
 from steerclear.loading import guard_parts
 from steerclear.nudge.ladder import Budget, Ladder, strategies
-from steerclear.nudge.prefer import PREFERENCES
 from steerclear.nudge.space import LATENT, check_judges
 from steerclear.pipelines import load_pipeline
 from steerclear.protected import Protected
 from steerclear.request import checked_arguments, checked_prompts
 from steerclear.types import Detection, GuardOutput, Outcome
-
-OnWithheld = Literal["none", "raise", "placeholder"]
 
 # for a pipeline that takes class labels: other classes first, of which most pass
 # (docs/benchmarks/scalability.md), where the guard knows some; then what needs no text
@@ -50,25 +55,6 @@ WORDLESS_LADDER = (
 
 _queues: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _queues_guard = threading.Lock()
-
-
-class GuardOptions(TypedDict, total=False):
-    """What `Guard.from_pretrained` takes beside the model, for those who pass it on."""
-
-    library: str | Path | Library | None
-    filters: Sequence[AnyFilter | str]
-    preferred: Sequence[str | Image.Image]
-    alternatives: Sequence[str] | None
-    ladder: Sequence[str] | Ladder | None
-    budget: Budget | None
-    early: bool | EarlyVerdict
-    prefer: str
-    encoder: Encoder | str | None
-    policy: Policy | None
-    on_withheld: OnWithheld
-    torch_dtype: torch.dtype | None
-    variant: str | None
-    device: str | torch.device | None
 
 
 class Guard:
@@ -159,10 +145,15 @@ class Guard:
             raise ConfigError(
                 "a guard whose filters see no picture would wave everything through; pass filters=[…]"
             )
-        if prefer not in PREFERENCES:
-            raise ConfigError(f"prefer is {prefer!r}; there are {', '.join(PREFERENCES)}")
-        if on_withheld not in get_args(OnWithheld):
-            raise ConfigError(f"on_withheld is {on_withheld!r}; there are {', '.join(get_args(OnWithheld))}")
+        check_options(
+            preferred=preferred,
+            alternatives=alternatives,
+            ladder=ladder,
+            budget=budget,
+            early=early,
+            prefer=prefer,
+            on_withheld=on_withheld,
+        )
         self.runner = self._runner_for(pipe)
         self.protected = protected
         self.preferred = tuple(preferred)
@@ -288,6 +279,7 @@ class Guard:
             ModelError: if the folder or id is no pipeline.
             SteerclearError: as `wrap`.
         """
+        check_misspelt(loader_keywords)
         with collector_paused():
             pipe = load_pipeline(model, device, torch_dtype=torch_dtype, variant=variant, **loader_keywords)
             return cls._of_parts(
@@ -333,6 +325,10 @@ class Guard:
         policy: Policy | None,
         on_withheld: OnWithheld,
     ) -> Guard:
+        if isinstance(pipe, Guard):
+            raise ConfigError("this is a guard already; pass its pipeline, guard.pipe")
+        if not hasattr(pipe, "scheduler") or not hasattr(pipe, "_execution_device"):
+            raise ConfigError(f"{pipe!r} is no diffusers pipeline; load one, or use Guard.from_pretrained(…)")
         check_no_safety_checker(pipe)
         parts = guard_parts(
             pipe,
@@ -369,7 +365,8 @@ class Guard:
 
     def to(self, *args: Any, **kwargs: Any) -> Guard:
         """Move the pipeline, as its own `to` does, and return the guard."""
-        self.pipe.to(*args, **kwargs)
+        with self._alone():
+            self.pipe.to(*args, **kwargs)
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -383,10 +380,12 @@ class Guard:
             ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "on_withheld":
+            check_on_withheld(value)
         if name in Guard._OWN or name in type(self).__dict__:
             object.__setattr__(self, name, value)
             return
-        with self._queue():  # not while a call is running
+        with self._alone():  # not while a call is running
             before = getattr(self.pipe, name, None)
             setattr(self.pipe, name, value)
             try:
@@ -397,14 +396,24 @@ class Guard:
                 setattr(self.pipe, name, before)
                 raise
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.pipe)})
+
     def _runner_for(self, pipe: Any) -> PipelineRunner:
         check_no_safety_checker(pipe)
         return PipelineRunner(pipe, max((f.steps for f in self.pass_filters), default=0))
 
-    def _queue(self) -> Any:
-        """One lock per scheduler, which carries the state, however many guards share it."""
-        with _queues_guard:
-            return _queues.setdefault(self.pipe.scheduler, threading.RLock())
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for the pipeline. There is one lock per scheduler, which carries the state, for all guards."""
+        while True:
+            scheduler = self.pipe.scheduler
+            with _queues_guard:
+                lock = _queues.setdefault(scheduler, threading.RLock())
+            with lock:
+                if self.pipe.scheduler is scheduler:  # else it was set to another one while this call waited
+                    yield
+                    return
 
     # ── the way of a request ────────────────────────────────────────────────────────────────────────────────
 
@@ -447,7 +456,9 @@ class Guard:
         )
         if prompt is not None:
             arguments["prompt"] = prompt if isinstance(prompt, str) else prompts
-        with self._queue():
+        if budget is not None:
+            check_options(budget=budget)
+        with self._alone():
             output = self._call(
                 ladder=self.ladder if budget is None else replace(self.ladder, budget=budget),
                 prompts=prompts,

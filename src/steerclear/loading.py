@@ -79,6 +79,15 @@ def guard_parts(
         raise ConfigError(
             f"policy is {policy!r}; there are {', '.join(POLICIES)}, or None for what each item says"
         )
+    if not isinstance(library, str | Path | Library):
+        raise ConfigError(f"library is {library!r}; pass a Library, or the folder or address of one")
+    check_names("filters", filters)
+    if ladder is not None and not isinstance(ladder, Ladder):
+        check_names("ladder", ladder)
+    if encoder is not None and not isinstance(encoder, str | Encoder):
+        raise ConfigError(f"encoder is {encoder!r}; pass an encoder, or the name of one")
+    if not isinstance(early, bool | EarlyVerdict):
+        raise ConfigError(f"early is {early!r}; pass True, False or an EarlyVerdict")
     opened = library if isinstance(library, Library) else Library.open(library)
     model = model if model is not None else getattr(pipe, "name_or_path", None) or ""
     device = pipe._execution_device
@@ -107,6 +116,12 @@ def guard_parts(
         early=calibrated if isinstance(early, bool) else early,
         encoder=encoder or next((e for e in encoders if e.differentiable), None),
     )
+
+
+def check_names(option: str, values: Any) -> None:
+    """Raises ConfigError for a text alone, which would be read letter by letter."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ConfigError(f"{option} is {values!r}; pass a list")
 
 
 def made_on(calibration: Mapping[str, Any], model: str | Path) -> bool:
@@ -151,7 +166,10 @@ def open_encoders(
     for spec in library.encoders:
         if spec.name not in ready:
             plugins.check_registered(
-                "encoder", spec.name.partition(":")[0], f"the library at {library.uri!r}"
+                "encoder",
+                spec.name.partition(":")[0],
+                f"the library at {library.uri!r}",
+                advice=f"pass encoder={spec.name!r}, or --encoder {spec.name} on the command line",
             )
         encoders.append(ready[spec.name]() if spec.name in ready else load_encoder(spec.name, device))
     for encoder in encoders:

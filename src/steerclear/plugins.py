@@ -16,7 +16,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, SteerclearError
 
 Kind = Literal["filter", "encoder", "strategy", "command"]
 
@@ -73,7 +73,22 @@ def load(kind: Kind, name: str) -> Any:
         ) from error
 
 
-def check_registered(kind: Kind, name: str, source: str) -> None:
+def make(kind: Kind, name: str, entry: Any, *arguments: Any) -> Any:
+    """What a plugin's callable gives.
+
+    Raises:
+        ConfigError: if it cannot be called so, or raises.
+    """
+    try:
+        return entry(*arguments)
+    except SteerclearError:
+        raise
+    except Exception as error:  # it is other people's code, which may raise anything
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise ConfigError(f"the {kind} {name!r} cannot be made: {type(error).__name__}: {reason}") from error
+
+
+def check_registered(kind: Kind, name: str, source: str, *, advice: str = "name it yourself as well") -> None:
     """Refuses a name that is not registered, where the name comes from a file and not from the user.
 
     `module:object` imports whatever it names; a picture's recipe or a library's metadata must not decide
@@ -83,6 +98,7 @@ def check_registered(kind: Kind, name: str, source: str) -> None:
         kind: the kind of object.
         name: the name in the file.
         source: what the file is, for the error message.
+        advice: how the user can name it, for the error message.
 
     Raises:
         ConfigError: if no installed package registers the name.
@@ -90,7 +106,7 @@ def check_registered(kind: Kind, name: str, source: str) -> None:
     if not is_registered(kind, name):
         raise ConfigError(
             f"{source} names the {kind} {name!r}, which no installed package registers, and a name in a "
-            "file is not imported. Name it yourself if you trust it. Registered are "
+            f"file is not imported. If you trust it, {advice}. Registered are "
             f"{', '.join(names(kind))}; more are in {LABORATORY}"
         )
 

@@ -115,7 +115,10 @@ class Recipe:
                 raise InputError(f"the recipe in {source!r} is damaged: {field.name} is {value!r}")
             values[field.name] = tuple(value) if isinstance(value, list) else value
         values["prefer"] = tuple(Preferred(**preferred) for preferred in values["prefer"])
-        values["guidance"] = float(values["guidance"])
+        try:
+            values["guidance"] = float(values["guidance"])
+        except OverflowError as error:
+            raise InputError(f"the recipe in {source!r} is damaged: guidance is beyond any number") from error
         recipe = cls(**values)
         _check_trusted(recipe, source, trusted or {})
         check_recipe(recipe)

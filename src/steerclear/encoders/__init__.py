@@ -64,7 +64,8 @@ def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
         entry = plugins.load("encoder", name)
     except ConfigError as error:
         raise EncoderError(f"there is no encoder {name!r}; there are {KINDS}: {error}") from error
-    custom = entry if isinstance(entry, Encoder) and not isinstance(entry, type) else entry()
+    ready = isinstance(entry, Encoder) and not isinstance(entry, type)
+    custom = entry if ready else plugins.make("encoder", name, entry)
     if not isinstance(custom, Encoder) or custom.name != name:
         what = f"has the name {custom.name!r}" if isinstance(custom, Encoder) else "gives no encoder"
         raise EncoderError(f"{name!r} {what}; it must be an encoder whose name is {name!r}")

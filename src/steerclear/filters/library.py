@@ -135,7 +135,7 @@ def named_filters(name: str, parts: FilterParts) -> list[AnyFilter]:
         parameter.default is parameter.empty and parameter.kind < parameter.VAR_POSITIONAL
         for parameter in inspect.signature(entry).parameters.values()
     )
-    output = entry(parts) if takes_parts else entry()
+    output = plugins.make("filter", name, entry, *([parts] if takes_parts else []))
     filters = list(output) if isinstance(output, list | tuple) else [output]
     if not filters or not all(isinstance(filter_, AnyFilter) for filter_ in filters):
         raise ConfigError(

@@ -139,8 +139,11 @@ def strategies(names: Sequence[str]) -> tuple[Strategy, ...]:
 
 
 def _strategy(name: str) -> Strategy:
+    if not isinstance(name, str):
+        raise ConfigError(f"{name!r} is no strategy's name; pass names, or a Ladder of strategies")
     entry = plugins.load("strategy", name)
-    strategy = entry if isinstance(entry, Strategy) and not isinstance(entry, type) else entry()
+    ready = isinstance(entry, Strategy) and not isinstance(entry, type)
+    strategy = entry if ready else plugins.make("strategy", name, entry)
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"{name!r} is no strategy: it needs a name, and apply(task, seed)")
     return strategy

@@ -1,0 +1,98 @@
+"""The options of a guard, checked when it is made: a wrong one must not wait for the first flagged request.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict, get_args
+
+import torch
+from PIL import Image
+
+from steerclear.encoders.base import Encoder
+from steerclear.errors import ConfigError
+from steerclear.filters.early import EarlyVerdict
+from steerclear.filters.library import AnyFilter
+from steerclear.library import Library, Policy
+from steerclear.nudge.ladder import Budget, Ladder
+from steerclear.nudge.prefer import PREFERENCES
+
+OnWithheld = Literal["none", "raise", "placeholder"]
+
+
+class GuardOptions(TypedDict, total=False):
+    """What `Guard.from_pretrained` takes beside the model, for those who pass it on."""
+
+    library: str | Path | Library | None
+    filters: Sequence[AnyFilter | str]
+    preferred: Sequence[str | Image.Image]
+    alternatives: Sequence[str] | None
+    ladder: Sequence[str] | Ladder | None
+    budget: Budget | None
+    early: bool | EarlyVerdict
+    prefer: str
+    encoder: Encoder | str | None
+    policy: Policy | None
+    on_withheld: OnWithheld
+    torch_dtype: torch.dtype | None
+    variant: str | None
+    device: str | torch.device | None
+
+
+def check_options(
+    *,
+    preferred: Any = (),
+    alternatives: Any = (),
+    ladder: Any = None,
+    budget: Any = None,
+    early: Any = None,
+    prefer: Any = "text",
+    on_withheld: Any = "none",
+) -> None:
+    """Check the types and names of a guard's options.
+
+    Raises:
+        ConfigError: that names the option, the value and what it takes.
+    """
+    check_list("preferred", preferred, (str, Image.Image), "texts and PIL images")
+    check_list("alternatives", alternatives, (str,), "texts")
+    _check_type("ladder", ladder, Ladder, "a Ladder; names go to Guard.wrap(…, ladder=[…])")
+    _check_type("budget", budget, Budget, "a Budget, such as Budget(overhead=4)")
+    _check_type("early", early, EarlyVerdict, "an EarlyVerdict; True and False go to Guard.wrap(…, early=…)")
+    if prefer not in PREFERENCES:
+        raise ConfigError(f"prefer is {prefer!r}; there are {', '.join(PREFERENCES)}")
+    check_on_withheld(on_withheld)
+
+
+def check_on_withheld(value: Any) -> None:
+    """Raises ConfigError for what is no value of `on_withheld`."""
+    if value not in get_args(OnWithheld):
+        raise ConfigError(f"on_withheld is {value!r}; there are {', '.join(get_args(OnWithheld))}")
+
+
+def check_list(name: str, values: Any, kinds: tuple[type, ...], what: str) -> None:
+    """Raises ConfigError unless `values` is a list or tuple of these kinds; a string alone would be letters.
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ConfigError(f"{name} is {values!r}; pass a list of {what}")
+    for value in values:
+        if not isinstance(value, kinds):
+            raise ConfigError(f"{name} holds {value!r}; it takes {what}")
+
+
+def check_misspelt(keywords: Collection[str]) -> None:
+    """Raises ConfigError for a keyword that looks like a guard's option and is none.
+
+    What a guard does not know goes to the pipeline's loader, which ignores what it does not know either.
+    """
+    for keyword in keywords:
+        near = difflib.get_close_matches(keyword, GuardOptions.__annotations__, n=1, cutoff=0.75)
+        if near:
+            raise ConfigError(f"there is no option {keyword!r}; did you mean {near[0]!r}?")
+
+
+def _check_type(name: str, value: Any, kind: type, what: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f"{name} is {value!r}; it takes {what}")
