@@ -1,4 +1,4 @@
-"""The options of a guard, checked when it is made: a wrong one must not wait for the first flagged request."""
+"""A guard's options, checked when it is made: a wrong one must not wait for the first flagged request."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check_on_withheld(value: Any) -> None:
 
 
 def check_list(name: str, values: Any, kinds: tuple[type, ...], what: str) -> None:
-    """Raises ConfigError unless `values` is a list or tuple of these kinds; a string alone would be letters."""
+    """Raises ConfigError unless `values` is a list or tuple of these kinds; a text alone is refused."""
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ConfigError(f"{name} is {values!r}; pass a list of {what}")
     for value in values:
