@@ -265,11 +265,13 @@ def test_an_early_verdict_that_flags_only_some_of_a_batch_lets_the_pass_finish(p
     protected = protected_by(pipe, picture[:1])
     scores = early_verdict(pipe, protected, -1.0)
 
-    def look(denoised):
-        found = scores.check(denoised)
-        return [found[0], replace(found[1], flagged=False, score=-2.0)]
+    check = scores.check
 
-    object.__setattr__(scores, "look", look)
+    def first_alone(denoised):
+        near, far = check(denoised)
+        return [near, replace(far, flagged=False, score=-2.0)]
+
+    object.__setattr__(scores, "check", first_alone)
     guard = Guard(pipe, [MockFilter(False)], protected=protected, early=scores)
     out = guard(["a fox"] * 2, generator=generators([1, 2]), **FAST)
     assert [i.tobytes() for i in out.images] == [p.tobytes() for p in picture]
@@ -279,11 +281,53 @@ def test_an_early_verdict_that_flags_only_some_of_a_batch_lets_the_pass_finish(p
     "other",
     [{"steps": (4, 9)}, {"guidance": (1.0, 3.9)}, {"scheduler": "PNDMScheduler"}, {"spacing": "other"}],
 )
-def test_an_early_verdict_is_silent_under_settings_that_it_was_not_calibrated_for(pipe, other):
+def test_an_early_verdict_ends_no_pass_under_settings_that_it_was_not_calibrated_for(pipe, other):
     picture = plain(pipe, "a fox", [1])
     early = early_verdict(pipe, protected_by(pipe, picture), -1.0, **other)
     out = Guard(pipe, [MockFilter(False)], early=early)("a fox", generator=generators([1]), **FAST)
     assert out.images[0].tobytes() == picture[0].tobytes()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"num_inference_steps": 2},
+        {"guidance_scale": 9.0},
+        {"negative_prompt": "blurry"},
+        {"height": 32, "width": 64},
+    ],
+)
+@pytest.mark.parametrize("near", [True, False])
+def test_a_picture_whose_latent_is_near_a_protected_one_must_pass_the_strict_filters(pipe, other, near):
+    picture = pipe("a fox", generator=generators([1]), **{**FAST, **other}).images
+    early = early_verdict(pipe, protected_by(pipe, picture), -1.0 if near else 2.0, steps=(25, 25))
+    strict = MockFilter(True, name="strict mock")
+    guard = Guard(pipe, [MockFilter(False)], strict=[strict], early=early, ladder=Ladder(()))
+    output = guard("a fox", generator=generators([1]), **{**FAST, **other})
+    assert len(strict.calls) == near
+    assert output.reports[0].outcome == (Outcome.WITHHELD if near else Outcome.CLEAR)
+    if not near:
+        assert output.images[0].tobytes() == picture[0].tobytes()
+
+
+def test_a_suspect_picture_that_passes_the_strict_filters_is_handed_out_as_it_is(pipe):
+    picture = plain(pipe, "a fox", [1])
+    early = early_verdict(pipe, protected_by(pipe, picture), -1.0, steps=(25, 25))
+    guard = Guard(pipe, [MockFilter(False)], strict=[MockFilter(False, name="strict mock")], early=early)
+    output = guard("a fox", generator=generators([1]), **FAST)
+    assert output.reports[0].outcome == Outcome.CLEAR
+    assert output.images[0].tobytes() == picture[0].tobytes()
+
+
+def test_an_early_verdict_that_fails_flags_its_images(pipe):
+    early = early_verdict(pipe, protected_by(pipe, plain(pipe, "a fox", [1])), 2.0)
+    object.__setattr__(early, "check", lambda denoised: 1 / 0)
+    output = Guard(pipe, [MockFilter(False)], early=early, ladder=Ladder(()))(
+        "a fox", generator=generators([1]), **FAST
+    )
+    assert output.images == [None]
+    assert "ZeroDivisionError" in output.reports[0].detections[0].error
 
 
 @pytest.mark.parametrize("within", [{"steps": (2, 9)}, {"guidance": (1.0, 4.0)}])

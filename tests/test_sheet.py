@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from steerclear.sheet import CELL, GAP, MARGIN, SheetRow, compare_sheet
-from steerclear.types import Detection, Outcome, Report
+from steerclear.types import Detection, Outcome, Place, Report
 
 RED, GREEN, BLUE = (Image.new("RGB", (64, 64), colour) for colour in ("#ff0000", "#00ff00", "#0000ff"))
 
@@ -30,6 +30,23 @@ def test_the_sheet_shows_protected_plain_and_handed_out_side_by_side():
         assert columns.max() - columns.min() == CELL - 1
         assert len(rows) == CELL * CELL * (1 if column == 2 else 2)
     assert (pixels[0] == 255).all()
+
+
+def test_a_box_shows_where_the_plain_picture_resembles_the_protected_one():
+    place = Place(box=(0.5, 0.0, 1.0, 0.5), scale=0.5, turn=0.0, mirrored=False)
+    detections = (
+        Detection("nearest", True, 0.9, 0.5, "fox"),
+        Detection("copy", True, 1.2, 1.0, "fox", where=place),
+    )
+    report = Report("a fox", 3, Outcome.STEERED, detections)
+    assert report.where == place
+    assert report.to_dict()["where"]["box"] == (0.5, 0.0, 1.0, 0.5)
+    shown = SheetRow(report=report, protected=RED, protected_id="fox", plain=GREEN, handed_out=BLUE)
+    pixels = np.asarray(compare_sheet([shown]))
+    rows, columns = np.nonzero((pixels == (0xB9, 0x1C, 0x1C)).all(-1))
+    left = MARGIN + CELL + GAP
+    assert (columns.min() - left, columns.max() - left) == (CELL // 2, CELL - 1)
+    assert np.ptp(rows) + 1 == CELL // 2
 
 
 def test_pictures_of_any_shape_keep_it_in_the_sheet():

@@ -144,30 +144,51 @@ class GuardedCall:
         It is left as soon as every image in it is known to be flagged: by its prompt, by how the pass goes,
             or early.
         """
-        early = self.early if self.early and self.early.applies(self.pipe.scheduler, self.arguments) else None
-        detections, early_detections = known, list[tuple[Detection, ...]]()
+        early, arguments = self.early, self.arguments
+        detections = known
+        # what points at a protected item: of the first kind a pass is left, of both the strict filters look
+        early_detections, suspicions = list[tuple[Detection, ...]](), list[tuple[Detection, ...]]()
 
         def watch(running: Pass) -> None:
-            nonlocal detections, early_detections
+            nonlocal detections, early_detections, suspicions
             assert running.denoised is not None
             if early is not None and running.steps == early.step + 1:
-                early_detections = [(d,) for d in early.look(running.denoised)]
+                suspicions = _suspicions(early, running.denoised)
+                if early.applies(self.pipe.scheduler, arguments, running.denoised):
+                    early_detections = suspicions
             if self.pass_filters and running.steps == self.runner.traced:
                 detections = _joined(detections, self._check_pass(running, len(detections)))
             if all(any(d.flagged for d in row) for row in _joined(detections, early_detections)):
                 raise LeaveEarly
 
-        first = self.runner.run(on_pass=watch, **self.arguments)
+        first = self.runner.run(on_pass=watch, **arguments)
         if first.images:
             if self.pass_filters and first.steps < self.runner.traced:
                 detections = _joined(detections, self._check_pass(first, len(detections)))
             # where the picture was finished, it decides, and not what it looked like early
-            return first, _with_finite(first, judge(self.filters, first.images, detections))
+            judged = judge(self.filters, first.images, detections)
+            if early is not None and first.latents is not None:
+                suspicions = _joined(suspicions or [()] * len(judged), _suspicions(early, first.latents))
+            return first, _with_finite(first, self._strictly(first.images, judged, suspicions))
         assert first.denoised is not None
         previews = (
             self.protected.decode(first.denoised, picture_size(self.arguments)) if self.protected else []
         )
         return first, _joined(_joined(detections, early_detections), judge(self.filters, previews))
+
+    def _strictly(
+        self,
+        images: Sequence[Image.Image],
+        judged: list[tuple[Detection, ...]],
+        suspicions: Sequence[tuple[Detection, ...]],
+    ) -> list[tuple[Detection, ...]]:
+        """The detections, with the strict filters' on clear images whose latents resemble a protected one."""
+        suspects = [
+            i for i, row in enumerate(suspicions) if any(d.flagged for d in row) and not flagged(judged[i])
+        ]
+        rows = judge(self.strict, [images[i] for i in suspects]) if self.strict and suspects else []
+        further = dict(zip(suspects, rows, strict=bool(rows)))
+        return [(*row, *further.get(i, ())) for i, row in enumerate(judged)]
 
     def _check_pass(self, run: Pass, count: int) -> list[tuple[Detection, ...]]:
         """The pass filters' detections on `count` images."""
@@ -277,6 +298,13 @@ class GuardedCall:
 def matched_items(detections: Sequence[Detection]) -> list[str]:
     """The items that flagged detections name, each once."""
     return list(dict.fromkeys(d.matched for d in detections if d.flagged and d.matched))
+
+
+def _suspicions(early: EarlyVerdict, latents: Tensor) -> list[tuple[Detection, ...]]:
+    """What the early verdict says of each latent; nothing where it cannot compare them."""
+    if not early.sees(latents):
+        return []
+    return [(d,) for d in answers(early, partial(early.check, latents), len(latents))]
 
 
 def _joined(

@@ -23,7 +23,7 @@ from steerclear.fingerprints import file_fingerprint
 from steerclear.library import Library, Policy
 from steerclear.library.schema import POLICIES
 from steerclear.nudge.ladder import Ladder, strategies
-from steerclear.pipelines import latent_like
+from steerclear.pipelines import latent_like, native_size
 from steerclear.protected import Protected
 
 Which = Literal["thresholds", "strict"]
@@ -106,10 +106,10 @@ def guard_parts(
         known = own or (embedded_calibration() if embedded.is_embedded(model) else {})
         alternatives = known.get("alternatives", [])
     calibrated = early_verdict(pipe, protected, own) if early is True and own else None
-    parts = filter_parts(opened, encoders, "thresholds", device)
+    parts = filter_parts(opened, encoders, device=device, native=native_size(pipe))
     return GuardParts(
         filters=[*filters_over(parts), *_added(filters, parts)],
-        strict=filters_over(filter_parts(opened, encoders, "strict", device)),
+        strict=filters_over(parts.strict(calibrated_thresholds(opened, "strict"))),
         protected=protected,
         alternatives=alternatives,
         ladder=ladder if ladder is None or isinstance(ladder, Ladder) else Ladder(strategies(ladder)),
@@ -182,24 +182,40 @@ def filter_parts(
     encoders: Sequence[Encoder],
     which: Which = "thresholds",
     device: torch.device | str = "cpu",
+    native: int | None = None,
 ) -> FilterParts:
     """What the filters over a library are built of, with the thresholds of its own calibration.
-
-    A library without a calibration takes the embedded one's, which knows the copy descriptor alone.
 
     Args:
         library: the protected library.
         encoders: those that it was built with.
-        which: the thresholds for any picture, or the strict ones for a steered picture.
+        which: the thresholds for any picture, or the strict ones for a steered or suspect picture.
         device: where vectors are compared.
+        native: side in pixels of the pictures that the pipeline makes by default.
+    """
+    thresholds = calibrated_thresholds(library, which)
+    return FilterParts(
+        library=library,
+        encoders=encoders,
+        thresholds=thresholds,
+        prefix="" if which == "thresholds" else "strict ",
+        device=device,
+        native=native,
+    )
+
+
+def calibrated_thresholds(library: Library, which: Which) -> dict[str, Any]:
+    """The thresholds of a library's calibration by filter.
+
+    A library without a calibration takes the embedded one's, which knows the copy descriptor alone.
     """
     calibration = library.read_note("calibration")
     if calibration is None:
         # another encoder's scores have another scale
         calibration = embedded_calibration() if library.encoders[0].name == DEFAULT else {}
     # a calibration without strict thresholds asks no more of a steered picture than of any other
-    thresholds = calibration.get(which) or calibration.get("thresholds") or {}
-    return FilterParts(library, encoders, thresholds, "" if which == "thresholds" else "strict ", device)
+    thresholds: dict[str, Any] = calibration.get(which) or calibration.get("thresholds") or {}
+    return thresholds
 
 
 def embedded_calibration() -> dict[str, Any]:

@@ -26,6 +26,7 @@ REPORT_FIELDS = (
     "seed",
     "outcome",
     "matched",
+    "where",
     "before",
     "after",
     "reason",

@@ -89,6 +89,15 @@ def latent_like(pipe: Any) -> Tensor:
     return torch.empty(0, channels, config.sample_size, config.sample_size, device=pipe._execution_device)
 
 
+def native_size(pipe: Any) -> int | None:
+    """Side in pixels of the pictures that the pipeline makes by default, where it says so."""
+    denoiser = denoiser_of(pipe)
+    config = getattr(denoiser, "config", None)
+    side = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None)
+    factor = getattr(pipe, "vae_scale_factor", None)
+    return side * factor if isinstance(side, int) and isinstance(factor, int) else None
+
+
 def _absent(folder: Path) -> dict[str, None]:
     """Components that the folder lacks, as arguments of its loader, which asks for them by name."""
     import diffusers

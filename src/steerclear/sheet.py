@@ -1,4 +1,6 @@
-"""The comparison sheet: a row per request, protected | plain | handed out."""
+"""The comparison sheet: a row per request, protected | plain | handed out. A box shows where the plain
+picture resembles the protected one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from steerclear.types import Outcome, Report
+from steerclear.types import Outcome, Place, Report
 
 CELL, GAP, MARGIN = 192, 28, 32
 TITLES = ("protected", "plain pipeline", "handed out")
@@ -69,6 +71,8 @@ def compare_sheet(rows: Sequence[SheetRow]) -> Image.Image:
         draw.text((MARGIN, top + 2), _shortened(draw, row.report.prompt, prompt_font, room), INK, prompt_font)
         for x, picture in zip(left, (row.protected, row.plain, row.handed_out), strict=True):
             _draw_cell(sheet, draw, corner=(x, top + 26), picture=picture)
+        if row.report.where is not None:
+            _draw_place(draw, corner=(left[1], top + 26), size=row.plain.size, place=row.report.where)
         if row.handed_out is None:
             draw.text((left[2] + CELL / 2, top + 26 + CELL / 2), "withheld", FAINT, text, anchor="mm")
         for x, (caption, colour) in zip(left, _captions(row), strict=True):
@@ -111,10 +115,27 @@ def _draw_cell(
     draw.rectangle(box, EMPTY if picture is None else "white", LINE)
     if picture is None:
         return
-    scale = CELL / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    fitted = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    sheet.paste(fitted, (x + (CELL - size[0]) // 2, y + (CELL - size[1]) // 2))
+    left, top, width, height = _fitted(picture.size)
+    fitted = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    sheet.paste(fitted, (x + left, y + top))
+
+
+def _draw_place(
+    draw: ImageDraw.ImageDraw, *, corner: tuple[int, int], size: tuple[int, int], place: Place
+) -> None:
+    """A box around the part of a picture in its cell that shows the protected one."""
+    left, top, width, height = _fitted(size)
+    x, y = corner[0] + left, corner[1] + top
+    x0, y0, x1, y1 = place.box
+    box = (x + x0 * width, y + y0 * height, x + x1 * width - 1, y + y1 * height - 1)
+    draw.rectangle(box, outline=COLOURS[Outcome.WITHHELD], width=2)
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a picture in its cell."""
+    scale = CELL / max(size)
+    width, height = (max(1, round(side * scale)) for side in size)
+    return (CELL - width) // 2, (CELL - height) // 2, width, height
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, font: Any, room: float) -> str:

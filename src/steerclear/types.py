@@ -20,6 +20,24 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a picture shows a protected one.
+
+    Attributes:
+        box: left, top, right, bottom of the part that shows it, in fractions of the picture's sides.
+        scale: side of the whole protected picture over the picture's; above 1 where only a part of it is
+            shown.
+        turn: by how many degrees it is turned clockwise, in [−180, 180).
+        mirrored: whether it is mirrored left to right before it is turned.
+    """
+
+    box: tuple[float, float, float, float]
+    scale: float
+    turn: float
+    mirrored: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """What one filter says of one image.
 
@@ -34,6 +52,7 @@ class Detection:
         threshold: flagged from this score on.
         matched: the id of the protected item that the image resembles, if the filter knows one.
         error: why the filter could not judge.
+        where: the place in the image that resembles the item, if the filter knows it.
     """
 
     filter: str
@@ -42,6 +61,7 @@ class Detection:
     threshold: float
     matched: str | None = None
     error: str | None = None
+    where: Place | None = None
 
     def __post_init__(self) -> None:
         for name in ("score", "threshold"):
@@ -125,6 +145,13 @@ class Report:
         return next((d.matched for d in self.detections if d.flagged and d.matched), None)
 
     @property
+    def where(self) -> Place | None:
+        """The part of the first image that resembles `matched`, where a filter that flagged it knows."""
+        return next(
+            (d.where for d in self.detections if d.flagged and d.matched == self.matched and d.where), None
+        )
+
+    @property
     def similarity_before(self) -> float | None:
         """The nearest-neighbour score of the first image."""
         return _nearest(self.detections)
@@ -145,6 +172,7 @@ class Report:
         fields["outcome"] = str(self.outcome)
         fields["before"], fields["after"] = self.similarity_before, self.similarity_after
         fields["matched"] = self.matched
+        fields["where"] = None if self.where is None else asdict(self.where)
         return fields
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from steerclear.copy_detection.place import Place
+from steerclear.copy_detection.place import place_of
 from steerclear.copy_detection.windows import (
     compose,
     inverse,
@@ -13,6 +13,7 @@ from steerclear.copy_detection.windows import (
     symmetries,
     windows,
 )
+from steerclear.types import Place
 
 
 def test_a_map_and_its_inverse_cancel():
@@ -49,17 +50,17 @@ def test_a_larger_picture_has_windows_down_to_the_native_size():
 
 
 def test_the_whole_picture_is_its_own_place():
-    place = Place.of(torch.eye(2, 3), 64, 128)
+    place = place_of(torch.eye(2, 3), 64, 128)
     assert place == Place((0.0, 0.0, 1.0, 1.0), 1.0, 0.0, False)
 
 
 def test_a_place_says_turn_and_mirror_as_they_look_in_a_long_picture():
     # a square of half the height, turned clockwise by 90°, in a picture twice as wide as high
     turned = torch.tensor([[0.0, -0.25, 0.5], [0.5, 0.0, 0.0]])
-    place = Place.of(turned, 64, 128)
+    place = place_of(turned, 64, 128)
     assert place.turn == 90
     assert not place.mirrored
     assert place.box == pytest.approx((0.625, 0.25, 0.875, 0.75))
-    mirrored = Place.of(turned * torch.tensor([-1.0, 1.0, 1.0]), 64, 128)
+    mirrored = place_of(turned * torch.tensor([-1.0, 1.0, 1.0]), 64, 128)
     assert mirrored.mirrored
     assert mirrored.turn == 90

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from steerclear.errors import EncoderError
 from steerclear.filters import (
@@ -106,9 +109,39 @@ def test_an_early_verdict_flags_a_latent_near_a_protected_one_and_never_a_far_on
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     settings = Settings(schedulers=("DDIMScheduler",), steps=(25, 25), guidance=(4.0, 4.0))
     early = EarlyVerdict(ids=("a", "b"), latents=latents, threshold=0.9, step=2, settings=settings)
-    near, far = early.look(torch.stack([latents[1] * 3, -latents[0]]))
+    near, far = early.check(torch.stack([latents[1] * 3, -latents[0]]))
     assert (near.flagged, near.matched, far.flagged) == (True, "b", False)
-    assert early.look(torch.zeros(1, 4, 16, 16)) == []
+
+
+@pytest.mark.parametrize("size", [(8, 16), (16, 8), (16, 16), (11, 21)])
+def test_an_early_verdict_sees_a_protected_latent_anywhere_in_a_larger_one(size):
+    generator = torch.Generator().manual_seed(0)
+    latents = F.interpolate(torch.randn(2, 4, 4, 4, generator=generator), (8, 8), mode="bilinear")
+    settings = Settings(schedulers=("DDIMScheduler",), steps=(25, 25), guidance=(4.0, 4.0))
+    early = EarlyVerdict(ids=("a", "b"), latents=latents, threshold=0.7, step=2, settings=settings)
+    for top, left in ((0, 0), (size[0] - 8, size[1] - 8), ((size[0] - 8) // 4 * 2, (size[1] - 8) // 4 * 2)):
+        large = torch.zeros(1, 4, *size)
+        large[..., top : top + 8, left : left + 8] = latents[1]
+        assert [(d.flagged, d.matched) for d in early.check(large)] == [(True, "b")]
+    assert not early.check(torch.randn(1, 4, *size, generator=generator))[0].flagged
+
+
+def test_an_early_verdict_sees_a_protected_latent_that_was_enlarged_or_shrunk():
+    latents = F.interpolate(torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0)), (8, 8))
+    settings = Settings(schedulers=("DDIMScheduler",), steps=(25, 25), guidance=(4.0, 4.0))
+    early = EarlyVerdict(ids=("a", "b"), latents=latents, threshold=0.8, step=2, settings=settings)
+    for size in ((4, 4), (16, 16), (24, 24)):
+        assert early.check(F.interpolate(latents[:1], size))[0].matched == "a"
+        assert early.check(F.interpolate(latents[:1], size))[0].flagged
+
+
+def test_an_early_verdict_does_not_see_latents_of_another_kind():
+    settings = Settings(schedulers=("DDIMScheduler",), steps=(25, 25), guidance=(4.0, 4.0))
+    early = EarlyVerdict(("a",), torch.zeros(1, 4, 8, 8), threshold=0.7, step=2, settings=settings)
+    assert early.sees(torch.zeros(1, 4, 16, 8))
+    assert not early.sees(torch.zeros(1, 16, 8, 8))
+    assert not early.sees(torch.zeros(1, 64, 4))
+    assert not replace(early, ids=()).sees(torch.zeros(1, 4, 8, 8))
 
 
 def test_a_threshold_that_is_not_a_number_flags():

@@ -4,20 +4,21 @@ turned, cropped or recoloured.
 `CopyFilter.of(pictures)` is a filter for a guard; `CopyFilter.look(images)` says what was found and where.
 """
 
-from steerclear.copy_detection.copy_filter import CopyFilter, Effort
+from steerclear.copy_detection.copy_filter import STRICT, CopyFilter
 from steerclear.copy_detection.decide import Thresholds
-from steerclear.copy_detection.place import Evidence, Match, Place
+from steerclear.copy_detection.detector import CopyDetector, Effort
+from steerclear.copy_detection.place import Evidence, Match
 from steerclear.copy_detection.protected_side import ProtectedSide
-from steerclear.copy_detection.second_opinion import SecondOpinion, second_opinion
+from steerclear.copy_detection.second_opinion import SecondOpinion
 
 __all__ = [
+    "STRICT",
+    "CopyDetector",
     "CopyFilter",
     "Effort",
     "Evidence",
     "Match",
-    "Place",
     "ProtectedSide",
     "SecondOpinion",
     "Thresholds",
-    "second_opinion",
 ]

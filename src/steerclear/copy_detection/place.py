@@ -7,50 +7,31 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from steerclear.types import Place
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a picture shows a protected one.
 
-    box: left, top, right, bottom of the part that shows it, in fractions of the picture's sides; scale: side
-    of the whole protected picture over the picture's (above 1 where only a part of it is shown); turn: by how
-    many degrees it is turned clockwise, in [−180, 180); mirrored: whether it is mirrored left to right before
-    it is turned.
+def place_of(placed: Tensor, height: int, width: int) -> Place:
+    """The place that an affine map describes.
+
+    Args:
+        placed: (2, 3), from the protected picture's coordinates in [−1, 1] to the picture's.
+        height, width: of the picture, in pixels.
     """
-
-    box: tuple[float, float, float, float]
-    scale: float
-    turn: float
-    mirrored: bool
-
-    @classmethod
-    def of(cls, placed: Tensor, height: int, width: int) -> Place:
-        """The place that an affine map describes.
-
-        placed: (2, 3), from the protected picture's coordinates in [−1, 1] to the picture's; height, width:
-            of the picture, in
-        pixels.
-        """
-        (a, b, x), (c, d, y) = placed.tolist()
-        reach_x, reach_y = abs(a) + abs(b), abs(c) + abs(d)
-        box = tuple(
-            round(min(1.0, max(0.0, (v + 1) / 2)), 4)
-            for v in (x - reach_x, y - reach_y, x + reach_x, y + reach_y)
-        )
-        # in pixels, so that an angle in a long picture is what the viewer sees
-        a, b, c, d = a * width, b * width, c * height, d * height
-        area = a * d - b * c
-        mirrored = area < 0
-        if mirrored:
-            a, c = -a, -c
-        turn = math.degrees(math.atan2(c - b, a + d))
-        turn = (round(turn, 1) + 180) % 360 - 180
-        return cls(
-            (box[0], box[1], box[2], box[3]),
-            round(math.sqrt(abs(area) / (height * width)), 3),
-            turn,
-            mirrored,
-        )
+    (a, b, x), (c, d, y) = placed.tolist()
+    reach_x, reach_y = abs(a) + abs(b), abs(c) + abs(d)
+    left, top, right, bottom = (
+        round(min(1.0, max(0.0, (v + 1) / 2)), 4)
+        for v in (x - reach_x, y - reach_y, x + reach_x, y + reach_y)
+    )
+    # in pixels, so that an angle in a long picture is what the viewer sees
+    a, b, c, d = a * width, b * width, c * height, d * height
+    area = a * d - b * c
+    mirrored = area < 0
+    if mirrored:
+        a, c = -a, -c
+    turn = (round(math.degrees(math.atan2(c - b, a + d)), 1) + 180) % 360 - 180
+    scale = round(math.sqrt(abs(area) / (height * width)), 3)
+    return Place((left, top, right, bottom), scale, turn, mirrored)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,39 +11,33 @@ from torch import Tensor
 from steerclear.copy_detection.align import SIDE
 from steerclear.copy_detection.decide import textured_cells
 from steerclear.copy_detection.features import squared
-from steerclear.copy_detection.nominate import Sought, Whitening, fit_whitening, seek
-from steerclear.copy_detection.windows import symmetries
+from steerclear.copy_detection.nominate import describe_parts, whitening
 from steerclear.errors import InputError, LibraryError
 
 LEAST_CELLS = 3  # textured cells of 64 without which a picture has nothing to be recognised by
-FIT_ON = 500  # pictures that the whitening is fitted on
 AT_ONCE = 64  # pictures described in one go
+BLANK = "it is blank, or nearly: there is nothing in it by which a copy could be told"
 
 
 @dataclass(frozen=True)
 class ProtectedSide:
     """The protected pictures as the copy detector compares with them.
 
-    ids: one for each picture; pictures: (N, 3, SIDE, SIDE) uint8; sought: their parts; whitening: what the
-    parts were described with; mirrors: (S, 2, 3) the symmetries that are looked for; unseen: why each picture
-    was left out that cannot be recognised.
+    ids: one for each picture; pictures: (N, 3, SIDE, SIDE) uint8; sought: (N, parts, WIDTH) vectors of their
+    parts, see `describe_parts`; unseen: why each picture was left out that cannot be recognised.
     """
 
     ids: tuple[str, ...]
     pictures: Tensor
-    sought: Sought
-    whitening: Whitening
-    mirrors: Tensor
-    unseen: Mapping[str, str]
+    sought: Tensor
+    unseen: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         pictures: Mapping[str, Tensor],
         *,
-        ordinary: Tensor | None = None,
-        mirrored: bool = True,
-        turned: bool = True,
+        known: Mapping[str, Tensor] | None = None,
         skip_blank: bool = False,
         device: torch.device | str = "cpu",
     ) -> ProtectedSide:
@@ -51,9 +45,7 @@ class ProtectedSide:
 
         Args:
             pictures: (3, H, W) in [0, 1] by id.
-            ordinary: (N, 3, H, W) in [0, 1] that the whitening is fitted on instead of the protected
-                pictures; worth while where these are few.
-            mirrored, turned: whether mirror images and quarter turns are looked for.
+            known: (parts, WIDTH) vectors by id of pictures that were described before.
             skip_blank: leave out pictures that cannot be recognised, and name them in `unseen`, instead of
                 refusing them.
             device: where everything is kept and compared.
@@ -66,35 +58,25 @@ class ProtectedSide:
             raise LibraryError(
                 "there is no protected picture; a copy filter without any would call everything clear"
             )
-        mirrors = symmetries(mirrored, turned).to(device)
-        ids, small, unseen = _small_pictures(pictures, skip_blank, device)
-        sample = _as_pixels(small[:: max(1, len(small) // FIT_ON)])
-        whitening = fit_whitening(sample if ordinary is None else squared(ordinary.to(device).float(), SIDE))
-        return cls(ids, small, _seek(small, mirrors, whitening), whitening, mirrors, unseen)
+        small, unseen = _small_pictures(pictures, skip_blank)
+        stacked = torch.stack(list(small.values()))
+        vectors = dict(known or {})
+        missing = [item for item in small if item not in vectors]
+        for first in range(0, len(missing), AT_ONCE):
+            some = missing[first : first + AT_ONCE]
+            pixels = _as_pixels(torch.stack([small[item] for item in some]))
+            vectors.update(zip(some, describe_parts(pixels, whitening()), strict=True))
+        sought = torch.stack([vectors[item].half() for item in small])
+        return cls(tuple(small), stacked.to(device), sought.to(device), unseen)
 
-    def with_more(self, pictures: Mapping[str, Tensor], *, skip_blank: bool = False) -> ProtectedSide:
-        """The same with further pictures and the same whitening. Arguments and errors as in `of`."""
-        again = sorted(set(pictures) & set(self.ids))
-        if again:
-            raise LibraryError(
-                f"the copy detector knows {again[0]!r} already; give each protected picture one id"
-            )
-        if not pictures:
-            return self
-        ids, small, unseen = _small_pictures(pictures, skip_blank, self.pictures.device)
-        more = _seek(small, self.mirrors, self.whitening)
-        sought = Sought(
-            torch.cat([self.sought.vectors, more.vectors]),
-            torch.cat([self.sought.owners, more.owners + len(self.ids)]),
-            torch.cat([self.sought.kinds, more.kinds]),
-            self.sought.maps,
-        )
-        return replace(
-            self,
-            ids=(*self.ids, *ids),
-            pictures=torch.cat([self.pictures, small]),
-            sought=sought,
-            unseen={**self.unseen, **unseen},
+    @classmethod
+    def joined(cls, sides: Sequence[ProtectedSide]) -> ProtectedSide:
+        """All pictures of some sides, whose ids differ."""
+        return cls(
+            tuple(item for side in sides for item in side.ids),
+            torch.cat([side.pictures for side in sides]),
+            torch.cat([side.sought for side in sides]),
+            {item: why for side in sides for item, why in side.unseen.items()},
         )
 
     def __len__(self) -> int:
@@ -107,7 +89,7 @@ class ProtectedSide:
     @property
     def bytes_each(self) -> float:
         """Memory that a protected picture takes."""
-        kept = (self.pictures, self.sought.vectors, self.sought.owners, self.sought.kinds)
+        kept = (self.pictures, self.sought)
         return sum(t.numel() * t.element_size() for t in kept) / max(1, len(self.ids))
 
 
@@ -126,42 +108,22 @@ def check_pixels(pixels: Tensor, what: str) -> None:
 
 
 def _small_pictures(
-    pictures: Mapping[str, Tensor], skip_blank: bool, device: torch.device | str
-) -> tuple[tuple[str, ...], Tensor, dict[str, str]]:
-    ids, small, unseen = [], [], {}
+    pictures: Mapping[str, Tensor], skip_blank: bool
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(3, SIDE, SIDE) uint8 by id, and why each of the others was left out."""
+    small, unseen = dict[str, Tensor](), dict[str, str]()
     for item, picture in pictures.items():
         check_pixels(picture, f"the protected picture {item!r}")
-        pixels = squared(picture[None].to(device).float().clamp(0, 1), SIDE)
+        pixels = squared(picture[None].cpu().float().clamp(0, 1), SIDE)
         if int(textured_cells(pixels)) < LEAST_CELLS:
-            reason = "it is blank, or nearly: there is nothing in it by which a copy could be told"
             if not skip_blank:
-                raise LibraryError(
-                    f"the protected picture {item!r} cannot be guarded: {reason}; leave it out"
-                )
-            unseen[item] = reason
+                raise LibraryError(f"the protected picture {item!r} cannot be guarded: {BLANK}; leave it out")
+            unseen[item] = BLANK
             continue
-        ids.append(item)
-        small.append((pixels * 255).round().byte())
-    if not ids:
+        small[item] = (pixels[0] * 255).round().byte()
+    if not small:
         raise LibraryError("no protected picture has anything in it by which a copy could be told")
-    return tuple(ids), torch.cat(small), unseen
-
-
-def _seek(small: Tensor, mirrors: Tensor, whitening: Whitening) -> Sought:
-    pieces = [
-        seek(_as_pixels(small[first : first + AT_ONCE]), mirrors, whitening) for first in _starts(len(small))
-    ]
-    owners = [piece.owners + first for piece, first in zip(pieces, _starts(len(small)), strict=True)]
-    return Sought(
-        torch.cat([piece.vectors for piece in pieces]),
-        torch.cat(owners),
-        torch.cat([piece.kinds for piece in pieces]),
-        pieces[0].maps,
-    )
-
-
-def _starts(count: int) -> Iterator[int]:
-    return iter(range(0, count, AT_ONCE))
+    return small, unseen
 
 
 def _as_pixels(small: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A second opinion, where OpenCV is installed: local features that agree on one placement (SIFT, Lowe 2004).
+"""A second opinion: local features that agree on one placement (SIFT, Lowe 2004).
 
 It sees what edge directions over the whole picture do not: copies under text, in part, beside other things.
 """
@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -46,16 +47,11 @@ class Agreeing:
 
 
 class SecondOpinion:
-    """Compares by SIFT. Keeps the points of the protected pictures that were asked for last.
-
-    Raises ImportError without OpenCV (`pip install opencv-python-headless`).
-    """
+    """Compares by SIFT. Keeps the points of the protected pictures that were asked for last."""
 
     def __init__(self) -> None:
-        import cv2
-
-        self._cv2: Any = cv2
-        self._sift = self._cv2.SIFT_create(nfeatures=POINTS, contrastThreshold=CONTRAST)
+        library: Any = cv2  # whose type stubs leave SIFT out
+        self._sift = library.SIFT_create(nfeatures=POINTS, contrastThreshold=CONTRAST)
         self._known: OrderedDict[str, tuple[Points, Points]] = OrderedDict()
 
     def points(self, picture: Tensor) -> Points:
@@ -107,9 +103,9 @@ class SecondOpinion:
         if len(rows) < 4:
             return Agreeing(0, None)
         source, goal = protected.at[rows], seen.at[near[rows, 0]]
-        self._cv2.setRNGSeed(0)
-        placed, agree = self._cv2.estimateAffinePartial2D(
-            source, goal, method=self._cv2.RANSAC, ransacReprojThreshold=DISTANCE, maxIters=2000
+        cv2.setRNGSeed(0)
+        placed, agree = cv2.estimateAffinePartial2D(
+            source, goal, method=cv2.RANSAC, ransacReprojThreshold=DISTANCE, maxIters=2000
         )
         if placed is None:
             return Agreeing(0, None)
@@ -120,14 +116,6 @@ class SecondOpinion:
         return Agreeing(
             min(_distinct(source[hits]), _distinct(goal[hits])), _in_own_coordinates(placed, protected, seen)
         )
-
-
-def second_opinion() -> SecondOpinion | None:
-    """A second opinion, or None where OpenCV is not installed."""
-    try:
-        return SecondOpinion()
-    except ImportError:
-        return None
 
 
 def _distinct(at: NDArray[np.float32]) -> int:

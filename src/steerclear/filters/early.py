@@ -1,15 +1,24 @@
-"""The early verdict: most copies show in the first predictions, and such a pass need not be finished."""
+"""The early verdict: most copies show in the first predictions, and such a pass need not be finished.
+
+Under settings in which its threshold was not tried, and at other sizes, it ends no pass. There it only says
+that a request is suspect, and the finished picture must pass the strict filters.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from steerclear.filters.base import detection
 from steerclear.pixels import cosines
 from steerclear.types import Detection
+
+STRIDE = 4  # windows overlap: the next one begins a quarter of a side further
 
 
 @dataclass(frozen=True)
@@ -42,15 +51,15 @@ class Settings:
 class EarlyVerdict:
     """Compares `denoised` at one early step with the protected latents, by cosine.
 
-    A flagged image ends the pass early. An image that is not flagged may still be a copy: the finished image
-    is always checked.
+    A flagged image ends the pass early where `applies` allows it; anywhere else it is suspect. An image that
+    is not flagged may still be a copy: the finished image is always checked.
 
     Attributes:
         ids: the N protected items.
         latents: (N, …), the items encoded by the pipeline's own autoencoder.
         threshold: calibrated so that no ordinary image reaches it.
         step: index of the step at which `denoised` is compared.
-        settings: where the threshold raised no false alarm; under any other settings the verdict is not used.
+        settings: where the threshold raised no false alarm; under any other settings no pass ends early.
         name: the name in detections.
     """
 
@@ -61,12 +70,13 @@ class EarlyVerdict:
     settings: Settings
     name: str = "early"
 
-    def applies(self, scheduler: Any, kwargs: dict[str, Any]) -> bool:
-        """Returns whether a call runs under the settings that the threshold was tried in.
+    def applies(self, scheduler: Any, kwargs: dict[str, Any], denoised: Tensor) -> bool:
+        """Returns whether a call runs under the settings, and at the size, that the threshold was tried in.
 
         Args:
             scheduler: the pipeline's scheduler.
             kwargs: the arguments of the pipeline's call.
+            denoised: (B, …), the predicted clean latents.
         """
         changed_sampling = any(
             kwargs.get(name) is not None
@@ -75,22 +85,50 @@ class EarlyVerdict:
         steps, guidance = kwargs.get("num_inference_steps"), kwargs.get("guidance_scale")
         return (
             not changed_sampling
+            and denoised.shape[1:] == self.latents.shape[1:]
             and steps is not None
             and guidance is not None
             and self.settings.hold(scheduler, steps, guidance)
         )
 
-    def look(self, denoised: Tensor) -> list[Detection]:
-        """Returns what `check` does; nothing where no protected latent has this shape, which is no danger."""
-        if not self.ids or denoised.shape[1:] != self.latents.shape[1:]:
-            return []
-        return self.check(denoised)
+    def sees(self, denoised: Tensor) -> bool:
+        """Returns whether there are protected latents that can be compared with latents (B, …) like these."""
+        shape = self.latents.shape[1:]
+        images = len(shape) == 3 and denoised.ndim == 4 and denoised.shape[1] == shape[0]
+        return bool(self.ids) and (images or denoised.shape[1:] == shape)
 
     def check(self, denoised: Tensor) -> list[Detection]:
-        """Returns one detection per predicted clean latent (B, …)."""
-        detections = []
-        for row in denoised:
-            similarities = cosines(row[None], self.latents)
-            best = int(similarities.argmax())
-            detections.append(detection(self, float(similarities[best]), self.ids[best]))
-        return detections
+        """Compares predicted clean latents with the protected ones, whole and in windows of their size.
+
+        Args:
+            denoised: (B, …), of any size that it `sees`.
+
+        Returns:
+            One detection per latent.
+        """
+        return [self._nearest(row[None]) for row in denoised]
+
+    def _nearest(self, denoised: Tensor) -> Detection:
+        """The detection of one latent (1, …)."""
+        views = denoised
+        if denoised.shape[1:] != self.latents.shape[1:]:
+            views = _windows(denoised, self.latents.shape[-2:])
+        similarities = torch.stack([cosines(view[None], self.latents) for view in views]).amax(0)
+        best = int(similarities.argmax())
+        return detection(self, float(similarities[best]), self.ids[best])
+
+
+def _windows(latent: Tensor, size: Sequence[int]) -> Tensor:
+    """A latent (1, C, H, W) resized to a size, and its windows of that size: (n, C, h, w)."""
+    height, width = size
+    views = [F.interpolate(latent.float(), (height, width), mode="bilinear", antialias=True).to(latent)]
+    tops, lefts = (_starts(*pair) for pair in zip(latent.shape[-2:], size, strict=True))
+    views += [latent[..., y : y + height, x : x + width] for y in tops for x in lefts]
+    return torch.cat(views)
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Where windows begin along a side; nowhere if the side is shorter."""
+    if length < window:
+        return []
+    return sorted({*range(0, length - window + 1, max(1, window // STRIDE)), length - window})

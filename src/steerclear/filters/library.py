@@ -5,24 +5,25 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 
 from steerclear import plugins
-from steerclear.copy_detection import CopyFilter
+from steerclear.copy_detection import STRICT, CopyFilter
 from steerclear.encoders import DEFAULT, Encoder
 from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter
+from steerclear.filters.copy import copy_detector
 from steerclear.filters.hash import SAME, HashFilter
 from steerclear.filters.nearest import NearestFilter
 from steerclear.filters.pixel import AllPictures, Gallery, NearestPictures, PixelFilter, TiledFilter
 from steerclear.library import Library
 from steerclear.library.pictures import IN_MEMORY
 
-LIBRARY_FILTERS = ("nearest", "pixel", "tiled")  # every guard over a library uses these
+LIBRARY_FILTERS = ("nearest", "pixel", "tiled", "copy")  # every guard over a library uses these
 AnyFilter = Filter | PassFilter | PromptsFilter
 
 
@@ -36,6 +37,8 @@ class FilterParts:
         thresholds: filter name → threshold, from the library's calibration.
         prefix: put before the filters' names, to tell the strict ones apart.
         device: where vectors are compared.
+        native: side in pixels of the pictures that the pipeline makes by default, if there is a pipeline.
+        shared: what the plain and the strict filters have in common, by name; filled at the first use.
     """
 
     library: Library
@@ -43,14 +46,24 @@ class FilterParts:
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
     device: torch.device | str = "cpu"
+    native: int | None = None
+    shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def threshold(self, name: str) -> float:
+    def strict(self, thresholds: Mapping[str, Any]) -> FilterParts:
+        """Returns the parts of the filters for steered and suspect pictures, with their thresholds."""
+        return replace(self, thresholds=thresholds, prefix="strict ")
+
+    def threshold(self, name: str, default: float | None = None) -> float:
         """Returns the calibrated threshold of a filter.
+
+        Args:
+            name: of the filter.
+            default: what holds for a library that was calibrated before this filter existed.
 
         Raises:
             LibraryError: if there is none, or it is not a finite number.
         """
-        value = self.thresholds.get(name)
+        value = self.thresholds.get(name, default)
         if not isinstance(value, int | float) or not math.isfinite(value):
             what = "no threshold" if value is None else f"{value!r} as the threshold"
             raise LibraryError(
@@ -166,8 +179,11 @@ def hashes(parts: FilterParts) -> HashFilter:
 
 
 def copies(parts: FilterParts) -> CopyFilter:
-    """`copy`: finds the protected picture mirrored, turned, cropped, repeated or recoloured, and says where.
+    """Makes the filter `copy`, which finds altered copies.
 
-    It aligns before it compares. With the extra `copies` (OpenCV) it also finds copies under text.
+    Mirrored, turned, cropped, shrunk, repeated or recoloured ones are found, and where they lie.
     """
-    return CopyFilter.of(parts.library, device=parts.device)
+    if "detector" not in parts.shared:
+        parts.shared["detector"] = copy_detector(parts.library, parts.device, parts.native)
+    default = STRICT if parts.prefix else 1.0
+    return CopyFilter(parts.shared["detector"], parts.threshold("copy", default), f"{parts.prefix}copy")

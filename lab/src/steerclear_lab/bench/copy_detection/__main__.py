@@ -133,7 +133,7 @@ def kept(file: Path, rows: Callable[[], Iterable[Row]]) -> list[Row]:
 def costs(pictures: dict[str, Image.Image], clear: Sequence[Image.Image]) -> Row:
     """Milliseconds of processor time for a clear picture and for a copy, step by step."""
     copy_filter = copy_filter_for(pictures)
-    without = replace(copy_filter, opinion=None)
+    without = replace(copy_filter, detector=replace(copy_filter.detector, opinion=None))
     first = next(iter(pictures.values()))
     copied = [f(first) for strengths in alterations(list(clear)).values() for f in strengths.values()]
     rows: Row = {}
@@ -150,20 +150,22 @@ def steps_of(copy_filter: CopyFilter, pictures: Sequence[Image.Image]) -> dict[s
     """Median milliseconds of each step."""
     from steerclear.copy_detection.align import SIDE, align, cut_patches, levels
     from steerclear.copy_detection.decide import agreement
-    from steerclear.copy_detection.nominate import look, nominate
+    from steerclear.copy_detection.nominate import look, nominate, whitening
+    from steerclear.copy_detection.windows import symmetries
 
-    effort = copy_filter.looking
+    detector = copy_filter.detector
+    effort = detector.looking
     taken: dict[str, list[float]] = {"nominate": [], "align": [], "decide": []}
     for picture in pictures:
         pixels = pixels_of(picture)
         clock = [time.process_time()]
-        looks = look(pixels[None], copy_filter.side.whitening)[0]
+        looks = look(pixels[None], whitening(), symmetries())[0]
         nominees = nominate(
-            looks, copy_filter.side.sought, items=effort.items, each=effort.placements, keep=effort.aligned
+            looks, detector.side.sought, items=effort.items, each=effort.placements, keep=effort.aligned
         )
         clock.append(time.process_time())
         pyramid = levels(pixels)
-        targets = copy_filter.side.pixels(nominees.items)
+        targets = detector.side.pixels(nominees.items)
         rows, placed, _ = align(pyramid, targets, nominees.placed, effort.finished)
         clock.append(time.process_time())
         agreement(cut_patches(pyramid, placed, SIDE), targets[rows])

@@ -18,6 +18,8 @@ from steerclear_lab.assets import ASSETS
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 GET_STAMPS = "apt-get install --no-install-recommends tuxpaint-stamps-default"
+CLIPART = Path("/usr/share/openclipart/png")
+GET_CLIPART = "apt-get install --no-install-recommends openclipart-png"
 STAMPS_PROTECTED = 40
 LARGEST = 192  # longer side in pixels to which stamps are shrunk
 STEPS, GUIDANCE, BATCH, FIRST_SEED = 12, 4.0, 16, 5000  # of ordinary generations
@@ -66,6 +68,32 @@ def stamps(folder: Path = STAMPS) -> dict[str, Image.Image]:
             continue
         if np.asarray(picture, dtype=float).std() >= 4:
             pictures[str(file.relative_to(folder).with_suffix(""))] = picture
+    return pictures
+
+
+def clipart(count: int, first: int = 0, folder: Path = CLIPART) -> list[Image.Image]:
+    """Every second of openclipart's drawings (public domain), on white, at most LARGEST pixels wide or high.
+
+    Args:
+        count: how many at most.
+        first: 0 for the drawings of even number, 1 for the others.
+        folder: where they lie.
+
+    Raises:
+        InputError: where they are missing, with the way to get them.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is missing; get the drawings by: {GET_CLIPART}")
+    pictures: list[Image.Image] = []
+    for file in sorted(folder.rglob("*.png"))[first::2]:
+        if len(pictures) >= count:
+            break
+        try:
+            picture = flattened(file)
+        except (OSError, ValueError):
+            continue
+        if min(picture.size) >= 24 and np.asarray(picture, dtype=float).std() >= 4:
+            pictures.append(picture)
     return pictures
 
 
@@ -126,6 +154,6 @@ def generations(folder: Path, count: int) -> Iterator[tuple[str, Image.Image]]:
 def _pipe() -> Any:
     from steerclear.guard import Guard
 
-    pipe = Guard.default().generator.pipe
+    pipe = Guard.default().pipe
     pipe.set_progress_bar_config(disable=True)
     return pipe

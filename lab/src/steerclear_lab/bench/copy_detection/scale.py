@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,22 +16,20 @@ from torch import Tensor
 from steerclear.copy_detection import ProtectedSide
 from steerclear.copy_detection.align import SIDE
 from steerclear.copy_detection.features import squared
-from steerclear.copy_detection.nominate import Sought, look, nominate
+from steerclear.copy_detection.nominate import look, nominate, whitening
+from steerclear.copy_detection.windows import symmetries
 from steerclear_lab.bench.copy_detection.alterations import alterations, pixels_of
 from steerclear_lab.bench.copy_detection.pictures import (
     LARGEST,
+    clipart,
     embedded,
-    flattened,
     ordinary_drawings,
     stamps,
 )
 
-CLIPART = Path("/usr/share/openclipart/png")
-GET_CLIPART = "apt-get install --no-install-recommends openclipart-png"  # public domain
 SIZES = (100, 1_000, 10_000)
 NOMINEES = (1, 8, 20, 60, 100)
 EVERY = 7  # of the altered copies that are looked for
-HANDED = 200  # distractors described in one go
 
 
 def scale(work: Path, sizes: tuple[int, ...] = SIZES) -> list[dict[str, Any]]:
@@ -49,7 +46,7 @@ def scale(work: Path, sizes: tuple[int, ...] = SIZES) -> list[dict[str, Any]]:
         sought = _among(side, size - len(side), work)
         times, ranks = [], []
         for row, picture in copies:
-            looks = look(picture[None], side.whitening)[0]
+            looks = look(picture[None], whitening(), symmetries())[0]
             began = time.process_time()
             nominees = nominate(looks, sought, items=max(NOMINEES), each=1, keep=max(NOMINEES))
             times.append(1e3 * (time.process_time() - began))
@@ -78,42 +75,28 @@ def altered_copies() -> list[tuple[int, Tensor]]:
 
 
 def distractors(count: int) -> list[Image.Image]:
-    """Pictures of others: stamps and openclipart's drawings, and mirrored crops of them where these are too
-    few.
+    """Pictures of others: stamps, and openclipart's drawings that the whitening was not fitted on; mirrored
+    crops of them where these are too few.
     """
-    if not CLIPART.is_dir():
-        raise FileNotFoundError(f"{CLIPART} is missing; get the drawings by: {GET_CLIPART}")
     pictures = list(stamps().values())
-    for file in sorted(CLIPART.rglob("*.png")):
-        if len(pictures) >= count:
-            break
-        try:
-            picture = flattened(file)
-        except (OSError, ValueError):
-            continue
-        if min(picture.size) >= 24 and np.asarray(picture, dtype=float).std() >= 4:
-            pictures.append(picture)
-    first = len(pictures)
-    for i in range(count - first):
-        base = pictures[i % first].transpose(Image.Transpose.ROTATE_90)
-        pictures.append(
-            base.crop((0, 0, round(0.6 * base.width), round(0.6 * base.height))).resize((LARGEST, LARGEST))
-        )
+    pictures += clipart(max(0, count - len(pictures)), first=1)
+    drawn = len(pictures)
+    for i in range(count - drawn):
+        base = pictures[i % drawn].transpose(Image.Transpose.ROTATE_90)
+        share, corner = 0.5 + 0.1 * (i // drawn % 4), 0.1 * (i // drawn // 4)
+        left, top = round(corner * base.width), round(corner * base.height)
+        box = (left, top, left + round(share * base.width), top + round(share * base.height))
+        pictures.append(base.crop(box).resize((LARGEST, LARGEST)))
     return pictures[:count]
 
 
-def _among(side: ProtectedSide, more: int, work: Path) -> Sought:
-    """The parts of the protected side with those of `more` distractors."""
+def _among(side: ProtectedSide, more: int, work: Path) -> Tensor:
+    """What is sought of the protected side with that of `more` distractors."""
     file = work / f"distractors-{more}.pt"
     if not file.exists():
-        grown = side
-        small = [squared(pixels_of(p)[None], SIDE)[0] for p in distractors(more)]
-        for first in range(0, len(small), HANDED):
-            named = {f"other {first + i}": p for i, p in enumerate(small[first : first + HANDED])}
-            grown = grown.with_more(named, skip_blank=True)
-        torch.save((grown.sought.vectors, grown.sought.owners, grown.sought.kinds), file)
-    vectors, owners, kinds = torch.load(file)
-    return Sought(vectors, owners, kinds, side.sought.maps)
+        named = {f"other {i}": squared(pixels_of(p)[None], SIDE)[0] for i, p in enumerate(distractors(more))}
+        torch.save(ProtectedSide.of(named, skip_blank=True).sought, file)
+    return torch.cat([side.sought, torch.load(file)])
 
 
 def _rank(items: Tensor, row: int) -> int:

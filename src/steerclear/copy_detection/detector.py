@@ -1,0 +1,185 @@
+"""The copy detector: is any protected picture shown in this one, whole or in part, mirrored, turned, moved or
+recoloured, and where?
+
+Nominate, align, decide; a picture that comes near to nothing leaves after the first look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from steerclear.copy_detection.align import SIDE, align, cut_patches, levels
+from steerclear.copy_detection.decide import Thresholds, agreement
+from steerclear.copy_detection.features import cell_means
+from steerclear.copy_detection.nominate import Looks, look, nominate, whitening
+from steerclear.copy_detection.place import Evidence, Match, place_of
+from steerclear.copy_detection.protected_side import ProtectedSide, check_pixels
+from steerclear.copy_detection.second_opinion import SecondOpinion
+from steerclear.copy_detection.windows import symmetries
+
+AT_ONCE = 16  # pictures described in one go
+REMEMBERED = 64  # pictures whose matches are kept: several filters, and several steps of a request, ask again
+SURE = 1.1  # score from which no second opinion is asked
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How far the copy detector looks before it calls a picture clear.
+
+    items: protected pictures nominated, more in a large library (see `for_library`); placements: of each;
+    aligned: placements aligned at half size in all; finished: of these at full size; near: cosine below which
+    a nominee is not aligned;
+    worth_asking: cosine below which no second opinion is asked about it.
+    """
+
+    items: int = 8
+    placements: int = 3
+    aligned: int = 10
+    finished: int = 3
+    near: float = 0.48
+    worth_asking: float = 0.55
+
+    @classmethod
+    def for_library(cls, count: int) -> Effort:
+        """Enough for `count` protected pictures: nominees grow with the logarithm of their number."""
+        factor = 1 + max(0.0, math.log10(count / 100)) * 2 if count else 1
+        base = cls()
+        return replace(base, items=round(base.items * factor), aligned=round(base.aligned * factor))
+
+
+@dataclass(frozen=True)
+class CopyDetector:
+    """Compares pictures with the protected ones.
+
+    Attributes:
+        side: the protected pictures, see `ProtectedSide.of`.
+        thresholds: of each measure.
+        opinion: local features; without them about half of the copies that lie under text are missed.
+        native: side in pixels of the smallest copy to look for in pictures that are more than twice as large,
+            usually the model's own size.
+        effort: how far to look; by default as the number of protected pictures asks for.
+        originals: larger versions of the protected pictures by id, which the second opinion sees better by.
+        mirrored: whether mirror images of the protected pictures are looked for.
+        turned: whether quarter turns of them are looked for.
+    """
+
+    side: ProtectedSide
+    thresholds: Thresholds = Thresholds()
+    opinion: SecondOpinion | None = field(default_factory=SecondOpinion)
+    native: int | None = None
+    effort: Effort | None = None
+    originals: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    mirrored: bool = True
+    turned: bool = True
+    _known: OrderedDict[str, list[Match]] = field(
+        default_factory=OrderedDict, init=False, repr=False, compare=False
+    )
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> list[list[Match]]:
+        """The protected pictures that each image shows or resembles, best first.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1], of any size and floating-point precision.
+
+        Returns:
+            For each image its matches, clear ones with a score below 1 among them; none where nothing came
+            near.
+
+        Raises:
+            InputError: values that are not finite or not in [0, 1].
+        """
+        check_pixels(images, "the batch of images")
+        keys = [_key(image) for image in images]
+        matches = {key: self._known[key] for key in keys if key in self._known}
+        new = list(dict.fromkeys(key for key in keys if key not in matches))
+        device = self.side.pictures.device
+        mirrors, white = symmetries(self.mirrored, self.turned).to(device), whitening().to(device)
+        for first in range(0, len(new), AT_ONCE):
+            some = new[first : first + AT_ONCE]
+            batch = images[[keys.index(key) for key in some]].to(device).float().clamp(0, 1)
+            looks = look(batch, white, mirrors, self.native)
+            for key, picture, seen in zip(some, batch, looks, strict=True):
+                matches[key] = self._matches(picture, seen)
+        for key in keys:
+            self._known[key] = matches[key]
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return [matches[key] for key in keys]
+
+    @property
+    def looking(self) -> Effort:
+        """How far this detector looks: as told, else as its number of protected pictures asks for."""
+        return self.effort or Effort.for_library(len(self.side))
+
+    def _matches(self, picture: Tensor, looks: Looks) -> list[Match]:
+        effort = self.looking
+        nominees = nominate(
+            looks, self.side.sought, items=effort.items, each=effort.placements, keep=effort.aligned
+        )
+        near = nominees.nearness >= effort.near
+        if not bool(near.any()):
+            return []
+        items, placed = nominees.items[near], nominees.placed[near]
+        pyramid = levels(picture)
+        rows, moved, coarse = align(pyramid, self.side.pixels(items), placed, effort.finished)
+        matches = self._aligned(pyramid, items[rows], moved)
+        if self.opinion is not None and not any(m.score >= SURE for m in matches.values()):
+            asked = coarse.masked_fill(nominees.nearness[near] < effort.worth_asking, -1)
+            order = [i for i in asked.argsort(descending=True).tolist() if asked[i] >= 0]
+            if order:
+                self._ask(self.opinion, picture, list(dict.fromkeys(items[order].tolist())), matches)
+        return sorted(matches.values(), key=lambda m: -m.score)
+
+    def _aligned(self, pyramid: list[Tensor], items: Tensor, placed: Tensor) -> dict[str, Match]:
+        """What the measures say of placements that were aligned: the best of each protected picture."""
+        seen, targets = cut_patches(pyramid, placed, SIDE), self.side.pixels(items)
+        whole = agreement(seen, targets)
+        half = agreement(cell_means(seen, 2), cell_means(targets, 2))
+        height, width = pyramid[0].shape[-2:]
+        orientation, soft = ((a + b) / 2 for a, b in zip(whole, half, strict=True))
+        matches: dict[str, Match] = {}
+        for i, item in enumerate(items.tolist()):
+            evidence = Evidence(float(orientation[i]), float(soft[i]))
+            match = Match(
+                self.side.ids[item],
+                self.thresholds.score(evidence),
+                place_of(placed[i], height, width),
+                evidence,
+            )
+            if match.id not in matches or matches[match.id].score < match.score:
+                matches[match.id] = match
+        return matches
+
+    def _ask(
+        self, opinion: SecondOpinion, picture: Tensor, rows: list[int], matches: dict[str, Match]
+    ) -> None:
+        """Add to `matches` what local features say of some protected pictures."""
+        points = opinion.points(picture)
+        for row in rows:
+            item = self.side.ids[row]
+            original = self.originals.get(item)
+            protected = self.side.pixels(torch.tensor([row]))[0] if original is None else original
+            agreeing = opinion.compare(points, item, protected)
+            known = matches.get(item, Match(item, 0.0, None, Evidence(0.0, 0.0)))
+            evidence = replace(known.evidence or Evidence(0.0, 0.0), inliers=agreeing.inliers)
+            score = self.thresholds.score(evidence)
+            place = known.place
+            if agreeing.placed is not None and score > known.score:
+                place = place_of(agreeing.placed, *picture.shape[-2:])
+            matches[item] = Match(item, score, place, evidence)
+
+
+def _key(image: Tensor) -> str:
+    """Tells a picture by its shape and pixels."""
+    pixels = image.detach().cpu().contiguous()
+    digest = hashlib.sha256(repr((tuple(pixels.shape), pixels.dtype)).encode())
+    digest.update(pixels.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
