@@ -18,6 +18,7 @@ from steerclear.errors import InputError, LibraryError
 LEAST_CELLS = 3  # textured cells of 64 without which a picture has nothing to be recognised by
 FIT_ON = 500  # pictures that the whitening is fitted on
 AT_ONCE = 64  # pictures described in one go
+BLANK = "it is blank, or nearly: there is nothing in it by which a copy could be told"
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,13 @@ class ProtectedSide:
         return sum(t.numel() * t.element_size() for t in kept) / max(1, len(self.ids))
 
 
+def is_blank(picture: Tensor) -> bool:
+    """Returns whether a picture (3, H, W) in [0, 1] has nothing in it by which a copy could be told: fewer
+    than LEAST_CELLS textured cells of 64.
+    """
+    return int(textured_cells(squared(picture[None], SIDE))) < LEAST_CELLS
+
+
 def check_pixels(pixels: Tensor, what: str) -> None:
     """Raise InputError unless `pixels` (…, 3, H, W) can be looked at: floats, finite, in [0, 1]; what: its
     name in the message.
@@ -132,13 +140,10 @@ def _small_pictures(
     for item, picture in pictures.items():
         check_pixels(picture, f"the protected picture {item!r}")
         pixels = squared(picture[None].to(device).float().clamp(0, 1), SIDE)
-        if int(textured_cells(pixels)) < LEAST_CELLS:
-            reason = "it is blank, or nearly: there is nothing in it by which a copy could be told"
+        if is_blank(pixels[0]):
             if not skip_blank:
-                raise LibraryError(
-                    f"the protected picture {item!r} cannot be guarded: {reason}; leave it out"
-                )
-            unseen[item] = reason
+                raise LibraryError(f"the protected picture {item!r} cannot be guarded: {BLANK}; leave it out")
+            unseen[item] = BLANK
             continue
         ids.append(item)
         small.append((pixels * 255).round().byte())
