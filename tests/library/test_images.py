@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from library_doubles import picture
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from steerclear.errors import ImageError, InputError
 from steerclear.library import read_frames, read_image
@@ -145,12 +145,14 @@ def test_of_an_animation_of_blank_frames_the_first_is_read():
     assert (_mean(read), read.info) == ([255, 0, 0], {"frames": 3, "frame": 1})
 
 
-def test_flat_pictures_are_blank_and_faint_photographs_are_not():
+def test_flat_pictures_are_blank_and_faint_photographs_and_noise_are_not():
     for colour in ("white", "black", "teal"):
         assert is_blank(Image.new("RGB", (300, 200), colour))
     dotted = Image.new("RGB", (300, 200), "white")
-    dotted.putpixel((150, 100), (0, 0, 0))
+    ImageDraw.Draw(dotted).ellipse((146, 96, 154, 104), fill="black")
     assert is_blank(dotted)
+    assert is_blank(Image.effect_noise((300, 200), 8).convert("RGB"))
+    assert not is_blank(Image.effect_noise((64, 64), 40).convert("RGB"))
     for seed in range(5):
         faint = picture(seed, 300).point(lambda value: 115 + value // 10)
         assert not is_blank(faint)

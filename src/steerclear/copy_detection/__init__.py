@@ -7,7 +7,7 @@ turned, cropped or recoloured.
 from steerclear.copy_detection.copy_filter import CopyFilter, Effort
 from steerclear.copy_detection.decide import Thresholds
 from steerclear.copy_detection.place import Evidence, Match, Place
-from steerclear.copy_detection.protected_side import BLANK, ProtectedSide, is_blank
+from steerclear.copy_detection.protected_side import BLANK, ProtectedSide, is_recognisable
 from steerclear.copy_detection.second_opinion import SecondOpinion, second_opinion
 
 __all__ = [
@@ -20,6 +20,6 @@ __all__ = [
     "ProtectedSide",
     "SecondOpinion",
     "Thresholds",
-    "is_blank",
+    "is_recognisable",
     "second_opinion",
 ]

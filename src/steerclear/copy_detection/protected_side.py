@@ -112,11 +112,11 @@ class ProtectedSide:
         return sum(t.numel() * t.element_size() for t in kept) / max(1, len(self.ids))
 
 
-def is_blank(picture: Tensor) -> bool:
-    """Returns whether a picture (3, H, W) in [0, 1] has nothing in it by which a copy could be told: fewer
-    than LEAST_CELLS textured cells of 64.
+def is_recognisable(picture: Tensor) -> bool:
+    """Returns whether a picture (3, H, W) in [0, 1] has anything in it by which the copy detector could tell
+    a copy: at least LEAST_CELLS textured cells of 64.
     """
-    return int(textured_cells(squared(picture[None], SIDE))) < LEAST_CELLS
+    return int(textured_cells(squared(picture[None], SIDE))) >= LEAST_CELLS
 
 
 def check_pixels(pixels: Tensor, what: str) -> None:
@@ -140,7 +140,7 @@ def _small_pictures(
     for item, picture in pictures.items():
         check_pixels(picture, f"the protected picture {item!r}")
         pixels = squared(picture[None].to(device).float().clamp(0, 1), SIDE)
-        if is_blank(pixels[0]):
+        if not is_recognisable(pixels[0]):
             if not skip_blank:
                 raise LibraryError(f"the protected picture {item!r} cannot be guarded: {BLANK}; leave it out")
             unseen[item] = BLANK

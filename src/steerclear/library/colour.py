@@ -95,8 +95,8 @@ def _is_srgb(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
     else:
         cube = bytes(value for r in _STEPS for g in _STEPS for b in _STEPS for value in (r, g, b))
         colours = Image.frombytes("RGB", (len(cube) // 3, 1), cube)
-    change = ImageChops.difference(transform.apply(colours), colours.convert("RGB"))
-    return max(high for _, high in change.getextrema()) <= SAME_COLOURS
+    change = ImageChops.difference(transform.apply(colours), colours.convert("RGB")).histogram()
+    return not any(count for i, count in enumerate(change) if i % 256 > SAME_COLOURS)
 
 
 def _on_its_ground(drawing: Image.Image) -> Image.Image:

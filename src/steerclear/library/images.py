@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 80_000_000  # below Pillow's own limit, so that the error is ours
 MAX_FRAMES = 64  # frames of an animation that are looked at, evenly spaced over a longer one
 THUMBNAIL = 64  # side in pixels
+LEAST_NOISE = 0.05  # mean difference of neighbouring pixels in a thumbnail from which noise is no blank
 # only formats that Pillow decodes by itself: for EPS and the like it starts other programs
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 SUFFIXES = frozenset(
@@ -104,10 +105,15 @@ def read_frames(
 
 
 def is_blank(picture: Image.Image) -> bool:
-    """Returns whether a picture, as its thumbnail shows it, has nothing by which a copy could be told."""
-    from steerclear import copy_detection
+    """Returns whether a picture, as its thumbnail shows it, has nothing by which a copy could be told.
 
-    return copy_detection.is_blank(square_tensor(_small(picture), THUMBNAIL))
+    That is neither anything that the copy detector recognises, nor noise, which it does not look at.
+    """
+    from steerclear.copy_detection import is_recognisable
+
+    pixels = square_tensor(_small(picture), THUMBNAIL)
+    noise = float(pixels.diff(dim=1).abs().mean() + pixels.diff(dim=2).abs().mean()) / 2
+    return noise < LEAST_NOISE and not is_recognisable(pixels)
 
 
 def thumbnail(picture: Image.Image) -> bytes:
