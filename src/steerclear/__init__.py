@@ -51,6 +51,7 @@ _HOMES = {
     "WithheldError": "errors",
     "add": "library",
     "load_encoder": "encoders",
+    "read_frames": "library",
     "read_image": "library",
     "strategies": "nudge.ladder",
 }
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from steerclear.guard import Guard as Guard
     from steerclear.library import Library as Library
     from steerclear.library import add as add
+    from steerclear.library import read_frames as read_frames
     from steerclear.library import read_image as read_image
     from steerclear.nudge.base import Candidate as Candidate
     from steerclear.nudge.base import Strategy as Strategy

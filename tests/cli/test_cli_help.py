@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_doubles import examples, stand_in, write_pictures
+from PIL import Image, ImageOps
 
 from steerclear import __version__, embedded
 from steerclear.cli import FIRST, main
@@ -47,6 +48,8 @@ def example_folder(request, assets, tmp_path, monkeypatch):
     Path("photos").mkdir()
     for name in ("picture.png", "sketch.png", "suspicious.png", "photos/garden.png", "photos/street.png"):
         shutil.copy("first/0000-0.png", name)
+    with Image.open("picture.png") as frame:
+        frame.save("animation.gif", save_all=True, append_images=[ImageOps.mirror(frame)])
     return tmp_path
 
 

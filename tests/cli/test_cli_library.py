@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli_doubles import ENCODER, write_pictures
+from PIL import Image
 
 from steerclear.cli.library import app
 from steerclear.library import Library, add
@@ -42,6 +43,14 @@ def test_add_lists_failures_and_exits_with_one(run, art):
     assert result.code == 1
     assert "failed: art/bad.png:" in result.stderr
     assert "5 added" in result.stdout
+
+
+def test_add_lists_blank_pictures_with_the_reason_and_exits_with_one(run, art):
+    Image.new("RGB", (40, 40), "white").save("art/blank.png")
+    result = run("library", "add", "art")
+    assert result.code == 1
+    assert "failed: art/blank.png: it is blank, or nearly" in result.stderr
+    assert "5 added, 0 already there, 1 failed" in result.stdout
 
 
 def test_add_takes_captions_from_a_json_file(run, art):

@@ -194,7 +194,7 @@ def test_a_library_for_a_model_is_made_with_its_autoencoder_which_the_guard_has_
     from steerclear.cli.library import app
 
     picture = tmp_path / "picture.png"
-    Image.new("RGB", (64, 64), "orange").save(picture)
+    Image.radial_gradient("L").resize((64, 64)).convert("RGB").save(picture)
     uri = str(tmp_path / "library")
     result = CliRunner().invoke(
         app, ["add", str(picture), "--library", uri, "--model", str(folders / "pipeline")]

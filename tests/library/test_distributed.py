@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from library_doubles import write_pictures
+from PIL import Image
 
 from steerclear.library import Library, add
 from steerclear.testing import FakeEncoder
@@ -23,6 +26,7 @@ def test_two_actors_make_the_table_that_one_process_makes(cluster, tmp_path):
     encoder = FakeEncoder()
     pictures = write_pictures(tmp_path / "art", range(7))
     (tmp_path / "art" / "broken.png").write_bytes(b"no picture")
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "art" / "blank.png")
     made, reports = [], []
     for name, actors in (("alone", 0), ("cluster", 2)):
         library = Library.create(tmp_path / name, [encoder])
@@ -31,5 +35,6 @@ def test_two_actors_make_the_table_that_one_process_makes(cluster, tmp_path):
         made.append(library.export().drop_columns(["added"]))
     assert reports[0] == reports[1]
     assert len(reports[1].added) == 6
-    assert len(reports[1].skipped_duplicates) == len(reports[1].failed) == 1
+    assert len(reports[1].skipped_duplicates) == 1
+    assert [Path(path).name for path, _ in reports[1].failed] == ["blank.png", "broken.png"]
     assert made[0].equals(made[1])

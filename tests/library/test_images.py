@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from library_doubles import picture
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from steerclear.errors import ImageError
-from steerclear.library import read_image
-from steerclear.library.images import hamming, phash, square_tensor, thumbnail
+from steerclear.errors import ImageError, InputError
+from steerclear.library import read_frames, read_image
+from steerclear.library.images import hamming, is_blank, phash, square_tensor, thumbnail
 from steerclear.pixels import to_tensor
 
 
@@ -22,6 +22,11 @@ def _bytes(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
+
+
+def _animation(frames: list[Image.Image], kind: str) -> bytes:
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    return _bytes(frames[0], kind, save_all=True, append_images=frames[1:], **lossless)
 
 
 def _mean(image: Image.Image) -> list[int]:
@@ -78,10 +83,79 @@ def test_exif_rotation_is_applied():
     assert read_image(_bytes(wide, "JPEG", exif=exif)).size == (10, 20)
 
 
-def test_of_an_animation_the_first_frame_is_read_and_the_number_known():
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_every_frame_of_an_animation_is_read_in_order(kind):
+    drawn = [picture(seed) for seed in range(4)]
+    # only the difference is stored of a frame that changes in one corner
+    drawn.append(drawn[-1].copy())
+    drawn[-1].paste("white", (0, 0, 9, 9))
+    read = list(read_frames(_animation(drawn, kind)))
+    assert [frame.info for frame in read] == [{"frames": 5, "frame": number} for number in range(1, 6)]
+    for frame, original in zip(read, drawn, strict=True):
+        assert float((to_tensor([frame]) - to_tensor([original])).abs().mean()) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_a_long_animation_frames_are_read_that_lie_evenly(kind):
+    shades = [Image.new("RGB", (8, 8), (i * 2, 0, 0)) for i in range(100)]
+    animation = _animation(shades, kind)
+    assert [frame.info["frame"] for frame in read_frames(animation, limit=4)] == [1, 34, 67, 100]
+    assert [round(_mean(frame)[0] / 2) for frame in read_frames(animation, limit=4)] == [0, 33, 66, 99]
+    assert [frame.info["frame"] for frame in read_frames(animation, limit=1)] == [1]
+    assert len(list(read_frames(animation))) == 64
+    assert len(list(read_frames(animation, limit=1000))) == 100
+
+
+def test_a_single_picture_has_a_single_frame():
+    (frame,) = read_frames(_bytes(picture(1)))
+    assert frame.tobytes() == picture(1).tobytes()
+    assert frame.info == {"frames": 1, "frame": 1}
+
+
+def test_a_limit_of_no_frames_is_refused():
+    with pytest.raises(InputError, match="at least 1, got 0"):
+        list(read_frames(_bytes(picture(1)), limit=0))
+
+
+def test_every_page_is_held_against_the_limit_on_pixels():
+    pages = read_frames(_animation([picture(1, 40), picture(2, 41)], "TIFF"), max_pixels=1600, name="scan")
+    assert next(pages).size == (40, 40)
+    with pytest.raises(ImageError, match=r"'scan' has 41 × 41 pixels.*limit of 1,600"):
+        next(pages)
+
+
+def test_a_frame_that_is_broken_is_refused():
+    whole = _animation([picture(1), picture(2)], "GIF")
+    frames = read_frames(whole[: -len(whole) // 4], name="cut.gif")
+    next(frames)
+    with pytest.raises(ImageError, match=r"cut\.gif.*broken"):
+        list(frames)
+
+
+def test_of_an_animation_the_first_frame_is_read_that_is_not_blank():
+    flat = [Image.new("RGB", (40, 40), colour) for colour in ("white", "black")]
+    read = read_image(_animation([*flat, picture(1), picture(2)], "PNG"))
+    assert read.tobytes() == picture(1).tobytes()
+    assert read.info == {"frames": 4, "frame": 3}
+
+
+def test_of_an_animation_of_blank_frames_the_first_is_read():
     frames = [Image.new("RGB", (8, 8), c) for c in ("red", "green", "blue")]
-    read = read_image(_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:]))
-    assert (_mean(read), read.info["frames"]) == ([255, 0, 0], 3)
+    read = read_image(_animation(frames, "GIF"))
+    assert (_mean(read), read.info) == ([255, 0, 0], {"frames": 3, "frame": 1})
+
+
+def test_flat_pictures_are_blank_and_faint_photographs_and_noise_are_not():
+    for colour in ("white", "black", "teal"):
+        assert is_blank(Image.new("RGB", (300, 200), colour))
+    dotted = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(dotted).ellipse((146, 96, 154, 104), fill="black")
+    assert is_blank(dotted)
+    assert is_blank(Image.effect_noise((300, 200), 8).convert("RGB"))
+    assert not is_blank(Image.effect_noise((64, 64), 40).convert("RGB"))
+    for seed in range(5):
+        faint = picture(seed, 300).point(lambda value: 115 + value // 10)
+        assert not is_blank(faint)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from library_doubles import TinyEncoder, picture, write_pictures
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.errors import EncoderError, InputError
 from steerclear.library import Library, Progress, Source, add, verify
+from steerclear.library.images import phash
+from steerclear.library.pictures import original
 
 
 @pytest.fixture
@@ -69,10 +72,39 @@ def test_one_bad_file_never_stops_the_rest(empty, encoder, tmp_path):
     assert "empty" in reasons["empty.png"]
 
 
-def test_an_animation_is_noted(empty, encoder, tmp_path):
-    picture(1).save(tmp_path / "a.gif", save_all=True, append_images=[picture(2)])
-    add(empty, tmp_path / "a.gif", [encoder], note="scan")
-    assert empty.get("a").note == "scan; first of 2 frames"
+def test_blank_pictures_are_refused_with_the_reason_and_the_others_go_in(empty, encoder, tmp_path):
+    (good,) = write_pictures(tmp_path / "art", [1])
+    for colour in ("white", "black", "teal"):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / "art" / f"{colour}.png")
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "art" / "transparent.png")
+    report = add(empty, tmp_path / "art", [encoder])
+    assert report.added == [good.stem]
+    reasons = {Path(path).stem: reason for path, reason in report.failed}
+    assert set(reasons) == {"white", "black", "teal", "transparent"}
+    assert all("blank" in reason for reason in reasons.values())
+
+
+def test_a_white_drawing_on_transparency_goes_in_as_the_drawing(empty, encoder, tmp_path):
+    star = Image.new("RGBA", (64, 64), (255, 255, 255, 0))
+    ImageDraw.Draw(star).regular_polygon((32, 32, 25), 5, fill="white")
+    star.save(tmp_path / "star.png")
+    assert add(empty, tmp_path / "star.png", [encoder]).added == ["star"]
+    (thumbnail,) = empty.pictures().values()
+    assert (float(thumbnail[:, 32, 32].min()), float(thumbnail[:, 0, 0].max())) == (1.0, 0.0)
+
+
+def test_of_an_animation_the_first_frame_that_is_not_blank_goes_in_and_is_noted(empty, encoder, tmp_path):
+    picture(1).save(tmp_path / "a.png", save_all=True, append_images=[picture(2)])
+    blank = Image.new("RGB", (40, 40), "white")
+    blank.save(tmp_path / "b.png", save_all=True, append_images=[picture(3)])
+    blank.save(tmp_path / "c.png", save_all=True, append_images=[Image.new("RGB", (40, 40))])
+    report = add(empty, [tmp_path / f"{name}.png" for name in "abc"], [encoder], note="scan")
+    assert report.added == ["a", "b"]
+    assert [path for path, _ in report.failed] == [str(tmp_path / "c.png")]
+    assert empty.get("a").note == "scan; frame 1 of 2"
+    assert empty.get("b").note == "scan; frame 2 of 2"
+    assert empty.get("b").phash == phash(picture(3))
+    assert original(empty.get("b"), empty.uri).tobytes() == picture(3).tobytes()
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -178,19 +210,20 @@ def test_senseless_options_are_refused(empty, encoder, pictures):
 
 @dataclass(frozen=True)
 class Moody(TinyEncoder):
-    """Gives NaN for pictures that are all black."""
+    """Gives NaN for pictures without any blue."""
 
     def __call__(self, images: Tensor) -> Tensor:
         embedding = super().__call__(images)
-        embedding[images.amax(dim=(1, 2, 3)) == 0] = float("nan")
+        embedding[images[:, 2].amax(dim=(1, 2)) == 0] = float("nan")
         return embedding
 
 
 def test_a_picture_that_an_encoder_cannot_embed_is_reported_and_the_batch_goes_on(empty, pictures, tmp_path):
-    picture(9).point(lambda _: 0).save(tmp_path / "art" / "black.png")
+    red, green, blue = picture(9).split()
+    Image.merge("RGB", (red, green, blue.point(lambda _: 0))).save(tmp_path / "art" / "yellow.png")
     report = add(empty, tmp_path / "art", [Moody()])
     assert len(report.added) == 5
-    assert [(Path(p).name, "NaN" in r) for p, r in report.failed] == [("black.png", True)]
+    assert [(Path(p).name, "NaN" in r) for p, r in report.failed] == [("yellow.png", True)]
 
 
 def test_the_protocol_fits_an_encoder_and_the_check_passes_what_is_sound(encoder):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,12 +14,13 @@ from steerclear.cli.opening import open_encoders, open_library
 from steerclear.cli.recipe import EMBEDDED, read_filters
 from steerclear.cli.terminal import BAD_INPUT, FLAGGED, OK, one_line_errors, print_error
 from steerclear.errors import ImageError, InputError
-from steerclear.library.images import read_image
+from steerclear.library.images import MAX_FRAMES, read_frames
 from steerclear.output import finite
 
 if TYPE_CHECKING:
     from steerclear.filters import Filter
     from steerclear.filters.library import FilterParts
+    from steerclear.types import Detection
 
 
 def check(
@@ -58,11 +59,24 @@ def check(
             help="A model folder that brings the copy descriptor that the library was built with.",
         ),
     ] = None,
+    frames: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Frames of an animation, or pages of a TIFF, that are checked: where there are more, evenly "
+            "spaced, with the first and the last.",
+        ),
+    ] = MAX_FRAMES,
 ) -> None:
     """Say which pictures resemble a protected one.
 
     Prints one JSON object a line: file, flagged, and each filter's detection with score, threshold and match.
     A picture that cannot be read gets an error on stderr instead; the others are still checked.
+
+    An animation is flagged where any of its frames is. Its line also says how many frames there are and how
+    many were checked. Each detection then names its frame, counted from 1: all that are flagged, and of a
+    filter that flags none the highest score.
 
     Exit codes: 0 none is flagged; 3 some are; 2 bad input or an unreadable picture.
 
@@ -70,9 +84,9 @@ def check(
     steerclear check picture.png
     steerclear check picture.png sketch.png --library protected
     steerclear check picture.png --filter hash
+    steerclear check animation.gif --frames 200
     """
     with one_line_errors():
-        from steerclear.filters import flagged, inspect
         from steerclear.filters.library import library_filters
         from steerclear.loading import filter_parts
 
@@ -87,21 +101,43 @@ def check(
         any_unreadable = any_flagged = False
         for path in images:
             try:
-                picture = read_image(path)
+                line = _findings(path, filters, frames)
             except ImageError as error:
                 print_error(error)
                 any_unreadable = True
                 continue
-            detections = inspect(filters, [picture])[0]
-            is_flagged = flagged(detections)
-            any_flagged = any_flagged or is_flagged
-            line = {
-                "file": str(path),
-                "flagged": is_flagged,
-                "detections": [asdict(detection) for detection in detections],
-            }
-            typer.echo(json.dumps(finite(line)))
+            any_flagged = any_flagged or bool(line["flagged"])
+            typer.echo(json.dumps(finite({"file": str(path), **line})))
     raise typer.Exit(BAD_INPUT if any_unreadable else FLAGGED if any_flagged else OK)
+
+
+def _findings(path: Path, filters: Sequence[Filter], limit: int) -> dict[str, Any]:
+    """What the filters find in a file: in its only picture, or in at most `limit` frames."""
+    from steerclear.filters import flagged, inspect
+
+    rows: list[tuple[int, tuple[Detection, ...]]] = []
+    count = 1
+    for picture in read_frames(path, limit=limit):
+        count = picture.info["frames"]
+        rows.append((picture.info["frame"], inspect(filters, [picture])[0]))
+    is_flagged = any(flagged(detections) for _, detections in rows)
+    if count == 1:
+        return {"flagged": is_flagged, "detections": [asdict(detection) for detection in rows[0][1]]}
+    return {
+        "flagged": is_flagged,
+        "frames": count,
+        "frames_checked": len(rows),
+        "detections": [
+            asdict(detection) | {"frame": frame}
+            for column in range(len(filters))
+            for frame, detection in _worth_telling([(frame, row[column]) for frame, row in rows])
+        ],
+    }
+
+
+def _worth_telling(found: list[tuple[int, Detection]]) -> list[tuple[int, Detection]]:
+    """Of a filter's detections in all frames those that are flagged, else the one with the highest score."""
+    return [pair for pair in found if pair[1].flagged] or [max(found, key=lambda pair: pair[1].score)]
 
 
 def _image_filters(names: Sequence[str], parts: FilterParts) -> list[Filter]:

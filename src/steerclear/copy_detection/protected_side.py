@@ -93,6 +93,13 @@ class ProtectedSide:
         return sum(t.numel() * t.element_size() for t in kept) / max(1, len(self.ids))
 
 
+def is_recognisable(picture: Tensor) -> bool:
+    """Returns whether a picture (3, H, W) in [0, 1] has anything in it by which the copy detector could tell
+    a copy: at least LEAST_CELLS textured cells of 64.
+    """
+    return int(textured_cells(squared(picture[None], SIDE))) >= LEAST_CELLS
+
+
 def check_pixels(pixels: Tensor, what: str) -> None:
     """Raise InputError unless `pixels` (…, 3, H, W) can be looked at: floats, finite, in [0, 1]; what: its
     name in the message.
@@ -115,7 +122,7 @@ def _small_pictures(
     for item, picture in pictures.items():
         check_pixels(picture, f"the protected picture {item!r}")
         pixels = squared(picture[None].cpu().float().clamp(0, 1), SIDE)
-        if int(textured_cells(pixels)) < LEAST_CELLS:
+        if not is_recognisable(pixels[0]):
             if not skip_blank:
                 raise LibraryError(f"the protected picture {item!r} cannot be guarded: {BLANK}; leave it out")
             unseen[item] = BLANK

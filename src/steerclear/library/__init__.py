@@ -1,6 +1,6 @@
 """The protected pictures: a store, adding to it, and exact search. LanceDB is only imported at first use."""
 
-from steerclear.library.images import read_image
+from steerclear.library.images import read_frames, read_image
 from steerclear.library.ingest import IngestReport, Progress, add
 from steerclear.library.schema import EncoderSpec, Entry, Inserted, Item, Policy, Version
 from steerclear.library.search import Index, nearest
@@ -23,6 +23,7 @@ __all__ = [
     "Version",
     "add",
     "nearest",
+    "read_frames",
     "read_image",
     "verify",
 ]

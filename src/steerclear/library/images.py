@@ -1,22 +1,27 @@
-"""From a file's bytes to an RGB picture, its thumbnail, its perceptual hash and an encoder's input."""
+"""From a file's bytes to RGB pictures; from a picture to its thumbnail, hash and an encoder's input."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from steerclear.errors import ImageError
+from steerclear.errors import ImageError, InputError
+from steerclear.library.colour import shown
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
 MAX_PIXELS = 80_000_000  # below Pillow's own limit, so that the error is ours
+MAX_FRAMES = 64  # frames of an animation that are looked at, evenly spaced over a longer one
 THUMBNAIL = 64  # side in pixels
+LEAST_NOISE = 0.05  # mean difference of neighbouring pixels in a thumbnail from which noise is no blank
 # only formats that Pillow decodes by itself: for EPS and the like it starts other programs
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 SUFFIXES = frozenset(
@@ -27,7 +32,11 @@ SUFFIXES = frozenset(
 def read_image(
     source: str | Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Decodes a picture to RGB: turned upright, transparency on white, the first frame of an animation.
+    """Decodes a picture to RGB: turned upright, in sRGB, nothing transparent.
+
+    Colours are converted by the embedded profile. Transparency lies on white, or on black where white would
+    hide the drawing. Of an animation it is the first frame that is not blank, among those that `read_frames`
+    reads, or the first of all where each is blank.
 
     Args:
         source: the path of a file, or its bytes.
@@ -35,12 +44,46 @@ def read_image(
         max_pixels: larger pictures are refused.
 
     Returns:
-        The picture; its `info["frames"]` is the number of frames.
+        The picture; its `info["frames"]` is the number of frames, `info["frame"]` which of them it is,
+        counted from 1.
 
     Raises:
         ImageError: if the file is missing, empty, broken, in a format outside FORMATS, or too large, or has
             floating point pixels, whose range is unknown.
     """
+    with closing(read_frames(source, name=name, max_pixels=max_pixels)) as frames:
+        first = next(frames)
+        if first.info["frames"] == 1 or not is_blank(first):
+            return first
+        return next((frame for frame in frames if not is_blank(frame)), first)
+
+
+def read_frames(
+    source: str | Path | bytes,
+    *,
+    limit: int = MAX_FRAMES,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Generator[Image.Image]:
+    """Decodes the frames of an animation, or the pages of a TIFF, each as `read_image` does.
+
+    Only a single frame is in memory at a time.
+
+    Args:
+        source: the path of a file, or its bytes.
+        limit: of a file with more frames so many are read, evenly spaced, the first and the last among them.
+        name: what error messages call it; by default the path.
+        max_pixels: files with a larger frame are refused.
+
+    Yields:
+        The frames in order; `info["frames"]` and `info["frame"]` as of `read_image`.
+
+    Raises:
+        ImageError: as of `read_image`, when the iteration comes to what cannot be read.
+        InputError: for a limit below 1.
+    """
+    if limit < 1:
+        raise InputError(f"the limit of frames must be at least 1, got {limit}")
     name = name or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
     try:
         raw = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -48,36 +91,35 @@ def read_image(
         raise ImageError(f"cannot read {name!r}: {error.strerror or error}") from error
     if not raw:
         raise ImageError(f"cannot read {name!r}: the file is empty")
-    try:
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageError(
-                    f"{name!r} has {width} × {height} pixels, more than the limit of {max_pixels:,}"
-                )
-            frames = int(getattr(image, "n_frames", 1)) if image.format != "MPO" else 1
-            image.load()
-            picture = _rgb(_upright(image), name)
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name!r} has more pixels than the limit of {max_pixels:,}") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name!r} is no image in a supported format; supported are {', '.join(FORMATS)}"
-        ) from error
-    except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
-        raise ImageError(f"{name!r} is broken: {error}") from error
-    picture.info = {"frames": frames}
-    return picture
+    with _named_errors(name, max_pixels):
+        opened = Image.open(io.BytesIO(raw), formats=FORMATS)
+    with opened:
+        with _named_errors(name, max_pixels):
+            # what else an MPO file holds are other views of its picture, such as its depth
+            frames = int(getattr(opened, "n_frames", 1)) if opened.format != "MPO" else 1
+        for index in _evenly_spaced(frames, limit):
+            with _named_errors(name, max_pixels):
+                picture = _frame(opened, index, name, max_pixels)
+            picture.info = {"frames": frames, "frame": index + 1}
+            yield picture
+
+
+def is_blank(picture: Image.Image) -> bool:
+    """Returns whether a picture, as its thumbnail shows it, has nothing by which a copy could be told.
+
+    That is neither anything that the copy detector recognises, nor noise, which it does not look at.
+    """
+    from steerclear.copy_detection import is_recognisable
+
+    pixels = square_tensor(_small(picture), THUMBNAIL)
+    noise = float(pixels.diff(dim=1).abs().mean() + pixels.diff(dim=2).abs().mean()) / 2
+    return noise < LEAST_NOISE and not is_recognisable(pixels)
 
 
 def thumbnail(picture: Image.Image) -> bytes:
     """Returns the PNG bytes of an RGB picture at 64 × 64; a picture of that size keeps every pixel."""
-    if picture.size != (THUMBNAIL, THUMBNAIL):
-        picture = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
-    Image.merge("RGB", picture.split()).save(stream, "PNG")  # merging drops the source's metadata
+    Image.merge("RGB", _small(picture).split()).save(stream, "PNG")  # merging drops the source's metadata
     return stream.getvalue()
 
 
@@ -138,6 +180,42 @@ def _dct_rows(side: int, count: int = 8) -> np.ndarray:
     return rows
 
 
+def _frame(opened: Image.Image, index: int, name: str, max_pixels: int) -> Image.Image:
+    """A frame of an opened file, decoded."""
+    opened.seek(index)
+    width, height = opened.size
+    if width * height > max_pixels:
+        raise ImageError(f"{name!r} has {width} × {height} pixels, more than the limit of {max_pixels:,}")
+    opened.load()
+    return shown(_upright(opened), name)
+
+
+@contextmanager
+def _named_errors(name: str, max_pixels: int) -> Iterator[None]:
+    """Whatever Pillow raises, as an ImageError that names the file."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name!r} has more pixels than the limit of {max_pixels:,}") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name!r} is no image in a supported format; supported are {', '.join(FORMATS)}"
+        ) from error
+    except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
+        raise ImageError(f"{name!r} is broken: {error}") from error
+
+
+def _evenly_spaced(count: int, limit: int) -> Iterable[int]:
+    """At most `limit` of `count` indices, from the first to the last."""
+    if count <= limit:
+        return range(count)
+    if limit == 1:
+        return range(1)
+    return (round(i * (count - 1) / (limit - 1)) for i in range(limit))
+
+
 def _upright(picture: Image.Image) -> Image.Image:
     """The picture turned as its EXIF data says."""
     try:
@@ -146,20 +224,8 @@ def _upright(picture: Image.Image) -> Image.Image:
         return picture
 
 
-def _rgb(picture: Image.Image, name: str) -> Image.Image:
-    """The picture in RGB, 16-bit pixels scaled to 8 bit, transparency on white."""
-    if picture.mode == "F":
-        raise ImageError(f"{name!r} has floating point pixels, whose range is unknown; convert it to 8 bit")
-    if picture.mode.startswith("I"):
-        import numpy as np
-
-        values = np.asarray(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError(f"{name!r} has 32-bit pixels, whose range is unknown; convert it to 8 bit")
-        # Pillow would clip 16-bit values at 255 and make a nearly white picture
-        return Image.fromarray((values / 257).round().astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
+def _small(picture: Image.Image) -> Image.Image:
+    """The picture at 64 × 64; of that size already, it keeps every pixel."""
+    if picture.size == (THUMBNAIL, THUMBNAIL):
+        return picture
+    return picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)

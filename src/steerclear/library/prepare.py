@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerclear.encoders.base import check_embedding
-from steerclear.library.images import phash, read_image, square_tensor, thumbnail
+from steerclear.library.images import is_blank, phash, read_image, square_tensor, thumbnail
 from steerclear.library.schema import Entry, Item
 from steerclear.library.sources import Source
 
@@ -75,11 +75,14 @@ class Preprocessor:
             if sha256 in self.known_hashes:
                 return Skipped(source.ref, None)
             picture = read_image(raw, name=source.ref, max_pixels=self.max_pixels)
+            if is_blank(picture):
+                from steerclear.copy_detection import BLANK
+
+                return Skipped(source.ref, BLANK)
             columns = _columns(source, self.defaults, self.captions)
-            if picture.info["frames"] > 1:
-                columns["note"] = "; ".join(
-                    filter(None, (columns["note"], f"first of {picture.info['frames']} frames"))
-                )
+            if (frames := picture.info["frames"]) > 1:
+                which = f"frame {picture.info['frame']} of {frames}"
+                columns["note"] = "; ".join(filter(None, (columns["note"], which)))
             return Prepared(
                 item=Item(source=source.ref, sha256=sha256, phash=phash(picture), **columns),
                 thumbnail=thumbnail(picture),

@@ -65,6 +65,9 @@ def add(
 ) -> None:
     """Add pictures, and create the library if there is none. Pictures that are there already are skipped.
 
+    What cannot be read is listed as failed, and so are blank pictures, by which no copy could be told; the
+    others go in. Of an animation it is the first frame that is not blank.
+
     If it is killed, the library holds everything that was committed; the same command again does the rest.
 
     \b
