@@ -82,31 +82,32 @@ def cut_patches(pyramid: list[Tensor], placed: Tensor, side: int) -> Tensor:
     return patches
 
 
-def align(pyramid: list[Tensor], targets: Tensor, placed: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best placements, moved to where they fit.
+def align_coarsely(pyramid: list[Tensor], targets: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
+    """Placements moved to where they fit at half size.
 
     Args:
         pyramid: of one picture, see `levels`.
         targets: (n, 3, SIDE, SIDE) protected pictures.
         placed: (n, 2, 3) first guesses, from the protected pictures' coordinates to the picture's.
-        keep: how many go on to full size.
 
     Returns:
-        rows (k,) of `placed`, moved (k, 2, 3), and how well each of the n agreed at half size (n,).
+        The moved placements (n, 2, 3), and how well each agrees, in [0, 1]: (n,).
     """
-    half = SIDE // 2
-    small, within = _neighbourhoods(pyramid, placed, half)
     small_targets = cell_means(targets, 2)
-    placed = compose(placed, compose(_enlarged(placed), refine(small, small_targets, within, COARSE)))
-    seen = cut_patches(pyramid, placed, half)
+    patches, within = _neighbourhoods(pyramid, placed, SIDE // 2)
+    placed = compose(placed, compose(_enlarged(placed), refine(patches, small_targets, within, COARSE)))
+    seen = cut_patches(pyramid, placed, SIDE // 2)
     mean, _, enough = cell_agreement(
         orientation_maps(seen[:, :3])[0], orientation_maps(small_targets)[0], without_rim(seen[:, 3:])
     )
-    coarse = mean * enough
-    rows = coarse.topk(min(keep, len(coarse))).indices
-    patches, within = _neighbourhoods(pyramid, placed[rows], SIDE)
-    moved = compose(_enlarged(placed[rows]), refine(patches, targets[rows], within, FINE))
-    return rows, compose(placed[rows], moved), coarse
+    return placed, mean * enough
+
+
+def align_finely(pyramid: list[Tensor], targets: Tensor, placed: Tensor) -> Tensor:
+    """Placements (n, 2, 3) that fit at half size, moved to where they fit at full size."""
+    patches, within = _neighbourhoods(pyramid, placed, SIDE)
+    moved = compose(_enlarged(placed), refine(patches, targets, within, FINE))
+    return compose(placed, moved)
 
 
 def _neighbourhoods(pyramid: list[Tensor], placed: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from steerclear.copy_detection.align import SIDE, align, cut_patches, levels
+from steerclear.copy_detection.align import SIDE, align_coarsely, align_finely, cut_patches, levels
 from steerclear.copy_detection.decide import Thresholds, agreement
 from steerclear.copy_detection.features import cell_means
 from steerclear.copy_detection.nominate import Looks, look, nominate, whitening
@@ -33,18 +33,21 @@ SURE = 1.1  # score from which no second opinion is asked
 class Effort:
     """How far the copy detector looks before it calls a picture clear.
 
-    items: protected pictures nominated, more in a large library (see `for_library`); placements: of each;
-    aligned: placements aligned at half size in all; finished: of these at full size; near: cosine below which
-    a nominee is not aligned;
-    worth_asking: cosine below which no second opinion is asked about it.
+    Attributes:
+        items: protected pictures nominated, more in a large library (see `for_library`).
+        placements: of each.
+        near: cosine below which a nominee is no longer considered.
+        aligned: placements aligned at half size in all.
+        fits: agreement at half size below which a placement is not aligned at full size.
+        finished: placements aligned at full size.
     """
 
     items: int = 8
     placements: int = 3
+    near: float = 0.6
     aligned: int = 10
+    fits: float = 0.45
     finished: int = 3
-    near: float = 0.48
-    worth_asking: float = 0.55
 
     @classmethod
     def for_library(cls, count: int) -> Effort:
@@ -127,15 +130,17 @@ class CopyDetector:
         near = nominees.nearness >= effort.near
         if not bool(near.any()):
             return []
-        items, placed = nominees.items[near], nominees.placed[near]
-        pyramid = levels(picture)
-        rows, moved, coarse = align(pyramid, self.side.pixels(items), placed, effort.finished)
-        matches = self._aligned(pyramid, items[rows], moved)
+        items, pyramid = nominees.items[near], levels(picture)
+        targets = self.side.pixels(items)
+        placed, agreeing = align_coarsely(pyramid, targets, nominees.placed[near])
+        rows = agreeing.argsort(descending=True)
+        best = rows[: effort.finished]
+        best = best[agreeing[best] >= effort.fits]
+        matches: dict[str, Match] = {}
+        if len(best):
+            matches = self._aligned(pyramid, items[best], align_finely(pyramid, targets[best], placed[best]))
         if self.opinion is not None and not any(m.score >= SURE for m in matches.values()):
-            asked = coarse.masked_fill(nominees.nearness[near] < effort.worth_asking, -1)
-            order = [i for i in asked.argsort(descending=True).tolist() if asked[i] >= 0]
-            if order:
-                self._ask(self.opinion, picture, list(dict.fromkeys(items[order].tolist())), matches)
+            self._ask(self.opinion, picture, list(dict.fromkeys(items[rows].tolist())), matches)
         return sorted(matches.values(), key=lambda m: -m.score)
 
     def _aligned(self, pyramid: list[Tensor], items: Tensor, placed: Tensor) -> dict[str, Match]:

@@ -148,7 +148,7 @@ def costs(pictures: dict[str, Image.Image], clear: Sequence[Image.Image]) -> Row
 
 def steps_of(copy_filter: CopyFilter, pictures: Sequence[Image.Image]) -> dict[str, float]:
     """Median milliseconds of each step."""
-    from steerclear.copy_detection.align import SIDE, align, cut_patches, levels
+    from steerclear.copy_detection.align import SIDE, align_coarsely, align_finely, cut_patches, levels
     from steerclear.copy_detection.decide import agreement
     from steerclear.copy_detection.nominate import look, nominate, whitening
     from steerclear.copy_detection.windows import symmetries
@@ -166,7 +166,9 @@ def steps_of(copy_filter: CopyFilter, pictures: Sequence[Image.Image]) -> dict[s
         clock.append(time.process_time())
         pyramid = levels(pixels)
         targets = detector.side.pixels(nominees.items)
-        rows, placed, _ = align(pyramid, targets, nominees.placed, effort.finished)
+        placed, agreeing = align_coarsely(pyramid, targets, nominees.placed)
+        rows = agreeing.topk(effort.finished).indices
+        placed = align_finely(pyramid, targets[rows], placed[rows])
         clock.append(time.process_time())
         agreement(cut_patches(pyramid, placed, SIDE), targets[rows])
         clock.append(time.process_time())
