@@ -21,6 +21,7 @@ from steerclear.generators import LeaveEarly, Pass, PipelineRunner
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.ladder import Ladder
 from steerclear.nudge.space import PREVIEW, EncoderSpace, check_judges
+from steerclear.pixels import to_image
 from steerclear.protected import Protected
 from steerclear.request import of_row, picture_size, unread
 from steerclear.settle import settle
@@ -185,11 +186,9 @@ class GuardedCall:
             row.prompt, row.seed, Outcome.CLEAR, row.detections, nfe=first.nfe, nfe_plain=plain_nfe
         )
 
-        def verify(candidate: Candidate) -> tuple[Detection, ...]:
+        def verify(candidate: Candidate, image: Image.Image) -> tuple[Detection, ...]:
             known = self._check_pass(candidate.run, 1) if self.pass_filters else None
-            return _with_finite(
-                candidate.run, judge((*self.filters, *self.strict), [candidate.image], known)
-            )[0]
+            return _with_finite(candidate.run, judge((*self.filters, *self.strict), [image], known))[0]
 
         def learn(task: SteerTask, detections: tuple[Detection, ...]) -> None:
             task.unwanted = self._unwanted(detections, task.unwanted, picture_size(kwargs))
@@ -214,7 +213,11 @@ class GuardedCall:
 
         def passes(latent: Tensor) -> bool:
             assert self.protected is not None
-            return not flagged(judge((*self.filters, *self.strict), self.protected.decode(latent, size))[0])
+            with torch.no_grad():
+                pixels = self.protected.pixels(latent, size)
+            if not bool(pixels.isfinite().all()):
+                return False
+            return not flagged(judge((*self.filters, *self.strict), [to_image(row) for row in pixels])[0])
 
         return SteerTask(
             runner=self.runner,
@@ -291,5 +294,8 @@ def _with_finite(run: Pass, detections: list[tuple[Detection, ...]]) -> list[tup
     black.
     """
     why = "the latent or the decoded pixels are not finite"
+    if len(run.finite) != len(detections):
+        why = f"the run says of {len(run.finite)} pictures, not of {len(detections)}, whether they are finite"
     broken = Detection("finite", True, math.nan, 0.0, error=why)
-    return [row if ok else (*row, broken) for row, ok in zip(detections, run.finite, strict=True)]
+    known = run.finite if len(run.finite) == len(detections) else [False] * len(detections)
+    return [row if ok else (*row, broken) for row, ok in zip(detections, known, strict=True)]

@@ -117,10 +117,13 @@ class Protected:
         return torch.cat([self._encode(to_tensor([image]), like, size) for image in images])
 
     def decode(self, latents: Tensor, size: Size = None) -> list[Image.Image]:
-        """Returns the pictures of clean latents (B, …), e.g. of a pass that was abandoned."""
+        """Returns the pictures of clean latents (B, …), e.g. of a pass that was abandoned.
+
+        They are for looking at alone and never handed out: pixels that are no numbers are black here.
+        """
         with torch.no_grad():
             pixels = self.pixels(latents, size).clamp(0, 1)
-        return [to_image(image) for image in pixels]
+        return [to_image(image) for image in pixels.nan_to_num(0.0)]
 
     def pixels(self, latents: Tensor, size: Size = None) -> Tensor:
         """Decodes clean latents (B, …) to pixels (B, 3, H, W) in [0, 1]; gradients reach the latents."""
