@@ -163,7 +163,11 @@ class CodeGuard:
 
     def _verify(self, candidate: Candidate, image: Image.Image) -> Detections:
         detections = judge((*self.filters, *self.strict), [image])[0]
-        return detections if all(finite_images(candidate.run, candidate.run.finite)) else (*detections, *_unseen())
+        return (
+            detections
+            if all(finite_images(candidate.run, candidate.run.finite))
+            else (*detections, *_unseen())
+        )
 
     def _task(self, code: Tensor, image: Image.Image | None, report: Report) -> CodeTask:
         if image is None:

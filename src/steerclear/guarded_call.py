@@ -65,6 +65,7 @@ class GuardedCall:
         generator: of the noise.
         arguments: what the plain pipeline is called with.
         kwargs: the caller's own keyword arguments.
+        library_version: of the library that the parts were built of; None for parts that the user gave.
     """
 
     runner: PipelineRunner
@@ -86,6 +87,7 @@ class GuardedCall:
     generator: torch.Generator | list[torch.Generator]
     arguments: dict[str, Any]
     kwargs: dict[str, Any]
+    library_version: int | None = None
 
     @property
     def pipe(self) -> Any:
@@ -114,7 +116,14 @@ class GuardedCall:
             image, report = self._settle(i, row, first, plain_nfe, own)
             images.append(image)
             cut = unread(self.pipe, row.prompt, own) if self.runner.prompted else None
-            reports.append(replace(report, seconds=report.seconds + shared, unread=cut))
+            reports.append(
+                replace(
+                    report,
+                    seconds=report.seconds + shared,
+                    unread=cut,
+                    library_version=self.library_version,
+                )
+            )
         if self.placeholders and None in images:
             grey = Image.new("RGB", self._size(first), PLACEHOLDER)
             images = [grey if image is None else image for image in images]

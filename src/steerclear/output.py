@@ -32,6 +32,7 @@ REPORT_FIELDS = (
     "nfe",
     "nfe_plain",
     "seconds",
+    "library_version",
 )
 
 

@@ -73,6 +73,15 @@ class Protected:
             self.__dict__.pop("_preview", None)
         return self._last_codec
 
+    def share_latents_of(self, before: Protected) -> None:
+        """Keep latents where an earlier object of the same pipeline and library keeps them.
+
+        Its autoencoder's fingerprint, which takes reading all weights, is not computed again. Latents in
+        memory are not taken over, since an id may stand for another picture now.
+        """
+        if before._library is self._library and before._last_autoencoder is self._last_autoencoder:
+            self._cache = before._cache
+
     @classmethod
     def of(cls, pipe: Any, library: Library) -> Protected:
         """Makes it of a library, which also keeps the latents."""

@@ -37,6 +37,7 @@ REPORT_KEYS = {
     "reason",
     "overhead",
     "steerclear_version",
+    "library_version",
 }
 
 

@@ -145,7 +145,7 @@ def test_pixels_are_those_of_the_picture_and_back_again():
 
 
 def test_filters_are_told_apart_by_what_they_look_at():
-    of_pictures, of_prompts, of_passes = MockFilter(), PromptFilter(()), MemorizationFilter(1.0)
+    of_pictures, of_prompts, of_passes = MockFilter(), PromptFilter.of(["fox"]), MemorizationFilter(1.0)
     kinds = [
         [isinstance(f, kind) for kind in (Filter, PromptsFilter, PassFilter)]
         for f in (of_pictures, of_prompts, of_passes)

@@ -129,6 +129,7 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
         ladder=recipe.ladder or tuple(rung.name for rung in guard.ladder.rungs),
         budget=budget.overhead,
         model_fingerprint=model_fingerprint(folder or _downloaded(recipe.model)),
+        library_version=library.version,
         library_fingerprint=library.fingerprint()[:16],
     )
 

@@ -75,12 +75,12 @@ def recording_finite(pipe: Any, record: dict[str, list[bool]]) -> Iterator[None]
             stack.callback(handle.remove)
         for stage in (pipe, getattr(pipe, "decoder_pipe", None)):
             processor = getattr(stage, "image_processor", None)
-            if hasattr(processor, "postprocess"):
-                method = noting("postprocess", processor.postprocess, "image")
-                stack.enter_context(overridden(processor, postprocess=method))
-            if hasattr(stage, "numpy_to_pil"):
-                method = noting("numpy_to_pil", stage.numpy_to_pil, "images")
-                stack.enter_context(overridden(stage, numpy_to_pil=method))
+            for owner, method, argument in (
+                (processor, "postprocess", "image"),
+                (stage, "numpy_to_pil", "images"),
+            ):
+                if original := getattr(owner, method, None):
+                    stack.enter_context(overridden(owner, **{method: noting(method, original, argument)}))
         yield
 
 
