@@ -1,4 +1,4 @@
-"""A guard protects what its library holds when a request begins, and the report says which version that was."""
+"""A guard protects what its library holds when a request begins, and the report says which version it was."""
 
 from __future__ import annotations
 

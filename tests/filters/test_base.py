@@ -144,6 +144,12 @@ def test_pixels_are_those_of_the_picture_and_back_again():
     assert to_image(torch.full((3, 1, 1), 0.999)).getpixel((0, 0)) == (255, 255, 255)  # rounded, not cut off
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_pixels_that_are_no_numbers_make_no_picture(value):
+    with pytest.raises(ValueError, match="not finite"):
+        to_image(torch.full((3, 2, 2), value))
+
+
 def test_filters_are_told_apart_by_what_they_look_at():
     of_pictures, of_prompts, of_passes = MockFilter(), PromptFilter.of(["fox"]), MemorizationFilter(1.0)
     kinds = [

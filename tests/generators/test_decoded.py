@@ -1,4 +1,4 @@
-"""A picture cannot tell that its pixels were no numbers: they are black in it. The run tells, and it flags."""
+"""A picture cannot tell that its pixels were no numbers: they are black in it. The run tells, so it flags."""
 
 from __future__ import annotations
 
