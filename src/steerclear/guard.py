@@ -134,8 +134,9 @@ class Guard:
         encoder: Encoder | None = None,
         on_withheld: OnWithheld = "none",
     ) -> None:
-        for kind, name in _FILTERS.items():
-            setattr(self, name, tuple(f for f in filters if isinstance(f, kind)))
+        self.filters = tuple(f for f in filters if isinstance(f, Filter))
+        self.pass_filters = tuple(f for f in filters if isinstance(f, PassFilter))
+        self.prompt_filters = tuple(f for f in filters if isinstance(f, PromptsFilter))
         blind = [f for f in filters if not isinstance(f, AnyFilter)]
         if blind:
             raise ConfigError(

@@ -165,7 +165,7 @@ def answers(filter_: NamedFilter, check: Callable[[], Sequence[Detection]], coun
                 error=reason,
             )
         ] * count
-    # made anew, so that `flagged` follows from score and threshold in a filter's subclass of Detection as well
+    # made anew, so that `flagged` follows from score and threshold in a subclass of Detection as well
     names = [field.name for field in fields(Detection)]
     return [Detection(*(getattr(row, name) for name in names)) for row in detections]
 

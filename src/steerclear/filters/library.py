@@ -36,9 +36,6 @@ class FilterParts:
         thresholds: filter name → threshold, from the library's calibration.
         prefix: put before the filters' names, to tell the strict ones apart.
         device: where vectors are compared.
-
-    Raises:
-        LibraryError: for a library without items: no filter over it could flag anything.
     """
 
     library: Library
@@ -46,9 +43,6 @@ class FilterParts:
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
     device: torch.device | str = "cpu"
-
-    def __post_init__(self) -> None:
-        self.library.check_holds_items()
 
     def threshold(self, name: str) -> float:
         """Returns the calibrated threshold of a filter.
