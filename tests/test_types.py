@@ -90,7 +90,14 @@ def test_the_overhead_is_a_multiple_of_the_plain_cost():
 
 def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
     whole = report(
-        FLAGGED, attempts=(attempt(CLEAR),), nfe=12.0, nfe_plain=6.0, seconds=1.5, reason="why", unread="end"
+        FLAGGED,
+        attempts=(attempt(CLEAR),),
+        nfe=12.0,
+        nfe_plain=6.0,
+        seconds=1.5,
+        reason="why",
+        unread="end",
+        library_version=4,
     )
     told = whole.to_dict()
     assert json.loads(json.dumps(told)) == {
@@ -132,6 +139,7 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
         "seconds": 1.5,
         "reason": "why",
         "unread": "end",
+        "library_version": 4,
         "before": 0.9,
         "after": 0.2,
         "matched": "item-a",
@@ -142,7 +150,7 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
 def test_a_report_that_says_no_more_claims_no_attempt_cost_or_reason():
     bare = report(CLEAR)
     assert (bare.attempts, bare.nfe, bare.nfe_plain, bare.seconds) == ((), 0.0, 0.0, 0.0)
-    assert (bare.reason, bare.unread) == (None, None)
+    assert (bare.reason, bare.unread, bare.library_version) == (None, None, None)
     assert GuardOutput([]).reports == []
 
 

@@ -21,11 +21,12 @@ from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.errors import ConfigError, InputError
 from steerclear.filters.base import Filter, flagged, judge
 from steerclear.generators.code import CodeGenerator
+from steerclear.generators.passes import finite_images
 from steerclear.nudge.base import Candidate
 from steerclear.nudge.code import CodeTask, code_ladder
 from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.nudge.space import check_judges
-from steerclear.pixels import fit, to_tensor
+from steerclear.pixels import fit, rgb_copy, to_tensor
 from steerclear.settle import settle
 from steerclear.steering.seeds import seeds_of
 from steerclear.types import Detection, GuardOutput, Outcome, Report
@@ -138,7 +139,7 @@ class CodeGuard:
     def _guarded(self, code: Tensor, seeds: list[int], budget: Budget | None) -> GuardOutput:
         """The module's images of codes (B, …), each looked at and settled on its own."""
         began = time.monotonic()
-        made = self.model.pictures(code)
+        made = [None if image is None else rgb_copy(image) for image in self.model.pictures(code)]
         looked = iter(judge(self.filters, [image for image in made if image is not None]))
         found = [_unseen() if image is None else next(looked) for image in made]
         shared = (time.monotonic() - began) / len(made)
@@ -160,8 +161,13 @@ class CodeGuard:
             reports.append(replace(report, seconds=report.seconds + shared))
         return GuardOutput(images, reports)
 
-    def _verify(self, candidate: Candidate) -> Detections:
-        return judge((*self.filters, *self.strict), [candidate.image])[0]
+    def _verify(self, candidate: Candidate, image: Image.Image) -> Detections:
+        detections = judge((*self.filters, *self.strict), [image])[0]
+        return (
+            detections
+            if all(finite_images(candidate.run, candidate.run.finite))
+            else (*detections, *_unseen())
+        )
 
     def _task(self, code: Tensor, image: Image.Image | None, report: Report) -> CodeTask:
         if image is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from steerclear.errors import ConfigError, WithheldError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
+from steerclear.following import FollowedLibrary, renewed
 from steerclear.generators import PipelineRunner
 from steerclear.guard_options import (
     GuardOptions,
@@ -53,6 +54,12 @@ WORDLESS_LADDER = (
     "resample",
 )
 
+# the attributes of a guard that hold its filters, by what they see
+_FILTERS: Mapping[type, str] = {
+    Filter: "filters",
+    PassFilter: "pass_filters",
+    PromptsFilter: "prompt_filters",
+}
 _queues: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _queues_guard = threading.Lock()
 
@@ -107,6 +114,7 @@ class Guard:
             "on_withheld",
             "_encoded",
             "_encoded_for",
+            "_followed",
         )
     )
 
@@ -155,6 +163,7 @@ class Guard:
             on_withheld=on_withheld,
         )
         self.runner = self._runner_for(pipe)
+        self._followed: FollowedLibrary | None = None
         self.protected = protected
         self.preferred = tuple(preferred)
         self._encoded: dict[Any, Tensor] = {}
@@ -341,7 +350,7 @@ class Guard:
             encoder=encoder,
             policy=policy,
         )
-        return cls(
+        guard = cls(
             pipe,
             parts.filters,
             protected=parts.protected,
@@ -355,6 +364,8 @@ class Guard:
             encoder=parts.encoder,
             on_withheld=on_withheld,
         )
+        guard._followed = FollowedLibrary(parts, model, early, policy)
+        return guard
 
     # ── a drop-in for its pipeline ──────────────────────────────────────────────────────────────────────────
 
@@ -362,6 +373,11 @@ class Guard:
     def pipe(self) -> Any:
         """The pipeline itself: what it makes when it is called directly is not guarded."""
         return self.runner.pipe
+
+    @property
+    def library(self) -> Library | None:
+        """The library that the guard follows; None for a guard of parts that were given to it."""
+        return None if self._followed is None else self._followed.library
 
     def to(self, *args: Any, **kwargs: Any) -> Guard:
         """Move the pipeline, as its own `to` does, and return the guard."""
@@ -401,7 +417,10 @@ class Guard:
 
     def _runner_for(self, pipe: Any) -> PipelineRunner:
         check_no_safety_checker(pipe)
-        return PipelineRunner(pipe, max((f.steps for f in self.pass_filters), default=0))
+        return PipelineRunner(pipe, self._traced_steps())
+
+    def _traced_steps(self) -> int:
+        return max((f.steps for f in self.pass_filters), default=0)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -446,6 +465,7 @@ class Guard:
         Raises:
             InputError: for an empty or overlong prompt, a step count below 1, and arguments that a guard
                 cannot honour or the pipeline does not know.
+            LibraryError: if the library cannot be read any more, or has lost all its items.
             WithheldError: if an image was withheld and `on_withheld` is "raise".
         """
         prompts = checked_prompts(self.pipe, prompt, kwargs)
@@ -459,6 +479,7 @@ class Guard:
         if budget is not None:
             check_options(budget=budget)
         with self._alone():
+            self._follow()
             output = self._call(
                 ladder=self.ladder if budget is None else replace(self.ladder, budget=budget),
                 prompts=prompts,
@@ -477,8 +498,34 @@ class Guard:
         return output
 
     def check(self, images: Sequence[Image.Image]) -> list[tuple[Detection, ...]]:
-        """The picture filters' detections on finished images, one tuple per image."""
+        """The picture filters' detections on finished images, one tuple per image.
+
+        Raises:
+            LibraryError: if the library cannot be read any more, or has lost all its items.
+        """
+        self._follow()
         return judge(self.filters, images)
+
+    def _follow(self) -> None:
+        """Replace what was built of the library's items if the library has changed since."""
+        followed = self._followed
+        if followed is None or not followed.changed:
+            return
+        with self._alone():  # latents are made with the pipeline's autoencoder, and calls read the parts
+            if not followed.changed:  # another thread was faster
+                return
+            old, new = followed.parts, followed.build(self.pipe)
+            for kind, name in _FILTERS.items():
+                built = ([f for f in parts.filters if isinstance(f, kind)] for parts in (old, new))
+                setattr(self, name, renewed(getattr(self, name), *built))
+            self.strict = renewed(self.strict, old.strict, new.strict)
+            self.runner.traced = self._traced_steps()
+            # what the user has set to something else stays
+            if self.protected is old.protected:
+                self.protected = new.protected
+            if self.early is old.early:
+                self.early = new.early
+            followed.parts = new  # last: until then other threads wait
 
     def _call(self, **request: Any) -> GuardedCall:
         """One call, with the guard's parts as they are now."""
@@ -498,6 +545,7 @@ class Guard:
             prefer=self.prefer,
             encoder=self.encoder,
             placeholders=self.on_withheld == "placeholder",
+            library_version=None if self._followed is None else self._followed.parts.version,
             **request,
         )
 

@@ -21,6 +21,7 @@ from steerclear.generators import LeaveEarly, Pass, PipelineRunner
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.ladder import Ladder
 from steerclear.nudge.space import PREVIEW, EncoderSpace, check_judges
+from steerclear.pixels import to_image
 from steerclear.protected import Protected
 from steerclear.request import of_row, picture_size, unread
 from steerclear.settle import settle
@@ -64,6 +65,7 @@ class GuardedCall:
         generator: of the noise.
         arguments: what the plain pipeline is called with.
         kwargs: the caller's own keyword arguments.
+        library_version: of the library that the parts were built of; None for parts that the user gave.
     """
 
     runner: PipelineRunner
@@ -85,6 +87,7 @@ class GuardedCall:
     generator: torch.Generator | list[torch.Generator]
     arguments: dict[str, Any]
     kwargs: dict[str, Any]
+    library_version: int | None = None
 
     @property
     def pipe(self) -> Any:
@@ -113,7 +116,14 @@ class GuardedCall:
             image, report = self._settle(i, row, first, plain_nfe, own)
             images.append(image)
             cut = unread(self.pipe, row.prompt, own) if self.runner.prompted else None
-            reports.append(replace(report, seconds=report.seconds + shared, unread=cut))
+            reports.append(
+                replace(
+                    report,
+                    seconds=report.seconds + shared,
+                    unread=cut,
+                    library_version=self.library_version,
+                )
+            )
         if self.placeholders and None in images:
             grey = Image.new("RGB", self._size(first), PLACEHOLDER)
             images = [grey if image is None else image for image in images]
@@ -206,11 +216,9 @@ class GuardedCall:
             row.prompt, row.seed, Outcome.CLEAR, row.detections, nfe=first.nfe, nfe_plain=plain_nfe
         )
 
-        def verify(candidate: Candidate) -> tuple[Detection, ...]:
+        def verify(candidate: Candidate, image: Image.Image) -> tuple[Detection, ...]:
             known = self._check_pass(candidate.run, 1) if self.pass_filters else None
-            return _with_finite(
-                candidate.run, judge((*self.filters, *self.strict), [candidate.image], known)
-            )[0]
+            return _with_finite(candidate.run, judge((*self.filters, *self.strict), [image], known))[0]
 
         def learn(task: SteerTask, detections: tuple[Detection, ...]) -> None:
             task.unwanted = self._unwanted(detections, task.unwanted, picture_size(kwargs))
@@ -235,7 +243,11 @@ class GuardedCall:
 
         def passes(latent: Tensor) -> bool:
             assert self.protected is not None
-            return not flagged(judge((*self.filters, *self.strict), self.protected.decode(latent, size))[0])
+            with torch.no_grad():
+                pixels = self.protected.pixels(latent, size)
+            if not bool(pixels.isfinite().all()):
+                return False
+            return not flagged(judge((*self.filters, *self.strict), [to_image(row) for row in pixels])[0])
 
         return SteerTask(
             runner=self.runner,
@@ -319,5 +331,8 @@ def _with_finite(run: Pass, detections: list[tuple[Detection, ...]]) -> list[tup
     black.
     """
     why = "the latent or the decoded pixels are not finite"
+    if len(run.finite) != len(detections):
+        why = f"the run says of {len(run.finite)} pictures, not of {len(detections)}, whether they are finite"
     broken = Detection("finite", True, math.nan, 0.0, error=why)
-    return [row if ok else (*row, broken) for row, ok in zip(detections, run.finite, strict=True)]
+    known = run.finite if len(run.finite) == len(detections) else [False] * len(detections)
+    return [row if ok else (*row, broken) for row, ok in zip(detections, known, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from steerclear.encoders.embedded import CopyDescriptor
 from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters import EarlyVerdict, Filter
 from steerclear.filters.early import Settings
-from steerclear.filters.library import AnyFilter, FilterParts, named_filters
+from steerclear.filters.library import AnyFilter, FilterParts, is_over_library, named_filters
 from steerclear.filters.library import library_filters as filters_over
 from steerclear.fingerprints import file_fingerprint
 from steerclear.library import Library, Policy
@@ -31,8 +32,17 @@ Which = Literal["thresholds", "strict"]
 
 @dataclass(frozen=True)
 class GuardParts:
-    """What a guard is built of: the arguments of `Guard(pipe, …)`, by their names there."""
+    """What a guard is built of: the arguments of `Guard(pipe, …)`, by their names there.
 
+    Beside them, what makes it possible to build the same again of a later version of the library: the library
+    and its version, the encoders that it was built with, and the caller's further filters. Of these, the
+    names of filters over the library stay names.
+    """
+
+    library: Library
+    version: int
+    encoders: Sequence[Encoder]
+    further: Sequence[AnyFilter | str]
     filters: Sequence[AnyFilter]
     strict: Sequence[Filter]
     protected: Protected
@@ -53,6 +63,7 @@ def guard_parts(
     early: bool | EarlyVerdict = True,
     encoder: Encoder | str | None = None,
     policy: Policy | None = None,
+    before: GuardParts | None = None,
 ) -> GuardParts:
     """What a library says of a pipeline, and what the caller adds to it.
 
@@ -69,9 +80,10 @@ def guard_parts(
         encoder: in whose space strategies steer that need one; by default the library's first that is
             differentiable. A name also allows a library that was built with that `module:object`.
         policy: what holds for every item, in the place of what each item says.
+        before: the parts of an earlier version of the library, whose encoders are used again.
 
     Raises:
-        LibraryError: if the library cannot be used, or has no usable threshold.
+        LibraryError: if the library cannot be used, holds no items, or has no usable threshold.
         EncoderError: if one of its encoders is missing.
         ConfigError: for an unknown filter or strategy.
     """
@@ -89,9 +101,14 @@ def guard_parts(
     if not isinstance(early, bool | EarlyVerdict):
         raise ConfigError(f"early is {early!r}; pass True, False or an EarlyVerdict")
     opened = library if isinstance(library, Library) else Library.open(library)
+    # first of all: what is added while the parts are read then counts as a change
+    version = opened.version
+    opened.check_holds_items()
     model = model if model is not None else getattr(pipe, "name_or_path", None) or ""
     device = pipe._execution_device
     at_hand = _own_encoders(pipe, model, opened)
+    if before is not None:
+        at_hand |= {ready.name: partial(_same, ready) for ready in before.encoders}
     if isinstance(encoder, str):
         wanted = encoder_name(encoder)
         encoder = at_hand[wanted]() if wanted in at_hand else load_encoder(wanted, device)
@@ -101,14 +118,21 @@ def guard_parts(
     calibration = opened.read_note("calibration")
     own = calibration if calibration and made_on(calibration, model) else None
     protected = _protected(pipe, opened, policy)
+    if before is not None:
+        protected.share_latents_of(before.protected)
     if alternatives is None:
         # a library may be the user's own, and still the model be the one that ships
         known = own or (embedded_calibration() if embedded.is_embedded(model) else {})
         alternatives = known.get("alternatives", [])
     calibrated = early_verdict(pipe, protected, own) if early is True and own else None
     parts = filter_parts(opened, encoders, device=device, native=native_size(pipe))
+    further = _without_names(filters, parts)
     return GuardParts(
-        filters=[*filters_over(parts), *_added(filters, parts)],
+        library=opened,
+        version=version,
+        encoders=encoders,
+        further=further,
+        filters=[*filters_over(parts), *_added(further, parts)],
         strict=filters_over(parts.strict(calibrated_thresholds(opened, "strict"))),
         protected=protected,
         alternatives=alternatives,
@@ -261,6 +285,19 @@ def _own_encoders(pipe: Any, model: str | Path, library: Library) -> dict[str, C
         name: lambda: LatentEncoder.of(pipe, name),
         **own_descriptor(model, library, pipe._execution_device),
     }
+
+
+def _same(encoder: Encoder) -> Encoder:
+    return encoder
+
+
+def _without_names(filters: Sequence[AnyFilter | str], parts: FilterParts) -> list[AnyFilter | str]:
+    """The filters, each name replaced by what it stands for, but for those over the library's items."""
+    resolved: list[AnyFilter | str] = []
+    for filter_ in filters:
+        keep = not isinstance(filter_, str) or is_over_library(filter_)
+        resolved += [filter_] if keep else named_filters(str(filter_), parts)
+    return resolved
 
 
 def _added(filters: Sequence[AnyFilter | str], parts: FilterParts) -> list[AnyFilter]:

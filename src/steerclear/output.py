@@ -33,6 +33,7 @@ REPORT_FIELDS = (
     "nfe",
     "nfe_plain",
     "seconds",
+    "library_version",
 )
 
 

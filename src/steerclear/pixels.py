@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from steerclear.errors import UnsupportedError
+
 
 def to_tensor(images: Sequence[Image.Image]) -> Tensor:
     """Pixels of pictures of one size: (B, 3, H, W) in [0, 1]."""
@@ -17,8 +19,36 @@ def to_tensor(images: Sequence[Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous() / 255
 
 
+def rgb_copy(image: Image.Image) -> Image.Image:
+    """A copy of a picture's pixels in RGB that nobody else holds.
+
+    A guard checks this copy and hands out this copy: whoever made the picture can neither paint over it
+    afterwards nor hide anything in its transparency or its metadata.
+
+    Args:
+        image: a picture with 8 bits a channel; it is read once.
+
+    Raises:
+        UnsupportedError: for what is no picture, or pixels whose range is unknown.
+    """
+    if not isinstance(image, Image.Image):
+        raise UnsupportedError(f"a guard needs PIL images, and this is {type(image).__name__}; convert it")
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise UnsupportedError(
+            f"the range of pixels of mode {image.mode!r} is unknown; convert the picture to RGB"
+        )
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return Image.frombytes("RGB", rgb.size, rgb.tobytes())
+
+
 def to_image(pixels: Tensor) -> Image.Image:
-    """The picture of pixels (3, H, W) in [0, 1]."""
+    """The picture of pixels (3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: for pixels that are not finite, which would become black.
+    """
+    if not bool(pixels.isfinite().all()):
+        raise ValueError("the pixels of a picture are not finite")
     array = pixels.permute(1, 2, 0).float().cpu().numpy() * 255
     return Image.fromarray(array.round().astype(np.uint8))
 

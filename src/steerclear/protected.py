@@ -73,6 +73,15 @@ class Protected:
             self.__dict__.pop("_preview", None)
         return self._last_codec
 
+    def share_latents_of(self, before: Protected) -> None:
+        """Keep latents where an earlier object of the same pipeline and library keeps them.
+
+        Its autoencoder's fingerprint, which takes reading all weights, is not computed again. Latents in
+        memory are not taken over, since an id may stand for another picture now.
+        """
+        if before._library is self._library and before._last_autoencoder is self._last_autoencoder:
+            self._cache = before._cache
+
     @classmethod
     def of(cls, pipe: Any, library: Library) -> Protected:
         """Makes it of a library, which also keeps the latents."""
@@ -117,10 +126,13 @@ class Protected:
         return torch.cat([self._encode(to_tensor([image]), like, size) for image in images])
 
     def decode(self, latents: Tensor, size: Size = None) -> list[Image.Image]:
-        """Returns the pictures of clean latents (B, …), e.g. of a pass that was abandoned."""
+        """Returns the pictures of clean latents (B, …), e.g. of a pass that was abandoned.
+
+        They are for looking at alone and never handed out: pixels that are no numbers are black here.
+        """
         with torch.no_grad():
             pixels = self.pixels(latents, size).clamp(0, 1)
-        return [to_image(image) for image in pixels]
+        return [to_image(image) for image in pixels.nan_to_num(0.0)]
 
     def pixels(self, latents: Tensor, size: Size = None) -> Tensor:
         """Decodes clean latents (B, …) to pixels (B, 3, H, W) in [0, 1]; gradients reach the latents."""

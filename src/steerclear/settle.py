@@ -27,7 +27,7 @@ def settle(
     withhold: Collection[str],
     ladder: Ladder,
     prepare: Callable[[], SomeTask],
-    verify: Callable[[Candidate], Detections],
+    verify: Callable[[Candidate, Image.Image], Detections],
     learn: Callable[[SomeTask, Detections], None],
 ) -> tuple[Image.Image | None, Report]:
     """The image to hand out, or None, and the finished report.
@@ -38,7 +38,7 @@ def settle(
         withhold: ids whose policy is that nothing is handed out.
         ladder: the strategies, and what they may cost.
         prepare: makes the task of a flagged image.
-        verify: the filters on a candidate.
+        verify: the filters on a candidate's picture, the very one that is handed out if it passes.
         learn: adds to the task what a failed candidate resembled.
     """
     if not flagged(report.detections):

@@ -121,6 +121,8 @@ class Report:
         seconds: wall time, with this image's share of what the batch took together.
         reason: why nothing was handed out; None otherwise.
         unread: the end of the prompt that no text encoder reads, where it is too long for them.
+        library_version: of the library that the image was compared with, see `Library.log`; None for a guard
+            whose parts the caller built.
     """
 
     prompt: str
@@ -133,6 +135,7 @@ class Report:
     seconds: float = 0.0
     reason: str | None = None
     unread: str | None = None
+    library_version: int | None = None
 
     @property
     def final_detections(self) -> tuple[Detection, ...]:

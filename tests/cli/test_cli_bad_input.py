@@ -5,6 +5,12 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from PIL import Image
+
+from steerclear.cli.recipe import Recipe
+from steerclear.fingerprints import model_fingerprint
+from steerclear.library import Library
+from steerclear.output import save_png
 
 
 @pytest.fixture
@@ -23,6 +29,61 @@ def messy(here, assets):
         path.write_bytes(b"")
     shutil.copy(assets / "art" / "copied.png", here / "no-recipe.png")
     return here
+
+
+@pytest.fixture
+def emptied(here, assets):
+    """A calibrated library whose only item was removed, and a picture that was made with it."""
+    shutil.copytree(assets / "library", here / "emptied")
+    image = Image.open(assets / "art" / "copied.png")
+    recipe = Recipe(
+        prompt="a fox",
+        library="emptied",
+        steps=3,
+        guidance=4.0,
+        budget=8.0,
+        model_fingerprint=model_fingerprint(assets / "model"),
+    )
+    save_png(here / "made.png", image, recipe.to_dict())
+    Library.open("emptied").remove(["copied"])
+    return assets / "art" / "copied.png"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "COPY", "--library", "emptied"],
+        ["check", "COPY", "--library", "emptied", "--filter", "hash"],
+        ["generate", "a fox", "--library", "emptied"],
+        ["calibrate", "--clean", "COPY", "--library", "emptied"],
+        ["replay", "made.png"],
+    ],
+)
+def test_no_command_calls_anything_clear_by_a_library_that_holds_nothing(run, emptied, words):
+    result = run(*(emptied if word == "COPY" else word for word in words))
+    assert (result.code, result.stdout) == (2, "")
+    assert "'emptied' holds no items" in result.stderr
+    assert "steerclear library add PICTURES --library emptied" in result.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [(["broken.png"], 1), (["broken.png", "nowhere.png"], 2)])
+def test_adding_nothing_leaves_no_library_behind_by_which_everything_would_be_clear(
+    run, messy, assets, words, code
+):
+    result = run("library", "add", *words, "--library", "new")
+    assert result.code == code
+    if code == 1:
+        assert "0 added, 0 already there, 1 failed; no library was created" in result.stdout
+    assert not (messy / "new").exists()
+    result = run("check", assets / "art" / "copied.png", "--library", "new")
+    assert result.code == 2
+    assert "there is no library at 'new'; create one with `steerclear library add`" in result.stderr
+
+
+def test_adding_nothing_to_a_library_that_is_there_leaves_it_as_it_was(run, messy, assets):
+    shutil.copytree(assets / "library", messy / "kept")
+    assert run("library", "add", "broken.png", "--library", "kept").code == 1
+    assert len(Library.open("kept")) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_doubles import COPIED, ORDINARY, TOGETHER, plain
+from cli_doubles import COPIED, ENCODER, ORDINARY, TOGETHER, plain, write_pictures
 from PIL import Image
 
 from steerclear import __version__
+from steerclear.cli import generate as generate_command
 from steerclear.cli.terminal import uninterrupted
+from steerclear.library import Library, add
 from steerclear.nudge import DEFAULT_LADDER
 from steerclear.output import read_png
 from steerclear.pipelines import load_pipeline
@@ -37,6 +40,7 @@ REPORT_KEYS = {
     "reason",
     "overhead",
     "steerclear_version",
+    "library_version",
 }
 
 
@@ -138,6 +142,7 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, asse
     fingerprints = recipe.pop("model_fingerprint"), recipe.pop("library_fingerprint")
     assert [len(fingerprint) for fingerprint in fingerprints] == [16, 16]
     assert recipe.pop("ladder") == list(DEFAULT_LADDER)
+    assert recipe.pop("library_version") == Library.open(assets / "library").version
     assert recipe == {
         "prompt": ORDINARY,
         "seed": 7,
@@ -153,6 +158,30 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, asse
         "outcome": "clear",
         "steerclear_version": __version__,
     }
+
+
+def test_each_picture_names_the_library_that_it_was_compared_with_also_while_that_grows(
+    run, here, assets, monkeypatch
+):
+    shutil.copytree(assets / "library", here / "growing")
+    library = Library.open("growing")
+    states = [(library.version, library.fingerprint()[:16])]
+    make = generate_command.make
+
+    def make_and_add(*arguments):
+        made = make(*arguments)
+        if len(states) == 1:
+            add(library, write_pictures(here / "art", [1]), [ENCODER])
+            states.append((library.version, library.fingerprint()[:16]))
+        return made
+
+    monkeypatch.setattr(generate_command, "make", make_and_add)
+    assert run("generate", ORDINARY, "--library", "growing", "--seeds", "0-1", *TOGETHER).code == 0
+    recipes = [read_png(here / "out" / f"0000-{seed}.png")[1] for seed in (0, 1)]
+    assert [(r["library_version"], r["library_fingerprint"]) for r in recipes] == states
+    assert [line["library_version"] for line in lines(here / "out" / "report.jsonl")] == [
+        version for version, _ in states
+    ]
 
 
 def test_ctrl_c_keeps_what_is_finished_and_exits_with_130(assets, tmp_path):

@@ -113,6 +113,14 @@ def test_a_blocklist_file_holds_one_text_a_line_and_an_entry_without_letters_is_
         PromptFilter.of(["!!"])
 
 
+def test_a_block_list_without_entries_is_refused_since_it_would_pass_every_prompt(tmp_path):
+    (tmp_path / "blocked.txt").write_text("# nothing yet\n\n")
+    with pytest.raises(ConfigError, match="'prompt' has no entry"):
+        PromptFilter.from_file(tmp_path / "blocked.txt")
+    with pytest.raises(ConfigError, match="'prompt' has no entry"):
+        PromptFilter(())
+
+
 def test_a_blocked_prompt_is_left_after_one_step_and_steered(pipe):
     guard = Guard(pipe, [PromptFilter.of(["acme fox"]), MockFilter(False)], ladder=SHORT)
     out = guard("the acme fox mascot", generator=generators([1]), **FAST)
@@ -137,7 +145,7 @@ def test_a_prompt_filter_that_breaks_flags_every_prompt(pipe):
         def check_prompts(self, prompts):
             raise RuntimeError("no block-list")
 
-    out = Guard(pipe, [Broken(()), MockFilter(False)], ladder=Ladder(()))(
+    out = Guard(pipe, [Broken((("cat", "cat"),)), MockFilter(False)], ladder=Ladder(()))(
         "a fox", generator=generators([1]), **FAST
     )
     assert out.images == [None]

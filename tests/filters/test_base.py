@@ -144,8 +144,24 @@ def test_pixels_are_those_of_the_picture_and_back_again():
     assert to_image(torch.full((3, 1, 1), 0.999)).getpixel((0, 0)) == (255, 255, 255)  # rounded, not cut off
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_pixels_that_are_no_numbers_make_no_picture(value):
+    with pytest.raises(ValueError, match="not finite"):
+        to_image(torch.full((3, 2, 2), value))
+
+
+def test_a_filters_kind_of_detection_cannot_unflag_what_its_score_flags():
+    class Lenient(Detection):
+        def __post_init__(self):
+            pass
+
+    picture = Image.new("RGB", (4, 4))
+    for lenient in (Lenient("mock", False, 0.9, 0.5), Lenient("mock", False, float("nan"), 0.5)):
+        assert inspect([MockFilter(lenient)], [picture])[0][0].flagged
+
+
 def test_filters_are_told_apart_by_what_they_look_at():
-    of_pictures, of_prompts, of_passes = MockFilter(), PromptFilter(()), MemorizationFilter(1.0)
+    of_pictures, of_prompts, of_passes = MockFilter(), PromptFilter.of(["fox"]), MemorizationFilter(1.0)
     kinds = [
         [isinstance(f, kind) for kind in (Filter, PromptsFilter, PassFilter)]
         for f in (of_pictures, of_prompts, of_passes)

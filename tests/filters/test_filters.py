@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from steerclear.errors import EncoderError
+from steerclear.errors import EncoderError, LibraryError
 from steerclear.filters import (
     EarlyVerdict,
     NearestFilter,
@@ -21,7 +21,7 @@ from steerclear.filters import (
     tiled_l2,
 )
 from steerclear.filters.early import Settings
-from steerclear.filters.pixel import AllPictures
+from steerclear.filters.pixel import AllPictures, NearestPictures
 from steerclear.library import Index
 from steerclear.pixels import fit, to_tensor
 from steerclear.testing import FakeEncoder, MockFilter
@@ -60,14 +60,41 @@ def test_the_nearest_filter_names_the_item_and_flags_from_its_threshold_on():
     assert not other.flagged
 
 
-def test_an_empty_library_flags_nothing():
-    empty = torch.empty(0, 16)
-    for filter_ in (
-        NearestFilter(FakeEncoder(), Index((), torch.empty(0, 16)), 0.5),
-        PixelFilter(AllPictures((), empty)),
-        TiledFilter(AllPictures((), empty)),
-    ):
-        assert not filter_.check(images(2))[1].flagged
+def test_no_filter_is_made_over_nothing():
+    with pytest.raises(LibraryError, match="'nearest' has no item to compare with"):
+        NearestFilter(FakeEncoder(), Index((), torch.empty(0, 16)), 0.5)
+    with pytest.raises(LibraryError, match="no protected picture to compare with"):
+        AllPictures((), images(0))
+    with pytest.raises(LibraryError, match=r"1 ids do not fit thumbnails of shape \(2, 3, 64, 64\)"):
+        AllPictures(("a",), images(2))
+
+
+class Emptied:
+    """An index on disk, or a gallery over one, whose items have all been removed since."""
+
+    def __init__(self):
+        self.left = 1
+
+    def __len__(self):
+        return self.left
+
+    def matches(self, queries, k=1):
+        return [[] for _ in queries]
+
+    def candidates(self, image):
+        return (), image[None][:0]
+
+
+def test_what_lost_its_items_since_flags_every_image_and_says_why():
+    emptied, encoder = Emptied(), FakeEncoder()
+    filters = [
+        NearestFilter(encoder, emptied, 0.5),
+        PixelFilter(emptied),
+        TiledFilter(NearestPictures(encoder, emptied, {})),
+    ]
+    emptied.left = 0
+    for row in inspect(filters, [picture(), picture(1)]):
+        assert all(d.flagged and d.error.startswith("LibraryError") for d in row)
 
 
 @pytest.mark.parametrize("kind", [PixelFilter, TiledFilter])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from steerclear.embedded import MODEL_FOLDER, PROTECTED_FOLDER
 from steerclear.encoders.embedded import Clip
-from steerclear.errors import ConfigError, ModelError
+from steerclear.errors import ConfigError, LibraryError, ModelError
 from steerclear.filters import (
     ClassifierFilter,
     ConceptFilter,
@@ -42,7 +42,11 @@ def test_a_hash_is_silent_about_other_pictures(protected):
     names, images = protected
     half = len(names) // 2
     assert not any(d.flagged for d in HashFilter.of(names[:half], images[:half]).check(images[half:]))
-    assert not HashFilter.of([], images[:0]).check(images[:1])[0].flagged
+
+
+def test_no_hash_filter_is_made_without_protected_pictures(protected):
+    with pytest.raises(LibraryError, match="'hash' has no hash to compare with"):
+        HashFilter.of([], protected[1][:0])
 
 
 def test_a_concept_in_words_is_found_in_the_pictures_that_show_it(protected):

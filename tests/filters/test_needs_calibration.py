@@ -10,7 +10,7 @@ from steerclear.cli.library import app
 from steerclear.encoders import load_encoder
 from steerclear.errors import LibraryError
 from steerclear.filters.library import needs_calibration
-from steerclear.library import Library
+from steerclear.library import Library, add
 from steerclear.loading import guard_parts
 from steerclear.testing import tiny_pipeline
 
@@ -34,8 +34,12 @@ def picture(tmp_path):
         (["descriptor"], {"alternatives": []}, True),
     ],
 )
-def test_a_library_needs_calibration_exactly_when_no_guard_opens_it(tmp_path, encoders, note, needed):
-    library = Library.create(tmp_path / "library", [load_encoder(name) for name in encoders])
+def test_a_library_needs_calibration_exactly_when_no_guard_opens_it(
+    tmp_path, picture, encoders, note, needed
+):
+    loaded = [load_encoder(name) for name in encoders]
+    library = Library.create(tmp_path / "library", loaded)
+    add(library, picture, loaded)
     if note is not None:
         library.write_note("calibration", note)
     assert needs_calibration(library) == needed

@@ -15,7 +15,9 @@ from torch import nn
 from steerclear import CodeGuard
 from steerclear.errors import ConfigError, InputError, UnsupportedError
 from steerclear.generators import GanGenerator, VaeGenerator
+from steerclear.generators.passes import Pass
 from steerclear.nudge import Budget, Ladder
+from steerclear.nudge.base import Candidate
 from steerclear.nudge.code import RUNGS, CodeNudge
 from steerclear.pixels import to_image, to_tensor
 from steerclear.steering import generators
@@ -223,6 +225,33 @@ def test_a_module_that_breaks_once_nudged_ends_withheld():
     out = CodeGuard(gan(Once().eval()), [MockFilter(True)], samples=0)(generator=generators([1]))
     assert out.images == [None]
     assert all("ArithmeticError" in a.stopped for a in out.reports[0].attempts)
+
+
+@pytest.mark.parametrize("run", [{"latents": torch.full((1, CODE), math.nan)}, {"finite": [False]}])
+def test_a_strategys_picture_is_not_handed_out_where_its_run_is_not_finite(run):
+    class Painter:
+        name, acts_on = "painter", "code"
+
+        def apply(self, task, seed):
+            (image,) = task.model.pictures(task.code)
+            return Candidate(Pass(images=[image], **run), "")
+
+    guard = CodeGuard(gan(), [MockFilter([True, False])], ladder=Ladder((Painter(),)), samples=0)
+    out = guard(generator=generators([1]))
+    assert out.images == [None]
+    assert [d.filter for d in out.reports[0].attempts[0].after if d.flagged] == ["finite"]
+
+
+def test_whoever_keeps_the_models_pictures_cannot_paint_over_what_is_handed_out():
+    class Keeping(GanGenerator):
+        def pictures(self, code):
+            self.kept = super().pictures(code)
+            return self.kept
+
+    model = Keeping(MODULE, (CODE,))
+    paint = MockFilter(lambda image: model.kept[0].paste((1, 1, 1), (0, 0, 8, 8)) or False)
+    out = CodeGuard(model, [paint])(generator=torch.Generator().manual_seed(4))
+    assert bytes_of(out.images) == bytes_of(plain(1, 4)) != bytes_of(model.kept)
 
 
 def test_an_encoder_that_fails_withholds_the_flagged_image_alone():

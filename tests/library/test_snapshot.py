@@ -21,6 +21,7 @@ from steerclear.library import Library
 library = Library.open({str(LIBRARY_FOLDER)!r})
 assert len(library) == len(library.items()) == len(library.pictures()) > 0
 assert library.read_note("calibration")["thresholds"]
+assert library.version > 1
 assert "lancedb" not in sys.modules
 """
 
@@ -55,6 +56,7 @@ def answers(library):
         library.export().to_pylist(),
         library.read_note("calibration"),
         library.read_note("none"),
+        library.version,
     )
 
 

@@ -28,6 +28,17 @@ def test_an_empty_library_has_no_items_and_empty_tensors(tmp_path, encoder):
     assert library.thumbnails()[1].shape == (0, 3, 64, 64)
 
 
+def test_only_a_library_that_was_never_used_can_be_discarded(tmp_path, encoder, library):
+    unused, noted = (Library.create(tmp_path / name, [encoder]) for name in ("unused", "noted"))
+    noted.write_note("calibration", {"threshold": 0.5})
+    library.remove(library.ids())  # `restore` can still bring everything back
+    assert [each.discard_unused() for each in (unused, noted, library)] == [True, False, False]
+    assert not (tmp_path / "unused").exists()
+    assert noted.read_note("calibration") == {"threshold": 0.5}
+    library.restore(2)
+    assert len(library) == 5
+
+
 def test_what_was_added_is_there_after_reopening(library, pictures):
     again = Library.open(library.uri)
     assert [i.id for i in again.items()] == [p.stem for p in pictures]

@@ -51,14 +51,14 @@ def climb(rungs, verdicts, budget=None, learn=lambda detections: None, task=None
     """What a ladder of these rungs comes to; verdicts: the filters' findings on each candidate's shade."""
     ladder = Ladder(tuple(rungs), budget or Budget())
     return ladder.climb(
-        task or Task(), PLAIN, (COPY,), lambda candidate: verdicts[candidate.image.getpixel((0, 0))], learn
+        task or Task(), PLAIN, (COPY,), lambda candidate, image: verdicts[image.getpixel((0, 0))[0]], learn
     )
 
 
 def test_the_first_picture_that_passes_is_handed_out_and_no_further_rung_begins():
     rungs = [Rung(1), Rung(2), Rung(3)]
     image, attempts, reason = climb(rungs, {1: (COPY,), 2: (CLEAR,), 3: (CLEAR,)})
-    assert image.getpixel((0, 0)) == 2
+    assert image.getpixel((0, 0)) == (2, 2, 2)
     assert [attempt.passed for attempt in attempts] == [False, True]
     assert rungs[2].calls == []
     assert reason is None
@@ -79,6 +79,76 @@ def test_a_picture_is_not_handed_out_where_the_filters_break():
     assert attempt.stopped.startswith("KeyError")
 
 
+class Fickle(Candidate):
+    """Gives another picture each time that it is asked."""
+
+    @property
+    def image(self):
+        return self.run.images.pop(0)
+
+
+def test_a_candidate_is_asked_for_its_picture_once_and_the_filters_see_what_is_handed_out():
+    class Trick:
+        name = "trick"
+
+        def apply(self, task, seed):
+            return Fickle(Pass(images=[Image.new("RGB", (2, 2), (shade,) * 3) for shade in (2, 1)]), "")
+
+    for verdicts, handed_out in (({2: (CLEAR,), 1: (COPY,)}, b"\2"), ({2: (COPY,), 1: (CLEAR,)}, None)):
+        image, (attempt,), _ = climb([Trick()], verdicts)
+        assert attempt.after == verdicts[2]
+        assert (image and image.tobytes()[:1]) == handed_out
+
+
+@pytest.mark.parametrize("when", ["while it is checked", "afterwards"])
+def test_a_strategy_cannot_paint_over_a_picture_once_it_is_checked(when):
+    held = Image.new("RGB", (2, 2), (2, 2, 2))
+
+    def paint(*_):
+        held.putpixel((0, 0), (1, 1, 1))
+
+    class Keeping:
+        name = "keeping"
+
+        def apply(self, task, seed):
+            return Candidate(Pass(images=[held]), "")
+
+    def verify(candidate, image):
+        if when == "while it is checked":
+            paint()
+        return (CLEAR,) if image.getpixel((0, 0)) == (2, 2, 2) else (COPY,)
+
+    image, _, _ = Ladder((Keeping(),)).climb(Task(), PLAIN, (COPY,), verify, paint)
+    paint()
+    assert image.getpixel((0, 0)) == (2, 2, 2)
+
+
+def test_nothing_hides_in_what_the_filters_do_not_see():
+    """Transparent colours and metadata: what is handed out is what was checked, and no more."""
+    hidden = Image.new("RGBA", (2, 2), (9, 9, 9, 0))
+    hidden.info["comment"] = "the protected picture"
+
+    class Hiding(Rung):
+        def apply(self, task, seed):
+            return Candidate(Pass(images=[hidden]), "")
+
+    image, _, _ = climb([Hiding(1)], {9: (CLEAR,)})
+    assert (image.mode, image.getpixel((0, 0)), image.info) == ("RGB", (9, 9, 9), {})
+
+
+@pytest.mark.parametrize(
+    "picture", [None, "a path", Image.new("F", (2, 2), float("nan")), Image.new("I", (2, 2))]
+)
+def test_what_is_no_picture_of_a_known_range_is_not_handed_out(picture):
+    class Odd(Rung):
+        def apply(self, task, seed):
+            return Candidate(Pass(images=[picture]), "")
+
+    image, (attempt,), _ = climb([Odd(1)], {0: (CLEAR,)})
+    assert image is None
+    assert attempt.stopped.startswith("UnsupportedError")
+
+
 def test_no_rung_flees_from_one_protected_picture_into_another():
     """Each failure is told before the next rung begins, so that this one is pushed from all of them."""
     told, known = [], []
@@ -96,7 +166,7 @@ def test_no_rung_flees_from_one_protected_picture_into_another():
 def test_a_rung_that_breaks_is_passed_over_and_the_report_says_why():
     broken = Rung(1, error=RuntimeError("out of memory"))
     image, attempts, _ = climb([broken, Rung(2)], {2: (CLEAR,)})
-    assert image.getpixel((0, 0)) == 2
+    assert image.getpixel((0, 0)) == (2, 2, 2)
     assert [attempt.stopped for attempt in attempts] == ["RuntimeError: out of memory", "shade 2"]
 
 

@@ -100,9 +100,8 @@ def calibrate(
         from steerclear.filters.library import FilterParts, library_filters
 
         opened = open_library(library)
+        opened.check_holds_items()
         encoders = open_encoders(opened, model_folder(model), encoder or ())
-        if not len(opened):
-            raise InputError(f"the library {library!r} is empty; add pictures before calibrating")
         # the scores alone count here: the thresholds are what is to be found
         no_thresholds = dict.fromkeys(library_filter_names(encoders), NOTHING_FLAGGED)
         filters = library_filters(FilterParts(library=opened, encoders=encoders, thresholds=no_thresholds))

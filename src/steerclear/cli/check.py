@@ -96,6 +96,7 @@ def check(
             )
         names = read_filters(filter_names or ())
         opened = open_library(library)
+        opened.check_holds_items()
         parts = filter_parts(opened, open_encoders(opened, model, encoder or ()))
         filters = [*library_filters(parts), *_image_filters(names, parts)]
         any_unreadable = any_flagged = False

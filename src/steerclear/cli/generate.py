@@ -212,8 +212,13 @@ def _make_all(
     with ReportFile(out) as report_file, progress("generating", len(requests)) as advance:
         try:
             for (number, prompt), seed in requests:
+                image, report = make(guard, replace(recipe, prompt=prompt, seed=seed))
+                if guard.library is not None and report.library_version != recipe.library_version:
+                    fingerprint = guard.library.fingerprint()[:16]  # it has changed since the last picture
+                    recipe = replace(
+                        recipe, library_version=report.library_version, library_fingerprint=fingerprint
+                    )
                 own_recipe = replace(recipe, prompt=prompt, seed=seed)
-                image, report = make(guard, own_recipe)
                 with uninterrupted():
                     line = _save(out / f"{number:04d}-{seed}.png", image, report, own_recipe)
                     report_file.write(line)

@@ -104,6 +104,7 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
     _check_device(recipe.device)
     folder = model_folder(recipe.model)
     library = open_library(recipe.library)
+    library.check_holds_items()
     # the encoder to steer with need not be one of the library's
     own = [spec.name for spec in library.encoders if spec.name == recipe.encoder]
     open_encoders(library, folder, own)  # before the model, which takes longer to load
@@ -128,6 +129,7 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
         ladder=recipe.ladder or tuple(rung.name for rung in guard.ladder.rungs),
         budget=budget.overhead,
         model_fingerprint=model_fingerprint(folder or _downloaded(recipe.model)),
+        library_version=library.version,
         library_fingerprint=library.fingerprint()[:16],
     )
 

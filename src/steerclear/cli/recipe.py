@@ -19,7 +19,7 @@ EMBEDDED = "embedded"
 USUAL_GUIDANCE = 7.5  # of Stable Diffusion
 MOST_STEPS = 1000  # schedulers are trained with as many noise levels
 DEVICES = ("cpu", "cuda", "mps", "xpu")
-ADDED_LATER = ("filters", "encoder")  # fields that pictures of earlier versions lack
+ADDED_LATER = ("filters", "encoder", "library_version")  # fields that pictures of earlier versions lack
 OPTIONS: Mapping[plugins.Kind, str] = {"strategy": "--ladder", "filter": "--filter", "encoder": "--encoder"}
 
 
@@ -57,6 +57,7 @@ class Recipe:
         prefer: what pulls.
         model_fingerprint: 16 hex digits of the model's weights.
         library_fingerprint: 16 hex digits of the library's contents.
+        library_version: of the library that the picture was compared with; None before it is made.
         outcome: clear, steered or withheld; "" before the picture is made.
         steerclear_version: what made it.
     """
@@ -75,6 +76,7 @@ class Recipe:
     prefer: tuple[Preferred, ...] = ()
     model_fingerprint: str = ""
     library_fingerprint: str = ""
+    library_version: int | None = None
     outcome: str = ""
     steerclear_version: str = __version__
 
@@ -143,6 +145,8 @@ def _has_type(value: Any, name: str, default: Any) -> bool:
         )
     if isinstance(value, bool):
         return False
+    if name == "library_version":
+        return value is None or isinstance(value, int)
     if name == "budget":
         return value is None or isinstance(value, int | float)
     return isinstance(value, int | float) if isinstance(default, float) else isinstance(value, type(default))

@@ -92,7 +92,12 @@ def replay(
         guard, new = load_guard(relocated)
         _check_fingerprint(old, new.model_fingerprint, new.model, file)
         image, report = make(guard, new)
-        new = replace(new, outcome=str(report.outcome), steerclear_version=__version__)
+        new = replace(
+            new,
+            outcome=str(report.outcome),
+            library_version=report.library_version,
+            steerclear_version=__version__,
+        )
         differences = _differences(old_image, image, old, new)
         if out is not None and image is not None:
             save_png(out, image, new.to_dict())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -164,7 +165,9 @@ def answers(filter_: NamedFilter, check: Callable[[], Sequence[Detection]], coun
                 error=reason,
             )
         ] * count
-    return detections
+    # made anew, so that `flagged` follows from score and threshold in a subclass of Detection as well
+    names = [field.name for field in fields(Detection)]
+    return [Detection(*(getattr(row, name) for name in names)) for row in detections]
 
 
 def _checked(filter_: Filter, pixels: Tensor) -> list[Detection]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters.base import detection
 from steerclear.pixels import fit
 from steerclear.types import Detection
@@ -38,6 +38,7 @@ class HashFilter:
 
     Raises:
         ConfigError: if the hashes do not fit the ids.
+        LibraryError: without any item, since every image would be clear.
     """
 
     ids: tuple[str, ...]
@@ -49,6 +50,11 @@ class HashFilter:
     def __post_init__(self) -> None:
         if self.hashes.shape != (len(self.ids), BITS):
             raise ConfigError(f"{len(self.ids)} ids but hashes of shape {self.hashes.shape}, not (N, {BITS})")
+        if not self.ids:
+            raise LibraryError(
+                f"the filter {self.name!r} has no hash to compare with, so that every image would be clear; "
+                "add pictures to the library"
+            )
 
     @classmethod
     def of(cls, ids: Sequence[str], images: Tensor, threshold: float = SAME) -> HashFilter:
@@ -61,14 +67,12 @@ class HashFilter:
 
         Raises:
             ConfigError: without the extra `hash`.
+            LibraryError: without any item.
         """
         return cls(tuple(ids), pdq(images), threshold)
 
     def check(self, images: Tensor) -> list[Detection]:
         """Returns one detection per image (B, 3, H, W) in [0, 1]."""
-        if not self.ids:
-            clear = Detection(filter=self.name, flagged=False, score=0.0, threshold=self.threshold)
-            return [clear] * len(images)
         equal = (pdq(images)[:, None] == self.hashes[None]).mean(axis=2)
         best = equal.argmax(axis=1)
         return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -144,17 +144,35 @@ def named_filters(name: str, parts: FilterParts) -> list[AnyFilter]:
         raise ConfigError(
             f"{name!r} is {entry!r}, which is no filter: it needs a name, a threshold and a check"
         )
-    takes_parts = any(
-        parameter.default is parameter.empty and parameter.kind < parameter.VAR_POSITIONAL
-        for parameter in inspect.signature(entry).parameters.values()
-    )
-    output = plugins.make("filter", name, entry, *([parts] if takes_parts else []))
+    output = plugins.make("filter", name, entry, *([parts] if _takes_parts(entry) else []))
     filters = list(output) if isinstance(output, list | tuple) else [output]
     if not filters or not all(isinstance(filter_, AnyFilter) for filter_ in filters):
         raise ConfigError(
             f"the filter {name!r} gives {output!r}, which is no filter: it needs name, threshold and check"
         )
     return filters
+
+
+def is_over_library(name: str) -> bool:
+    """Returns whether the filters behind a name are made of a library's items, and so change with them.
+
+    Args:
+        name: as for `named_filters`.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    entry = plugins.load("filter", name)
+    is_filter = not isinstance(entry, type) and isinstance(entry, AnyFilter)
+    return not is_filter and callable(entry) and _takes_parts(entry)
+
+
+def _takes_parts(entry: Callable[..., Any]) -> bool:
+    """Whether what makes a filter has a parameter without a default."""
+    return any(
+        parameter.default is parameter.empty and parameter.kind < parameter.VAR_POSITIONAL
+        for parameter in inspect.signature(entry).parameters.values()
+    )
 
 
 def nearest(parts: FilterParts) -> list[NearestFilter]:

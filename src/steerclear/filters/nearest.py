@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from steerclear.encoders.base import Encoder, check_embedding
+from steerclear.errors import LibraryError
 from steerclear.filters.base import detection
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.search import Index
@@ -21,10 +22,12 @@ class NearestFilter:
 
     Attributes:
         encoder: embeds the images.
-        index: the items' vectors, made by this very encoder, in memory or on disk. An empty one flags
-            nothing.
+        index: the items' vectors, made by this very encoder, in memory or on disk.
         threshold: flagged from this cosine on.
         name: the filter's name.
+
+    Raises:
+        LibraryError: if the index holds nothing: every picture would be clear.
     """
 
     encoder: Encoder
@@ -33,11 +36,23 @@ class NearestFilter:
     name: str = "nearest"
     cost: ClassVar[str] = "library"
 
+    def __post_init__(self) -> None:
+        self._check_index()
+
     def check(self, images: Tensor) -> list[Detection]:
-        """Returns one detection per image (B, 3, H, W) in [0, 1]."""
-        if not len(self.index):
-            clear = Detection(filter=self.name, flagged=False, score=-1.0, threshold=self.threshold)
-            return [clear] * len(images)
+        """Returns one detection per image (B, 3, H, W) in [0, 1].
+
+        Raises:
+            LibraryError: if the index on disk has lost all its items since.
+        """
+        self._check_index()
         embedding = check_embedding(self.encoder(fit(images, self.encoder.size)), self.encoder, len(images))
         best = [matches[0] for matches in self.index.matches(embedding, 1)]
         return [detection(self, score, item) for item, score in best]
+
+    def _check_index(self) -> None:
+        if not len(self.index):
+            raise LibraryError(
+                f"the filter {self.name!r} has no item to compare with, so that every picture would be "
+                "clear; add pictures to the library"
+            )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steerclear._moved import moved
 from steerclear.encoders.base import Encoder, check_embedding
+from steerclear.errors import LibraryError
 from steerclear.filters.base import detection
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.search import Index
@@ -66,10 +67,25 @@ class AllPictures:
     Attributes:
         ids: N item ids.
         thumbnails: (N, 3, S, S) in [0, 1].
+
+    Raises:
+        LibraryError: without any picture, since every image would be clear; or if there are more or fewer
+            ids than thumbnails.
     """
 
     ids: tuple[str, ...]
     thumbnails: Tensor
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            raise LibraryError(
+                "there is no protected picture to compare with, so that every image would be clear; add "
+                "pictures to the library"
+            )
+        if len(self.ids) != len(self.thumbnails):
+            raise LibraryError(
+                f"{len(self.ids)} ids do not fit thumbnails of shape {tuple(self.thumbnails.shape)}"
+            )
 
     def candidates(self, image: Tensor) -> tuple[Sequence[str], Tensor]:
         """Returns all ids and thumbnails."""
@@ -96,6 +112,8 @@ class NearestPictures:
         """Returns the ids and thumbnails of the items nearest to one image (3, H, W)."""
         embedding = check_embedding(self.encoder(fit(image[None], self.encoder.size)), self.encoder, 1)
         ids = [item for item, _ in self.index.matches(embedding, self.count)[0]]
+        if not ids:
+            raise LibraryError("the index holds no protected picture any more; add pictures to the library")
         return ids, torch.stack([self.pictures[item] for item in ids])
 
 
@@ -149,7 +167,7 @@ def _closest(
     """A filter's finding on one image (3, H, W)."""
     ids, thumbnails = filter_.gallery.candidates(image)
     if not ids:
-        return Detection(filter=filter_.name, flagged=False, score=0.0, threshold=filter_.threshold)
+        raise LibraryError(f"the filter {filter_.name!r} has no protected picture to compare with")
     distances = distance(fit(image[None], thumbnails.shape[-1]), thumbnails.to(image))
     if not bool(torch.isfinite(distances).all()):
         raise ValueError("a pixel distance is not finite")

@@ -34,7 +34,7 @@ class PromptFilter:
         name: the filter's name.
 
     Raises:
-        ConfigError: for a text without letters.
+        ConfigError: for no entry at all, which would pass every prompt, or a text without letters.
     """
 
     entries: tuple[tuple[str, str], ...]
@@ -42,6 +42,11 @@ class PromptFilter:
     name: str = "prompt"
 
     def __post_init__(self) -> None:
+        if not self.entries:
+            raise ConfigError(
+                f"the block-list of the filter {self.name!r} has no entry: it would pass every prompt; give "
+                "it texts, or leave the filter out"
+            )
         empty = [key for key, text in self.entries if not normalised(text)]
         if empty:
             raise ConfigError(
@@ -59,7 +64,7 @@ class PromptFilter:
 
         Raises:
             InputError: if the file cannot be read.
-            ConfigError: for a text without letters.
+            ConfigError: for a text without letters, or a file without texts.
         """
         try:
             lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
@@ -73,7 +78,7 @@ class PromptFilter:
 
     def _detection(self, prompt: str) -> Detection:
         scores = [(_similarity(normalised(text), prompt), key) for key, text in self.entries]
-        score, key = max(scores, default=(0.0, None), key=lambda pair: pair[0])
+        score, key = max(scores, key=lambda pair: pair[0])
         return detection(self, score, key)
 
 

@@ -1,15 +1,18 @@
-"""After the last step of a run: the latent that is decoded, into which inpainting has pasted once more."""
+"""After the last step of a run: the latent that is decoded, and whether pixels stay numbers on their way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from steerclear.errors import UnsupportedError
+from steerclear.generators.passes import finite_rows
 from steerclear.steering.autoencoder import autoencoder_of
 from steerclear.steering.codecs import codec_for
 from steerclear.steering.instance import overridden
@@ -39,6 +42,54 @@ def recording_decoded(pipe: Any, kwargs: Mapping[str, Any], record: list[Tensor]
 
     with overridden(autoencoder, decode=decode):
         yield
+
+
+@contextmanager
+def recording_finite(pipe: Any, record: dict[str, list[bool]]) -> Iterator[None]:
+    """Note of each row of pixels whether it is finite, at every place that it passes on the way to a picture.
+
+    The places are the end of the decoder, and the functions by which diffusers turns pixels into pictures. A
+    picture itself can no longer tell: what is no number is black in it.
+
+    Args:
+        pipe: a diffusers pipeline.
+        record: place → whether each row that passed there is finite.
+    """
+
+    def note(place: str, pixels: Any) -> None:
+        record.setdefault(place, []).extend(_finite(pixels))
+
+    def noting(place: str, method: Callable[..., Any], argument: str) -> Callable[..., Any]:
+        @wraps(method)
+        def call(*args: Any, **named: Any) -> Any:
+            note(place, args[0] if args else named.get(argument))
+            return method(*args, **named)
+
+        return call
+
+    autoencoder = autoencoder_of(pipe)
+    with ExitStack() as stack:
+        decoder = getattr(autoencoder, "decoder", None) or getattr(autoencoder, "out_block", None)
+        if isinstance(decoder, torch.nn.Module):
+            handle = decoder.register_forward_hook(lambda module, args, output: note("decoder", output))
+            stack.callback(handle.remove)
+        for stage in (pipe, getattr(pipe, "decoder_pipe", None)):
+            processor = getattr(stage, "image_processor", None)
+            for owner, method, argument in (
+                (processor, "postprocess", "image"),
+                (stage, "numpy_to_pil", "images"),
+            ):
+                if original := getattr(owner, method, None):
+                    stack.enter_context(overridden(owner, **{method: noting(method, original, argument)}))
+        yield
+
+
+def _finite(pixels: Any) -> list[bool]:
+    """Of each row of what a decoder returns or a picture is made of; nothing where it holds no numbers."""
+    pixels = getattr(pixels, "sample", pixels)
+    if isinstance(pixels, np.ndarray):
+        pixels = torch.from_numpy(pixels)
+    return finite_rows(pixels) if isinstance(pixels, Tensor) else []
 
 
 def as_scheduled(pipe: Any, latents: Tensor) -> Tensor | None:

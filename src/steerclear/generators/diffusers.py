@@ -125,7 +125,7 @@ class PipelineRunner:
             result.latents = None
         elif watched.decoded_latents:
             result.latents = as_scheduled(self.pipe, watched.decoded_latents[-1])
-        result.finite = finite_images(result, watched.decoded_finite)
+        result.finite = finite_images(result, *watched.finite.values())
         if result.start is not None:
             result.nfe = (self._evaluations.total - total_before) / len(result.start)
             result.nfe_prior = (self._evaluations.prior - prior_before) / len(result.start)

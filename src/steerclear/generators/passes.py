@@ -82,17 +82,16 @@ def finite_rows(values: Tensor) -> list[bool]:
     return [bool(row.isfinite().all()) for row in values]
 
 
-def finite_images(run: Pass, decoded: list[bool]) -> list[bool]:
+def finite_images(run: Pass, *pixels: list[bool]) -> list[bool]:
     """Whether each image of a run has a finite latent and finite pixels.
 
     Args:
         run: a finished run.
-        decoded: of each row that came out of the decoder, whether it is finite. Where their number is not
-            that of the images, the decoder worked in pieces, and one bad piece counts against every image.
+        *pixels: for each place that pixels passed, whether each row was finite there. Where their number is
+            not that of the images, the decoder worked in pieces, and one bad piece counts against every
+            image.
     """
     count = len(run.images)
-    latents = [True] * count if run.latents is None else finite_rows(run.latents)
-    if len(latents) != count:
-        latents = [all(latents)] * count
-    pixels = decoded if len(decoded) == count else [all(decoded)] * count
-    return [a and b for a, b in zip(latents, pixels, strict=True)]
+    latents = [] if run.latents is None else finite_rows(run.latents)
+    columns = [rows if len(rows) == count else [all(rows)] * count for rows in (latents, *pixels)]
+    return [all(row) for row in zip(*columns, strict=True)]

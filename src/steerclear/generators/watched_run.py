@@ -13,12 +13,12 @@ from torch import Tensor
 
 from steerclear.errors import InputError
 from steerclear.generators.accepted import denoiser_of, prior_of
-from steerclear.generators.decoded import recording_decoded
+from steerclear.generators.decoded import recording_decoded, recording_finite
 from steerclear.generators.guidance import GuidancePair, guidance_pair
-from steerclear.generators.passes import LeaveEarly, finite_rows
+from steerclear.generators.passes import LeaveEarly
 from steerclear.generators.start import starting_with
+from steerclear.pixels import rgb_copy
 from steerclear.steering import Step, steer, unwrapped_call
-from steerclear.steering.autoencoder import autoencoder_of
 from steerclear.steering.hook import AfterStep, OnDenoised, frozen
 
 
@@ -51,7 +51,7 @@ class WatchedRun:
         first_sample: the noisy latent (B, …) to begin with, where the call takes no `latents`.
 
     Attributes:
-        decoded_finite: of each row that came out of the decoder, whether it is finite.
+        finite: for each place that pixels passed, whether each row was finite there.
         decoded_latents: the latents that inpainting gave to its autoencoder, in the autoencoder's scale.
     """
 
@@ -67,7 +67,7 @@ class WatchedRun:
         first_sample: Tensor | None = None,
     ) -> None:
         self.pipe = pipe
-        self.decoded_finite: list[bool] = []
+        self.finite: dict[str, list[bool]] = {}
         self.decoded_latents: list[Tensor] = []
         self._kwargs = kwargs
         self._evaluations = evaluations
@@ -91,10 +91,19 @@ class WatchedRun:
         begin = nullcontext() if self._first_sample is None else starting_with(self.pipe, self._first_sample)
         parameters = frozen(self.pipe) if self._gradients else nullcontext()
         decoding = recording_decoded(self.pipe, self._kwargs, self.decoded_latents)
+        watching = recording_finite(self.pipe, self.finite)
         call = unwrapped_call(self.pipe) if self._gradients else self.pipe
         try:
-            with self._hooks(), steer(self.pipe, self._before, self._after), begin, parameters, decoding:
-                return list(call(**self._kwargs, output_type="pil").images)
+            with (
+                self._hooks(),
+                steer(self.pipe, self._before, self._after),
+                begin,
+                parameters,
+                decoding,
+                watching,
+            ):
+                # copies, since whatever holds the pictures as well could still change them
+                return [rgb_copy(image) for image in call(**self._kwargs, output_type="pil").images]
         except LeaveEarly:
             return []
         except (ValueError, TypeError) as error:
@@ -110,8 +119,8 @@ class WatchedRun:
 
     @contextmanager
     def _hooks(self) -> Iterator[None]:
-        """Hooks on the denoiser, the prior and the decoder's last module, until the block ends."""
-        denoiser, autoencoder = denoiser_of(self.pipe), autoencoder_of(self.pipe)
+        """Hooks on the denoiser and the prior, until the block ends."""
+        denoiser = denoiser_of(self.pipe)
         assert denoiser is not None
         handles = [
             denoiser.register_forward_pre_hook(self._count, with_kwargs=True),
@@ -119,9 +128,6 @@ class WatchedRun:
         ]
         if self._prior is not None:
             handles.append(self._prior.register_forward_pre_hook(self._count, with_kwargs=True))
-        decoder = getattr(autoencoder, "decoder", None) or getattr(autoencoder, "out_block", None)
-        if isinstance(decoder, torch.nn.Module):
-            handles.append(decoder.register_forward_hook(self._check_decoded))
         try:
             yield
         finally:
@@ -137,11 +143,6 @@ class WatchedRun:
     def _keep_output(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         """Hook after the denoiser."""
         self._outputs.append(output if isinstance(output, Tensor) else output[0])
-
-    def _check_decoded(self, module: Any, args: Any, output: Any) -> None:
-        """Hook after the decoder."""
-        pixels = getattr(output, "sample", output)
-        self.decoded_finite.extend(finite_rows(pixels) if isinstance(pixels, Tensor) else [])
 
     def _before(self, step: Step) -> Tensor | None:
         """Callback before a scheduler step: another clean latent, or None to change nothing."""

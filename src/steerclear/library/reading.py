@@ -55,6 +55,19 @@ class LibraryReader:
         with lance_errors(self.uri):
             return int(self._table.count_rows())
 
+    def check_holds_items(self) -> None:
+        """Checks that there is something to compare with.
+
+        Raises:
+            LibraryError: if there is no item: every picture would pass as clear.
+        """
+        if not len(self):
+            raise LibraryError(
+                f"the library at {self.uri!r} holds no items, so that every picture would pass as clear; add "
+                f"pictures with `steerclear library add PICTURES --library {self.uri}`, or bring removed "
+                "ones back with `steerclear library restore`"
+            )
+
     def items(self) -> list[Item]:
         """Returns all items, in the order in which they were added."""
         return items_from(self._read(ITEM_COLUMNS))
@@ -175,7 +188,9 @@ class LibraryReader:
 
     @property
     def version(self) -> int:
-        """Number of the newest committed state; every change raises it."""
+        """Number of the newest committed state; every change of the items raises it."""
+        if (saved := snapshot.read(self.uri)) is not None:
+            return saved.version
         with lance_errors(self.uri):
             return int(self._table.version)
 

@@ -32,10 +32,12 @@ class Snapshot:
     Attributes:
         rows: all columns of all items.
         notes: name → JSON document.
+        version: of the library that it was made from.
     """
 
     rows: pa.Table
     notes: dict[str, Any]
+    version: int
 
     def select(self, columns: Sequence[str], where: tuple[str, Sequence[str]] | None) -> pa.Table:
         """Returns some columns of all rows, or of the rows whose value in one column is among some values.
@@ -66,7 +68,7 @@ def read(uri: str) -> Snapshot | None:
             rows = file.read_all()
         metadata = json.loads(rows.schema.metadata[_KEY])
         current = metadata["state"] == _state(folder)
-        return Snapshot(rows, dict(metadata["notes"])) if current else None
+        return Snapshot(rows, dict(metadata["notes"]), _version(folder)) if current else None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None  # the library itself is read instead
 
@@ -98,6 +100,14 @@ def write(uri: str, encoders: Sequence[EncoderSpec], read_rows: Callable[[], pa.
     with pa.ipc.new_file(folder / FILE, rows.schema) as file:
         file.write_table(rows)
     return folder / FILE
+
+
+def _version(folder: Path) -> int:
+    """The newest version of the items, by the names of Lance's manifests: the number, or what is left of it
+    up to 2⁶⁴ - 1.
+    """
+    numbers = [int(path.stem) for path in (folder / f"{ITEMS}.lance" / "_versions").glob("*.manifest")]
+    return max(number if number < 2**63 else 2**64 - 1 - number for number in numbers)
 
 
 def _state(folder: Path) -> str:

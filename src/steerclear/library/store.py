@@ -30,6 +30,7 @@ from steerclear.library.table import (
     local_folder,
     make_folder,
     quoted,
+    remove_folder,
     retry_conflicts,
     write_lock,
 )
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from steerclear.encoders.base import Encoder
 
 MANY_FRAGMENTS = 64
+FIRST_VERSION = 1  # of a table that was only created
 FOREVER = timedelta(days=36500)  # compaction would otherwise drop the versions that `restore` promises
 
 
@@ -117,6 +119,16 @@ class Library(LibraryReader):
         for encoder in encoders:
             library.check_encoder(encoder)
         return library
+
+    def discard_unused(self) -> bool:
+        """Deletes the library if nothing was ever added to it or noted in it, and returns whether it did."""
+        with write_lock(self.uri), lance_errors(self.uri):
+            unused = self.version == FIRST_VERSION and not len(self) and not notes.read_all(self.uri)
+            if unused:
+                connect(self.uri).drop_table(ITEMS)
+        if unused:
+            remove_folder(self.uri)
+        return unused
 
     def build_index(self) -> list[str]:
         """Makes or renews the approximate index of each encoder, and returns the encoders' names.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,6 +117,16 @@ def holds_rows(uri: str, table: str = ITEMS) -> bool:
     # Lance makes this folder with the first rows; without it a half-made table can be made again without loss
     folder = local_folder(uri)
     return folder is not None and (folder / f"{table}.lance" / "data").exists()
+
+
+def remove_folder(uri: str) -> None:
+    """Removes the folder of a library whose tables are gone; what else is in it stays."""
+    folder = local_folder(uri)
+    if folder is None:
+        return
+    with suppress(OSError):  # an empty folder that stays does no harm
+        (folder / LOCK).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def make_folder(uri: str) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from steerclear import plugins
 from steerclear.errors import ConfigError
 from steerclear.nudge.base import Candidate, Strategy, Task
+from steerclear.pixels import rgb_copy
 from steerclear.steering import derive
 from steerclear.types import Attempt, Detection
 
@@ -72,7 +73,7 @@ class Ladder:
         task: Task,
         plain_nfe: float,
         before: tuple[Detection, ...],
-        verify: Callable[[Candidate], tuple[Detection, ...]],
+        verify: Callable[[Candidate, Image.Image], tuple[Detection, ...]],
         learn: Callable[[tuple[Detection, ...]], None],
     ) -> tuple[Image.Image | None, list[Attempt], str | None]:
         """Try the rungs until a picture passes.
@@ -81,7 +82,8 @@ class Ladder:
             task: the flagged image.
             plain_nfe: what the plain pipeline spends on it.
             before: detections of the flagged image.
-            verify: runs the guard's filters on a candidate.
+            verify: runs the guard's filters on a candidate's picture, the very one that is handed out if it
+                passes.
             learn: is given the detections of every candidate, so that the next rung is pushed from what a
                 failed one resembled as well.
 
@@ -103,7 +105,9 @@ class Ladder:
             after: tuple[Detection, ...] = ()
             try:
                 candidate = rung.apply(task, seed)
-                image, stopped, after = candidate.image, candidate.stopped, verify(candidate)
+                # a strategy may be a plugin, which could give another picture each time or paint over its own
+                image, stopped = rgb_copy(candidate.image), candidate.stopped
+                after = verify(candidate, image)
                 learn(after)
             except Exception as error:  # a rung that fails must cost neither the batch nor the promise
                 stopped = f"{type(error).__name__}: {error}"

@@ -68,6 +68,8 @@ def add(
     What cannot be read is listed as failed, and so are blank pictures, by which no copy could be told; the
     others go in. Of an animation it is the first frame that is not blank.
 
+    Where no picture can be added, no library is created.
+
     If it is killed, the library holds everything that was committed; the same command again does the rest.
 
     \b
@@ -83,30 +85,34 @@ def add(
         chosen_policy = _policy(policy)
         captions_by_path = _read_captions(captions)
         encoders = _encoders(library, encoder or (), model)
+        created = not _exists(library)
         opened = Library.open_or_create(library, encoders)
-        with progress("adding") as advance:
-            report = ingest.add(
-                opened,
-                paths,
-                encoders,
-                owner=owner,
-                licence=licence,
-                note=note,
-                tags=tag or (),
-                policy=chosen_policy,
-                captions=captions_by_path,
-                batch=batch,
-                ray_actors=ray,
-                on_progress=lambda state: advance(state.done, state.total),
-            )
-        total = len(opened)
+        try:
+            with progress("adding") as advance:
+                report = ingest.add(
+                    opened,
+                    paths,
+                    encoders,
+                    owner=owner,
+                    licence=licence,
+                    note=note,
+                    tags=tag or (),
+                    policy=chosen_policy,
+                    captions=captions_by_path,
+                    batch=batch,
+                    ray_actors=ray,
+                    on_progress=lambda state: advance(state.done, state.total),
+                )
+            total = len(opened)
+        finally:
+            # a library without pictures protects nothing, and nobody asked for that
+            discarded = created and opened.discard_unused()
         thresholds_missing = total > 0 and needs_calibration(opened)
     for path, reason in report.failed:
         typer.echo(f"failed: {path}: {reason}", err=True)
     skipped, failed = len(report.skipped_duplicates), len(report.failed)
-    typer.echo(
-        f"{len(report.added)} added, {skipped} already there, {failed} failed; the library holds {total}"
-    )
+    holds = "no library was created" if discarded else f"the library holds {total}"
+    typer.echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
     if thresholds_missing:
         own = "".join(f" --encoder {name}" for name in encoder or () if _is_own(name))
         typer.echo(
@@ -115,6 +121,14 @@ def add(
             err=True,
         )
     raise typer.Exit(PROBLEMS if report.failed else OK)
+
+
+def _exists(library: str) -> bool:
+    try:
+        Library.open(library)
+    except LibraryError:  # none, or a damaged one, which opening it again will say
+        return False
+    return True
 
 
 def _policy(text: str) -> Policy:
