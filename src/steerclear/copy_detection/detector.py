@@ -44,7 +44,7 @@ class Effort:
 
     items: int = 8
     placements: int = 3
-    near: float = 0.6
+    near: float = 0.57
     aligned: int = 10
     fits: float = 0.45
     finished: int = 3
