@@ -248,7 +248,7 @@ def test_a_larger_library_is_looked_at_harder():
 
 @pytest.mark.skipif(second_opinion() is None, reason="OpenCV is not installed")
 def test_local_features_find_a_copy_under_two_lines_of_text(copy_filter, pictures):
-    from steerclear_lab.bench.copy_detection.alterations import _lettered
+    from steerclear.copy_detection.alterations import _lettered
 
     covered = [_lettered(2)(pictures[name]) for name in (CAT, ESPRESSO, "photo-astronaut")]
     with_features = CopyFilter(copy_filter.side, opinion=second_opinion())

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from steerclear.copy_detection import Thresholds
+from steerclear.copy_detection.alterations import alterations, black_ground, ground
 from steerclear_lab.bench.copy_detection import page as pages
-from steerclear_lab.bench.copy_detection.alterations import alterations, black_ground, ground
 
 
 def row(number, kind="mirror", orientation=0.9, inliers=None, whole=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,9 @@ from steerclear.filters.pixel import AllPictures, Gallery, NearestPictures, Pixe
 from steerclear.library import Library
 from steerclear.library.pictures import IN_MEMORY
 
-LIBRARY_FILTERS = ("nearest", "pixel", "tiled")  # every guard over a library uses these
+LIBRARY_FILTERS = ("nearest", "pixel", "tiled", "copy")  # every guard over a library uses these
+# of the filter `copy`, where a calibration has none; no calibration goes below
+COPY_THRESHOLD, COPY_STRICT = 1.0, 0.93
 AnyFilter = Filter | PassFilter | PromptsFilter
 
 
@@ -170,4 +172,8 @@ def copies(parts: FilterParts) -> CopyFilter:
 
     It aligns before it compares. With the extra `copies` (OpenCV) it also finds copies under text.
     """
-    return CopyFilter.of(parts.library, device=parts.device)
+    threshold = COPY_STRICT if parts.prefix else COPY_THRESHOLD
+    if "copy" in parts.thresholds:
+        threshold = parts.threshold("copy")
+    made = CopyFilter.of(parts.library, device=parts.device, skip_blank=True, threshold=threshold)
+    return replace(made, name=f"{parts.prefix}copy")

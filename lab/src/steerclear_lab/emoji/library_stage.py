@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
-from steerclear.calibrate import Scores, choose, collect, flagged_share
 from steerclear.encoders.embedded import CopyDescriptor
 from steerclear.fingerprints import file_fingerprint
 from steerclear_lab.emoji.evaluate import GUIDANCE, STEPS
+from steerclear_lab.emoji.thresholds import Scores, choose, collect, flagged_share
 
 FIRST_SEED = 40_000
 COPY_SEEDS, CLEAR_SEEDS = 8, 2  # per planted prompt, and per ordinary or held-out prompt

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steerclear.calibrate import EARLY_STEPS, Scores, choose, flagged_share
 from steerclear.errors import InputError
+from steerclear_lab.emoji.thresholds import EARLY_STEPS, Scores, choose, flagged_share
 
 
 def scores(center, n=200, seed=0, spread=0.02):

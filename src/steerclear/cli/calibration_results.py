@@ -1,0 +1,139 @@
+"""What `steerclear calibrate` prints: the thresholds, what the filters see, and what they are blind to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from steerclear.cli.terminal import print_table
+
+LIKELY_COPIES = "likely-copies"  # folder of the clean pictures that show a protected one
+
+
+def print_results(evidence: Mapping[str, Any], out: Path, *, copies_given: bool) -> None:
+    """Print the evidence of a calibration for a person.
+
+    Args:
+        evidence: of the calibration note.
+        out: folder in which figures and likely copies lie.
+        copies_given: whether the user gave copies, rather than altered ones standing for them.
+    """
+    _print_likely_copies(evidence["likely_copies"], out)
+    _print_thresholds(evidence, "given copies" if copies_given else "altered copies")
+    _print_alterations(evidence)
+    _print_blind_spots(evidence)
+    typer.echo(f"\nevidence in {out}: calibration.json, histograms.png, roc.png")
+    _warn_of_too_few(evidence)
+
+
+def _print_likely_copies(copies: Mapping[str, Any], out: Path) -> None:
+    if not copies["count"]:
+        return
+    count, first = copies["count"], copies["first"]
+    typer.echo(
+        f"{count} of the clean pictures {_plural(count, 'shows', 'show')} a protected picture, it seems, and "
+        f"{_plural(count, 'is', 'are')} left out; look at {_plural(count, 'it', 'them')}, and take copies "
+        "out of what you give as clean:"
+    )
+    for number, copy in enumerate(first):
+        typer.echo(f"  {out / LIKELY_COPIES / f'{number}.png'}: {copy['picture']}; shows {copy['matched']}")
+    if count > len(first):
+        typer.echo(f"  and {count - len(first)} more")
+    typer.echo()
+
+
+def _print_thresholds(evidence: Mapping[str, Any], copies: str) -> None:
+    n = evidence["clean"]
+    rows = [
+        [
+            name,
+            f"{row['threshold']:.4f}",
+            f"{row['exceeding']} of {n}",
+            f"at most {_percent(row['upper'], 2)}",
+            _percent(row["copies_flagged"]),
+        ]
+        for name, row in evidence["by_filter"].items()
+    ]
+    together = [
+        "all together",
+        "",
+        f"{evidence['clear_exceeding']} of {n}",
+        f"at most {_percent(evidence['clear_upper'], 2)}",
+        _percent(evidence["copies_flagged"]),
+    ]
+    print_table(["filter", "threshold", "clean flagged", "rate, 95 % sure", copies], [*rows, together])
+    if evidence["settings"]:
+        typer.echo(f"clean pictures were generated at: {_settings(evidence['settings'])}")
+
+
+def _print_alterations(evidence: Mapping[str, Any]) -> None:
+    rows = []
+    for kind, row in evidence["by_alteration"].items():
+        best = max(row["by_filter"], key=row["by_filter"].get)
+        flagged_by_best = row["by_filter"][best]
+        rows.append(
+            [
+                kind,
+                str(row["copies"]),
+                str(row["flagged"]),
+                _percent(row["flagged"] / row["copies"]),
+                f"{best} {flagged_by_best}" if flagged_by_best else "none",
+                "; ".join(row["strengths"]),
+            ]
+        )
+    items, altered = evidence["items"], evidence["items_altered"]
+    what = "the" if altered == items else f"{altered} of the"
+    typer.echo(f"\nWhat the filters see: altered copies of {what} {items} protected pictures")
+    print_table(["alteration", "copies", "flagged", "share", "best filter", "measured at"], rows)
+
+
+def _print_blind_spots(evidence: Mapping[str, Any]) -> None:
+    from steerclear.calibrate import BLIND, blind_to
+
+    shares = blind_to(evidence["by_alteration"])
+    if shares:
+        kinds = ", ".join(f"{kind} ({_percent(share)})" for kind, share in shares.items())
+        typer.echo(f"blind to: {kinds}")
+    else:
+        typer.echo(f"blind to none of these: at least {_percent(BLIND)} of each are flagged")
+    if unseen := evidence["unrecognisable"]:
+        more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
+        typer.echo(f"too plain for `copy` to recognise once altered: {', '.join(unseen[:10])}{more}")
+
+
+def _warn_of_too_few(evidence: Mapping[str, Any]) -> None:
+    fpr, n = evidence["fpr"], evidence["clean"]
+    if all(row["upper"] <= fpr for row in evidence["by_filter"].values()):
+        return
+    from steerclear.conformal import needed
+
+    typer.echo(
+        f"warning: {n} clean pictures are too few to promise {_percent(fpr, 2)}: it takes {needed(fpr)}; "
+        "the thresholds flag none of yours",
+        err=True,
+    )
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """The settings of generated pictures in a line."""
+    texts = [f"{text!r}" if text else "none" for text in settings["negative_prompts"]]
+    return "; ".join(
+        [
+            f"steps {', '.join(map(str, settings['steps']))}",
+            f"guidance {', '.join(f'{scale:g}' for scale in settings['guidance'])}",
+            f"size {', '.join(settings['sizes'])}",
+            f"negative prompt {', '.join(texts)}",
+            f"{', '.join(settings['schedulers'])}",
+        ]
+    )
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many
