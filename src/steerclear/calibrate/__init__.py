@@ -6,9 +6,9 @@ from steerclear.calibrate.by_alteration import (
     altered_copies,
     blind_to,
     by_alteration,
-    protected_pictures,
 )
-from steerclear.calibrate.clean import Clean, LikelyCopy, Picture, score, scores
+from steerclear.calibrate.clean import Clean, LikelyCopy, score, scores
+from steerclear.calibrate.pictures import Picture, protected_pictures
 from steerclear.calibrate.settings import Grid, Settings, draw_picture
 from steerclear.calibrate.thresholds import STRICT_FLAGGED, bounded_thresholds, calibration
 

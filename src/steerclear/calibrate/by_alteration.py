@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
-from steerclear.calibrate.clean import Picture, score
+from steerclear.calibrate.clean import score
+from steerclear.calibrate.pictures import Picture
 from steerclear.copy_detection.alterations import alterations
 from steerclear.filters.base import Filter
-from steerclear.library.pictures import original
-from steerclear.pixels import to_image
-
-if TYPE_CHECKING:
-    from steerclear.library import Library
 
 BLIND = 0.9  # share of the copies of a kind below which the filters are called blind to it
-SHORT_SIDE = (64, 256)  # pixels, from a thumbnail's to where larger ones show the filters nothing more
-LONGEST = 1024
 
 
 @dataclass(frozen=True)
@@ -39,33 +33,12 @@ class AlteredCopy:
     scores: dict[str, float]
 
 
-def protected_pictures(library: Library, most: int) -> list[tuple[str, Image.Image]]:
-    """Pictures of a library by id: all, or `most` of them in even steps.
-
-    A picture is read from its original file where that is still there, else it is the thumbnail.
-
-    Args:
-        library: the protected pictures.
-        most: how many, at least 1.
-
-    Returns:
-        (id, picture), its short side within SHORT_SIDE.
-    """
-    items = library.items()
-    count = min(most, len(items))
-    chosen = [items[i * len(items) // count] for i in range(count)]
-    thumbnails = dict(zip(*library.thumbnails([item.id for item in chosen]), strict=True))
-    return [
-        (item.id, _resized(original(item, library.uri) or to_image(thumbnails[item.id]))) for item in chosen
-    ]
-
-
 def altered_copies(
     filters: Sequence[Filter],
     pictures: Iterable[tuple[str, Image.Image]],
     neighbours: Sequence[Image.Image],
 ) -> Iterator[AlteredCopy]:
-    """Alters each picture in every known way, at its mildest and its strongest, and scores the copies.
+    """Alters each picture in every known way, at both ends of its strengths, and scores the copies.
 
     Args:
         filters: what scores.
@@ -119,14 +92,3 @@ def blind_to(table: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The kinds of which fewer than BLIND of the copies are flagged, with that share, the worst first."""
     shares = {kind: row["flagged"] / row["copies"] for kind, row in table.items()}
     return {kind: share for kind, share in sorted(shares.items(), key=lambda pair: pair[1]) if share < BLIND}
-
-
-def _resized(picture: Image.Image) -> Image.Image:
-    """The picture with its short side within SHORT_SIDE and its long one at most LONGEST."""
-    short = min(picture.size)
-    factor = min(max(short, SHORT_SIDE[0]), SHORT_SIDE[1]) / short
-    size = (
-        min(LONGEST, round(picture.width * factor)),
-        min(LONGEST, round(picture.height * factor)),
-    )
-    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from PIL import Image
 
+from steerclear.calibrate.pictures import Picture, resized
 from steerclear.copy_detection import CopyFilter
 from steerclear.errors import InputError
 from steerclear.filters.base import Filter, inspect
 from steerclear.pixels import to_tensor
 
 COPY = 0.95  # agreement of edge directions from which a clean picture is a likely copy
+NAMED = 10  # likely copies that are kept for somebody to look at
 NEIGHBOURS = 12  # clean pictures kept to stand beside a copy in a collage
-
-
-class Picture(NamedTuple):
-    """A picture to calibrate on, and where it comes from: a file, or prompt, seed and settings."""
-
-    image: Image.Image
-    origin: str
 
 
 @dataclass(frozen=True)
@@ -39,17 +33,20 @@ class LikelyCopy:
     agreement: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class Clean:
     """What the filters say of the clean pictures.
 
     Attributes:
         scores: filter name → scores of the N pictures that count.
-        likely_copies: what was left out, since a threshold above a copy's score would let copies pass.
-        first: the first NEIGHBOURS of the pictures that count.
+        left_out: how many likely copies were left out, since a threshold above their scores would let copies
+            pass.
+        likely_copies: the first NAMED of them.
+        first: the first NEIGHBOURS of the pictures that count, made small.
     """
 
     scores: dict[str, list[float]]
+    left_out: int = 0
     likely_copies: list[LikelyCopy] = field(default_factory=list)
     first: list[Image.Image] = field(default_factory=list)
 
@@ -58,31 +55,41 @@ class Clean:
         """Scores each picture, and leaves out the likely copies.
 
         Args:
-            filters: what scores.
+            filters: what scores; without a CopyFilter nothing is left out.
             pictures: of which none should show a protected picture.
 
         Raises:
             InputError: if a filter fails, or nothing is left.
         """
         clean = cls({filter_.name: [] for filter_ in filters})
-        copy_filters = [filter_ for filter_ in filters if isinstance(filter_, CopyFilter)]
         for picture in pictures:
-            scored = score(filters, picture)
-            copies = [copy for f in copy_filters for copy in _likely_copy(f, picture, scored[f.name])]
-            if copies:
-                clean.likely_copies.append(copies[0])
-                continue
-            for name, value in scored.items():
-                clean.scores[name].append(value)
-            if len(clean.first) < NEIGHBOURS:
-                clean.first.append(picture.image)
-        if clean.likely_copies and not clean.first:
+            clean._add(picture, score(filters, picture), filters)
+        if clean.left_out and not clean.first:
             example = clean.likely_copies[0]
             raise InputError(
-                f"all {len(clean.likely_copies)} clean pictures look like copies of protected ones, such as "
+                f"all {clean.left_out} clean pictures look like copies of protected ones, such as "
                 f"{example.picture.origin} of {example.matched!r}; give pictures that show nothing protected"
             )
         return clean
+
+    def _add(self, picture: Picture, scored: Mapping[str, float], filters: Sequence[Filter]) -> None:
+        copy = next(
+            (
+                copy
+                for f in filters
+                if isinstance(f, CopyFilter)
+                for copy in _likely(f, picture, scored[f.name])
+            ),
+            None,
+        )
+        if copy is not None:
+            self.left_out += 1
+            self.likely_copies = [*self.likely_copies, copy][:NAMED]
+            return
+        for name, value in scored.items():
+            self.scores[name].append(value)
+        if len(self.first) < NEIGHBOURS:
+            self.first.append(resized(picture.image))
 
     def neighbours(self, thresholds: Mapping[str, float]) -> list[Image.Image]:
         """Clean pictures to stand beside a copy: of `first` those that no filter flags, if there are any."""
@@ -123,7 +130,7 @@ def score(filters: Sequence[Filter], picture: Picture) -> dict[str, float]:
     return {detection.filter: detection.score for detection in detections}
 
 
-def _likely_copy(copy_filter: CopyFilter, picture: Picture, reached: float) -> Iterator[LikelyCopy]:
+def _likely(copy_filter: CopyFilter, picture: Picture, reached: float) -> Iterator[LikelyCopy]:
     """The protected picture that a picture shows beyond doubt, if any. reached: its score by the filter."""
     if reached < COPY / copy_filter.thresholds.orientation:
         return  # the score is never below the agreement's share of it

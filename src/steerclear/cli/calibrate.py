@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 NEEDED = ("scipy", "matplotlib")  # the extra `calibrate`
 NOTHING_FLAGGED = 1e9  # a threshold that no score reaches
-NAMED = 10  # likely copies, and items that cannot be recognised, that are named
 
 
 class SettingsChoice(StrEnum):
@@ -120,6 +120,9 @@ def calibrate(
     with one_line_errors("stopped: the library keeps its old thresholds"):
         check_folder(out)
         _check_extra()
+        from steerclear.conformal import needed
+
+        needed(fpr)  # a rate that makes no sense is refused before anything costly begins
         if copies_of < 1:
             raise InputError(f"--copies-of is {copies_of}; alter at least 1 picture of the library")
         from steerclear.calibrate import Clean, bounded_thresholds, by_alteration, calibration, scores
@@ -134,6 +137,7 @@ def calibrate(
             raise InputError(f"there are no pictures in {', '.join(map(repr, clean))}; give clean ones")
         bounds = bounded_thresholds(known.scores, fpr)
         thresholds = {name: bound.threshold for name, bound in bounds.items()}
+        filters = _at(thresholds, filters)
         altered = _altered(filters, opened, known.neighbours(thresholds), copies_of)
         given = scores(filters, sources.pictures(copies)) if copies else None
         copy_scores = given or {f.name: [copy.scores[f.name] for copy in altered] for f in filters}
@@ -142,7 +146,8 @@ def calibrate(
             "encoders": [str(spec) for spec in opened.encoders],
             "sources": list(clean),
             "settings": sources.settings,
-            "likely_copies": _named(known.likely_copies),
+            "left_out": known.left_out,
+            "likely_copies": [_named(copy) for copy in known.likely_copies],
             "items": len(opened),
             "items_altered": len({copy.item for copy in altered}),
             "by_alteration": by_alteration(altered, thresholds),
@@ -171,6 +176,13 @@ def _filters(library: Library, model: Path | None, encoder: Sequence[str]) -> li
     return library_filters(FilterParts(library=library, encoders=encoders, thresholds=no_thresholds))
 
 
+def _at(thresholds: Mapping[str, float], filters: Sequence[Filter]) -> list[Filter]:
+    """The filters, the copy detector at its threshold: it then asks no second opinion of what it flags."""
+    from steerclear.copy_detection import CopyFilter
+
+    return [replace(f, threshold=thresholds[f.name]) if isinstance(f, CopyFilter) else f for f in filters]
+
+
 def _altered(
     filters: Sequence[Filter], library: Library, neighbours: Sequence[Image.Image], most: int
 ) -> list[AlteredCopy]:
@@ -194,18 +206,14 @@ def _unrecognisable(filters: Sequence[Filter]) -> list[str]:
     return [item for f in filters if isinstance(f, CopyFilter) for item in f.side.unseen]
 
 
-def _named(copies: Sequence[LikelyCopy]) -> dict[str, Any]:
-    """Likely copies as evidence has them: how many, and the first of them by name."""
-    first = [
-        {"picture": copy.picture.origin, "matched": copy.matched, "agreement": round(copy.agreement, 4)}
-        for copy in copies[:NAMED]
-    ]
-    return {"count": len(copies), "first": first}
+def _named(copy: LikelyCopy) -> dict[str, Any]:
+    """A likely copy as evidence has it."""
+    return {"picture": copy.picture.origin, "matched": copy.matched, "agreement": round(copy.agreement, 4)}
 
 
 def _write_pictures(out: Path, copies: Sequence[LikelyCopy]) -> None:
-    """Write the likely copies that are named, since what was generated lies in no file yet."""
-    for i, copy in enumerate(copies[:NAMED]):
+    """Write the likely copies, since what was generated lies in no file yet."""
+    for i, copy in enumerate(copies):
         (out / LIKELY_COPIES).mkdir(exist_ok=True)
         copy.picture.image.save(out / LIKELY_COPIES / f"{i}.png")
 

@@ -21,7 +21,7 @@ def print_results(evidence: Mapping[str, Any], out: Path, *, copies_given: bool)
         out: folder in which figures and likely copies lie.
         copies_given: whether the user gave copies, rather than altered ones standing for them.
     """
-    _print_likely_copies(evidence["likely_copies"], out)
+    _print_likely_copies(evidence, out)
     _print_thresholds(evidence, "given copies" if copies_given else "altered copies")
     _print_alterations(evidence)
     _print_blind_spots(evidence)
@@ -29,19 +29,20 @@ def print_results(evidence: Mapping[str, Any], out: Path, *, copies_given: bool)
     _warn_of_too_few(evidence)
 
 
-def _print_likely_copies(copies: Mapping[str, Any], out: Path) -> None:
-    if not copies["count"]:
+def _print_likely_copies(evidence: Mapping[str, Any], out: Path) -> None:
+    count, named = evidence["left_out"], evidence["likely_copies"]
+    if not count:
         return
-    count, first = copies["count"], copies["first"]
+    shows, are, them = ("shows", "is", "it") if count == 1 else ("show", "are", "them")
     typer.echo(
-        f"{count} of the clean pictures {_plural(count, 'shows', 'show')} a protected picture, it seems, and "
-        f"{_plural(count, 'is', 'are')} left out; look at {_plural(count, 'it', 'them')}, and take copies "
-        "out of what you give as clean:"
+        f"{count} of the clean pictures {shows} a protected picture, it seems, and {are} left out. "
+        f"Look at {them}:"
     )
-    for number, copy in enumerate(first):
-        typer.echo(f"  {out / LIKELY_COPIES / f'{number}.png'}: {copy['picture']}; shows {copy['matched']}")
-    if count > len(first):
-        typer.echo(f"  and {count - len(first)} more")
+    for number, copy in enumerate(named):
+        file = out / LIKELY_COPIES / f"{number}.png"
+        typer.echo(f"  {file} shows {copy['matched']!r}: it is {copy['picture']}")
+    if count > len(named):
+        typer.echo(f"  and {count - len(named)} more")
     typer.echo()
 
 
@@ -51,7 +52,7 @@ def _print_thresholds(evidence: Mapping[str, Any], copies: str) -> None:
         [
             name,
             f"{row['threshold']:.4f}",
-            f"{row['exceeding']} of {n}",
+            str(row["exceeding"]),
             f"at most {_percent(row['upper'], 2)}",
             _percent(row["copies_flagged"]),
         ]
@@ -60,11 +61,13 @@ def _print_thresholds(evidence: Mapping[str, Any], copies: str) -> None:
     together = [
         "all together",
         "",
-        f"{evidence['clear_exceeding']} of {n}",
+        str(evidence["clear_exceeding"]),
         f"at most {_percent(evidence['clear_upper'], 2)}",
         _percent(evidence["copies_flagged"]),
     ]
-    print_table(["filter", "threshold", "clean flagged", "rate, 95 % sure", copies], [*rows, together])
+    typer.echo(f"Thresholds, from {n} clean pictures. Rates are bounds with 95 % confidence")
+    header = ["filter", "threshold", "clean flagged", "false-positive rate", f"{copies} flagged"]
+    print_table(header, [*rows, together])
     if evidence["settings"]:
         typer.echo(f"clean pictures were generated at: {_settings(evidence['settings'])}")
 
@@ -95,10 +98,11 @@ def _print_blind_spots(evidence: Mapping[str, Any]) -> None:
 
     shares = blind_to(evidence["by_alteration"])
     if shares:
-        kinds = ", ".join(f"{kind} ({_percent(share)})" for kind, share in shares.items())
+        # a kind's name may hold a comma
+        kinds = "; ".join(f"{kind} ({_percent(share)})" for kind, share in shares.items())
         typer.echo(f"blind to: {kinds}")
     else:
-        typer.echo(f"blind to none of these: at least {_percent(BLIND)} of each are flagged")
+        typer.echo(f"blind to none of these: at least {_percent(BLIND)} of each kind are flagged")
     if unseen := evidence["unrecognisable"]:
         more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
         typer.echo(f"too plain for `copy` to recognise once altered: {', '.join(unseen[:10])}{more}")
@@ -126,14 +130,10 @@ def _settings(settings: Mapping[str, Any]) -> str:
             f"guidance {', '.join(f'{scale:g}' for scale in settings['guidance'])}",
             f"size {', '.join(settings['sizes'])}",
             f"negative prompt {', '.join(texts)}",
-            f"{', '.join(settings['schedulers'])}",
+            f"samplers {', '.join(settings['schedulers'])}",
         ]
     )
 
 
 def _percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return one if count == 1 else many

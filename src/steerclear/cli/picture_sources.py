@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class PictureSources:
         self.varied = varied
         self.settings: dict[str, Any] | None = None
         self._pipe: Any = None
+        self._drawn = 0
 
     def pictures(self, arguments: Sequence[str]) -> Iterator[Picture]:
         """The pictures of all arguments, one after the other.
@@ -71,8 +73,9 @@ class PictureSources:
         grid = self._grid()
         self.settings = grid.document(self._pipe)
         with progress(f"generating from {file}", len(prompts) * len(self.seeds)) as advance:
-            for number, (prompt, seed) in enumerate((p, s) for p in prompts for s in self.seeds):
-                settings = grid.draw(number)
+            for prompt, seed in product(prompts, self.seeds):
+                settings = grid.draw(self._drawn)
+                self._drawn += 1
                 image = draw_picture(self._pipe, prompt, seed, settings)
                 yield Picture(image, f"{prompt!r}, seed {seed}, {settings}")
                 advance()

@@ -12,6 +12,7 @@ from torch import Tensor
 from steerclear.calibrate import STRICT_FLAGGED
 from steerclear.errors import InputError
 from steerclear.filters.base import Filter, inspect
+from steerclear.filters.library import COPY_STRICT, COPY_THRESHOLD
 from steerclear.pixels import cosines
 from steerclear.steering import Step, steer
 
@@ -97,7 +98,8 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
     ones allow (see `_apart`); where they do, it is a little above the highest ordinary score. If the filters
     together then flag fewer than COPIES_CAUGHT of the copies, the thresholds are halfway between the two
     groups, or where CLEAR_FLAGGED of the ordinary pictures are flagged. The pixel filter keeps the paper's
-    distance of 0.1.
+    distance of 0.1, and the copy detector's threshold is where CLEAR_FLAGGED of the ordinary pictures alone
+    would be flagged, but not below its floor.
 
     Args:
         copies: of generations that are known to be copies.
@@ -126,6 +128,7 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
         name: min(threshold, round(float(clear.final[name].quantile(1 - STRICT_FLAGGED)), 4))
         for name, threshold in thresholds.items()
     }
+    strict["copy"] = max(strict["copy"], COPY_STRICT)
     early, curve = _choose_early(copies.early, clear.early)
     return {
         "thresholds": thresholds,
@@ -187,9 +190,15 @@ def _thresholds(copies: Scores, clear: Scores, *, close: bool, above_all: bool) 
         elif above_all:
             threshold = high + 0.005
         else:
-            threshold = float(clear.final[name].quantile(1 - CLEAR_FLAGGED)) + 0.001
+            threshold = _rarely_reached(clear.final[name])
         thresholds[name] = round(threshold, 4)
+    thresholds["copy"] = max(COPY_THRESHOLD, round(_rarely_reached(clear.final["copy"]), 4))
     return thresholds
+
+
+def _rarely_reached(clear: Tensor) -> float:
+    """A threshold that CLEAR_FLAGGED of the ordinary scores reach."""
+    return float(clear.quantile(1 - CLEAR_FLAGGED)) + 0.001
 
 
 def _apart(copies: Tensor, clear: Tensor) -> float:
