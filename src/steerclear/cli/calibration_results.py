@@ -89,7 +89,8 @@ def _print_alterations(evidence: Mapping[str, Any]) -> None:
         )
     items, altered = evidence["items"], evidence["items_altered"]
     what = "the" if altered == items else f"{altered} of the"
-    typer.echo(f"\nWhat the filters see: altered copies of {what} {items} protected pictures")
+    pictures = "picture" if items == 1 else "pictures"
+    typer.echo(f"\nWhat the filters see: altered copies of {what} {items} protected {pictures}")
     print_table(["alteration", "copies", "flagged", "share", "best filter", "measured at"], rows)
 
 
