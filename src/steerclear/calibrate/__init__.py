@@ -10,10 +10,11 @@ from steerclear.calibrate.by_alteration import (
 from steerclear.calibrate.clean import Clean, LikelyCopy, score, scores
 from steerclear.calibrate.pictures import Picture, protected_pictures
 from steerclear.calibrate.settings import Grid, Settings, draw_picture
-from steerclear.calibrate.thresholds import STRICT_FLAGGED, bounded_thresholds, calibration
+from steerclear.calibrate.thresholds import FLOORS, STRICT_FLAGGED, bounded_thresholds, calibration
 
 __all__ = [
     "BLIND",
+    "FLOORS",
     "STRICT_FLAGGED",
     "AlteredCopy",
     "Clean",

@@ -132,8 +132,8 @@ def score(filters: Sequence[Filter], picture: Picture) -> dict[str, float]:
 
 def _likely(copy_filter: CopyFilter, picture: Picture, reached: float) -> Iterator[LikelyCopy]:
     """The protected picture that a picture shows beyond doubt, if any. reached: its score by the filter."""
-    if reached < COPY / copy_filter.thresholds.orientation:
-        return  # the score is never below the agreement's share of it
+    if reached < 1:
+        return  # what agrees that well scores more than 1
     for match in copy_filter.look(to_tensor([picture.image]))[0]:
         if match.evidence is not None and match.evidence.orientation > COPY:
             yield LikelyCopy(picture, match.id, match.evidence.orientation)

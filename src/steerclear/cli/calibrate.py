@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -137,7 +136,6 @@ def calibrate(
             raise InputError(f"there are no pictures in {', '.join(map(repr, clean))}; give clean ones")
         bounds = bounded_thresholds(known.scores, fpr)
         thresholds = {name: bound.threshold for name, bound in bounds.items()}
-        filters = _at(thresholds, filters)
         altered = _altered(filters, opened, known.neighbours(thresholds), copies_of)
         given = scores(filters, sources.pictures(copies)) if copies else None
         copy_scores = given or {f.name: [copy.scores[f.name] for copy in altered] for f in filters}
@@ -174,13 +172,6 @@ def _filters(library: Library, model: Path | None, encoder: Sequence[str]) -> li
         raise InputError(f"the library {library.uri!r} is empty; add pictures before calibrating")
     no_thresholds = dict.fromkeys(library_filter_names(encoders), NOTHING_FLAGGED)
     return library_filters(FilterParts(library=library, encoders=encoders, thresholds=no_thresholds))
-
-
-def _at(thresholds: Mapping[str, float], filters: Sequence[Filter]) -> list[Filter]:
-    """The filters, the copy detector at its threshold: it then asks no second opinion of what it flags."""
-    from steerclear.copy_detection import CopyFilter
-
-    return [replace(f, threshold=thresholds[f.name]) if isinstance(f, CopyFilter) else f for f in filters]
 
 
 def _altered(

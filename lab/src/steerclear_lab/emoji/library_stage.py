@@ -100,8 +100,8 @@ def _scores(folder: Path, pipe: Any, library: Any) -> dict[str, list[Scores]]:
     from steerclear.protected import Protected
 
     encoder = CopyDescriptor.load(folder / "model" / "descriptor")
-    # the scores do not depend on the thresholds, but that the copy detector asks no second opinion above its
-    no_thresholds = {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0, "copy": 1e9}
+    # the scores do not depend on the thresholds
+    no_thresholds = {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0, "copy": 1.0}
     filters = library_filters(FilterParts(library, [encoder], no_thresholds))
     protected = Protected(pipe, library.pictures())
     latents = protected.latents(tuple(protected.pictures), latent_like(pipe))

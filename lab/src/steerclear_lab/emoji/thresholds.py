@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.calibrate import STRICT_FLAGGED
+from steerclear.calibrate import FLOORS, STRICT_FLAGGED
 from steerclear.errors import InputError
 from steerclear.filters.base import Filter, inspect
-from steerclear.filters.library import COPY_STRICT, COPY_THRESHOLD
 from steerclear.pixels import cosines
 from steerclear.steering import Step, steer
 
@@ -128,7 +127,7 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
         name: min(threshold, round(float(clear.final[name].quantile(1 - STRICT_FLAGGED)), 4))
         for name, threshold in thresholds.items()
     }
-    strict["copy"] = max(strict["copy"], COPY_STRICT)
+    strict["copy"] = max(strict["copy"], FLOORS["copy"][1])
     early, curve = _choose_early(copies.early, clear.early)
     return {
         "thresholds": thresholds,
@@ -192,7 +191,7 @@ def _thresholds(copies: Scores, clear: Scores, *, close: bool, above_all: bool) 
         else:
             threshold = _rarely_reached(clear.final[name])
         thresholds[name] = round(threshold, 4)
-    thresholds["copy"] = max(COPY_THRESHOLD, round(_rarely_reached(clear.final["copy"]), 4))
+    thresholds["copy"] = max(FLOORS["copy"][0], round(_rarely_reached(clear.final["copy"]), 4))
     return thresholds
 
 
