@@ -13,7 +13,9 @@ import pytest
 from cli_doubles import ENCODER
 from PIL import Image, ImageOps
 
-from steerclear.library import Library, add
+from steerclear.library import Library
+from steerclear.library.images import square_tensor, thumbnail
+from steerclear.library.schema import Entry, Item
 
 
 @pytest.fixture
@@ -29,10 +31,12 @@ def library(here, assets):
     return here / "own"
 
 
-def add_blank(here, library):
-    """Protect a white picture as well."""
-    Image.new("RGB", (64, 64), "white").save(here / "blank.png")
-    add(Library.open(library), [here / "blank.png"], [ENCODER])
+def add_blank(library):
+    """Protect a white picture as well, as libraries may from before such pictures were refused."""
+    picture = Image.new("RGB", (64, 64), "white")
+    item = Item(id="blank", source="blank.png", sha256="0" * 64, phash="0" * 16)
+    vector = ENCODER(square_tensor(picture, ENCODER.size)[None])[0]
+    Library.open(library).insert([Entry(item, thumbnail(picture), {ENCODER.name: vector})])
 
 
 def test_thresholds_flag_at_most_the_stated_rate_and_the_library_keeps_them_with_their_evidence(
@@ -66,8 +70,8 @@ def test_too_few_clean_pictures_are_warned_of_and_none_of_them_is_flagged(run, l
     assert {row["exceeding"] for row in rows} == {0}
 
 
-def test_what_the_filters_see_is_told_kind_by_kind_and_so_is_what_they_are_blind_to(run, here, library):
-    add_blank(here, library)  # its negative resembles nothing that is protected
+def test_what_the_filters_see_is_told_kind_by_kind_and_so_is_what_they_are_blind_to(run, library):
+    add_blank(library)  # its negative resembles nothing that is protected
     result = run("calibrate", "--library", library, "--clean", "clean", "--fpr", "0.1")
     evidence = Library.open(library).read_note("calibration")["evidence"]
     table = evidence["by_alteration"]
@@ -95,10 +99,8 @@ def test_a_clean_picture_that_shows_a_protected_one_is_left_out_and_kept_to_be_l
         assert np.array_equal(kept, ImageOps.mirror(shown))
 
 
-def test_so_many_pictures_are_altered_as_were_asked_for_and_one_with_nothing_in_it_is_named(
-    run, here, library
-):
-    add_blank(here, library)
+def test_so_many_pictures_are_altered_as_were_asked_for_and_one_with_nothing_in_it_is_named(run, library):
+    add_blank(library)
     result = run("calibrate", "--library", library, "--clean", "clean", "--fpr", "0.1", "--copies-of", "1")
     assert "altered copies of 1 of the 2 protected pictures" in result.stdout
     assert "too plain for `copy` to recognise once altered: blank" in result.stdout
@@ -107,7 +109,7 @@ def test_so_many_pictures_are_altered_as_were_asked_for_and_one_with_nothing_in_
     assert evidence["unrecognisable"] == ["blank"]
 
 
-def test_given_copies_are_counted_beside_the_altered_ones(run, here, library):
+def test_given_copies_are_counted_beside_the_altered_ones(run, library):
     words = ("--clean", "clean", "--copies", library.parent / "art", "--fpr", "0.1")
     result = run("calibrate", "--library", library, *words)
     assert "given copies flagged" in result.stdout
