@@ -83,7 +83,7 @@ def test_what_the_filters_see_is_told_kind_by_kind_and_so_is_what_they_are_blind
     assert "negative (50 %)" in blind
     for kind, row in table.items():
         [line] = [line for line in lines if line.startswith(f"{kind}  ")]
-        assert f"{100 * row['flagged'] / row['copies']:.0f} %" in line
+        assert f"{100 * row['flagged'] // row['copies']} %" in line
         assert (f"{kind} (" in blind) == (row["flagged"] < 0.9 * row["copies"])
 
 

@@ -132,6 +132,7 @@ def calibrate(
             model, seeds=seeds, steps=steps, guidance=guidance, varied=settings is SettingsChoice.varied
         )
         known = Clean.of(filters, sources.pictures(clean))
+        drawn_at = sources.settings  # None where all clean pictures were read from files
         if not known.first:
             raise InputError(f"there are no pictures in {', '.join(map(repr, clean))}; give clean ones")
         bounds = bounded_thresholds(known.scores, fpr)
@@ -143,7 +144,7 @@ def calibrate(
         document["evidence"] |= {
             "encoders": [str(spec) for spec in opened.encoders],
             "sources": list(clean),
-            "settings": sources.settings,
+            "settings": drawn_at,
             "left_out": known.left_out,
             "likely_copies": [_named(copy) for copy in known.likely_copies],
             "items": len(opened),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def _print_thresholds(evidence: Mapping[str, Any], copies: str) -> None:
             name,
             f"{row['threshold']:.4f}",
             str(row["exceeding"]),
-            f"at most {_percent(row['upper'], 2)}",
+            _at_most(row["upper"]),
             _percent(row["copies_flagged"]),
         ]
         for name, row in evidence["by_filter"].items()
@@ -62,7 +63,7 @@ def _print_thresholds(evidence: Mapping[str, Any], copies: str) -> None:
         "all together",
         "",
         str(evidence["clear_exceeding"]),
-        f"at most {_percent(evidence['clear_upper'], 2)}",
+        _at_most(evidence["clear_upper"]),
         _percent(evidence["copies_flagged"]),
     ]
     typer.echo(f"Thresholds, from {n} clean pictures. Rates are bounds with 95 % confidence")
@@ -116,7 +117,7 @@ def _warn_of_too_few(evidence: Mapping[str, Any]) -> None:
     from steerclear.conformal import needed
 
     typer.echo(
-        f"warning: {n} clean pictures are too few to promise {_percent(fpr, 2)}: it takes {needed(fpr)}; "
+        f"warning: {n} clean pictures are too few to promise {100 * fpr:.2f} %: it takes {needed(fpr)}; "
         "the thresholds flag none of yours",
         err=True,
     )
@@ -136,5 +137,11 @@ def _settings(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _percent(share: float, digits: int = 0) -> str:
-    return f"{100 * share:.{digits}f} %"
+def _percent(share: float) -> str:
+    """A share of copies, rounded down: 100 % means all."""
+    return f"{math.floor(100 * share + 1e-6)} %"
+
+
+def _at_most(rate: float) -> str:
+    """A bound, rounded up."""
+    return f"at most {math.ceil(1e4 * rate - 1e-6) / 100:.2f} %"
