@@ -266,7 +266,7 @@ def test_a_larger_library_is_looked_at_harder():
 
 
 def test_local_features_find_a_copy_under_two_lines_of_text(copy_filter, pictures):
-    from steerclear_lab.bench.copy_detection.alterations import _lettered
+    from steerclear.copy_detection.alterations import _lettered
 
     covered = [_lettered(2)(pictures[name]) for name in (CAT, ESPRESSO, "photo-astronaut")]
     with_features = CopyFilter(CopyDetector(copy_filter.detector.side, opinion=SecondOpinion()))

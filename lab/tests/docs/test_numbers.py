@@ -94,7 +94,7 @@ DECLARED: dict[str, dict[str, str | Callable[[], str]]] = {
         "59 %": lambda: f"{document('details')['hash']['different_most']:.0%}".replace("%", " %"),
         "88 %": lambda: f"{document('details')['hash']['threshold']:.0%}".replace("%", " %"),
     },
-    "docs/how-to/calibrate.md": dict.fromkeys(("1 %", "95 %", "0.1 %"), CONVENTION),
+    "docs/how-to/calibrate.md": dict.fromkeys(("1 %", "95 %", "0.1 %", "0.95", "0.93", "90 %"), CONVENTION),
     "docs/tutorials/protect-a-folder.md": dict.fromkeys(("1 %", "95 %"), CONVENTION),
     "docs/tutorials/first-picture.md": {"3.11": CONVENTION},
     "docs/how-to/large-libraries.md": {

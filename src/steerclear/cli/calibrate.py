@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steerclear.cli.inputs import check_folder, number, read_prompts, read_seeds, whole_number
-from steerclear.cli.opening import (
-    library_filter_names,
-    model_folder,
-    open_encoders,
-    open_library,
-    usual_guidance,
-)
-from steerclear.cli.recipe import EMBEDDED, Recipe, check_recipe
-from steerclear.cli.terminal import OK, one_line_errors, progress, quiet_libraries
+from steerclear.cli.calibration_results import LIKELY_COPIES, print_results
+from steerclear.cli.inputs import check_folder, number, whole_number
+from steerclear.cli.opening import library_filter_names, model_folder, open_encoders, open_library
+from steerclear.cli.picture_sources import PictureSources
+from steerclear.cli.recipe import EMBEDDED
+from steerclear.cli.terminal import OK, one_line_errors, progress
 from steerclear.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from steerclear.conformal import Bounded
+    from steerclear.calibrate import AlteredCopy, LikelyCopy
     from steerclear.filters import Filter
+    from steerclear.library import Library
 
 NEEDED = ("scipy", "matplotlib")  # the extra `calibrate`
-NOTHING_FLAGGED = 2.0  # a threshold that no score reaches
+NOTHING_FLAGGED = 1e9  # a threshold that no score reaches
+
+
+class SettingsChoice(StrEnum):
+    """At which settings pictures are generated from prompts."""
+
+    varied = "varied"
+    fixed = "fixed"
 
 
 def calibrate(
@@ -60,9 +65,17 @@ def calibrate(
         list[str] | None,
         typer.Option(
             metavar="IMAGES_OR_PROMPTS",
-            help="What should be flagged; default: altered copies of the library's own pictures.",
+            help="What should be flagged, as well as the altered copies of the library's own pictures.",
         ),
     ] = None,
+    copies_of: Annotated[
+        int,
+        typer.Option(
+            parser=whole_number,
+            metavar="N",
+            help="Alter at most so many pictures of the library, in even steps.",
+        ),
+    ] = 200,
     encoder: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,11 +93,21 @@ def calibrate(
     guidance: Annotated[
         float | None, typer.Option(parser=number, metavar="X", help="Guidance scale, as in `generate`.")
     ] = None,
+    settings: Annotated[
+        SettingsChoice,
+        typer.Option(
+            help="Generate at settings around --steps and --guidance, several sizes, negative prompts and "
+            "samplers (varied), or at --steps and --guidance alone (fixed)."
+        ),
+    ] = SettingsChoice.varied,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the figures go.")] = Path("calibration"),
 ) -> None:
-    """Set the filters' thresholds at a false-positive rate.
+    """Set the filters' thresholds at a false-positive rate, and say what they see.
 
-    Each filter will flag at most RATE of clean pictures, with 95 % confidence.
+    Each filter will flag at most RATE of clean pictures, with 95 % confidence. Clean pictures that show a
+    protected one are left out, and written to DIR/likely-copies for you to look at.
+    Then the library's pictures are altered in many ways, such as mirrored, cropped or under text, and a
+    table says how many of these copies the filters flag, and which ways they are blind to.
     Writes thresholds and evidence into the library, where every guard finds them, and DIR/calibration.json,
     DIR/histograms.png and DIR/roc.png. Warns where there are too few clean pictures for the rate.
     Needs: pip install "steerclear[calibrate]"
@@ -96,51 +119,97 @@ def calibrate(
     with one_line_errors("stopped: the library keeps its old thresholds"):
         check_folder(out)
         _check_extra()
-        from steerclear.calibrate import altered_copies, thresholds_at_rate
-        from steerclear.filters.library import FilterParts, library_filters
+        from steerclear.conformal import needed
+
+        needed(fpr)  # a rate that makes no sense is refused before anything costly begins
+        if copies_of < 1:
+            raise InputError(f"--copies-of is {copies_of}; alter at least 1 picture of the library")
+        from steerclear.calibrate import Clean, bounded_thresholds, by_alteration, calibration, scores
 
         opened = open_library(library)
-        opened.check_holds_items()
-        encoders = open_encoders(opened, model_folder(model), encoder or ())
-        # the scores alone count here: the thresholds are what is to be found
-        no_thresholds = dict.fromkeys(library_filter_names(encoders), NOTHING_FLAGGED)
-        filters = library_filters(FilterParts(library=opened, encoders=encoders, thresholds=no_thresholds))
-        sources = _PictureSources(model, seeds=seeds, steps=steps, guidance=guidance)
-        clean_scores = _scores(filters, sources.pictures(clean))
-        if not clean_scores["nearest"]:
+        filters = _filters(opened, model_folder(model), encoder or ())
+        sources = PictureSources(
+            model, seeds=seeds, steps=steps, guidance=guidance, varied=settings is SettingsChoice.varied
+        )
+        known = Clean.of(filters, sources.pictures(clean))
+        drawn_at = sources.settings  # None where all clean pictures were read from files
+        if not known.first:
             raise InputError(f"there are no pictures in {', '.join(map(repr, clean))}; give clean ones")
-        copied = sources.pictures(copies) if copies else altered_copies(opened.thumbnails()[1])
-        copy_scores = _scores(filters, copied)
-        document, bounds = thresholds_at_rate(clean_scores, copy_scores, fpr)
+        bounds = bounded_thresholds(known.scores, fpr)
+        thresholds = {name: bound.threshold for name, bound in bounds.items()}
+        altered = _altered(filters, opened, known.neighbours(thresholds), copies_of)
+        given = scores(filters, sources.pictures(copies)) if copies else None
+        copy_scores = given or {f.name: [copy.scores[f.name] for copy in altered] for f in filters}
+        document = calibration(bounds, known.scores, copy_scores)
         document["evidence"] |= {
             "encoders": [str(spec) for spec in opened.encoders],
             "sources": list(clean),
+            "settings": drawn_at,
+            "left_out": known.left_out,
+            "likely_copies": [_named(copy) for copy in known.likely_copies],
+            "items": len(opened),
+            "items_altered": len({copy.item for copy in altered}),
+            "by_alteration": by_alteration(altered, thresholds),
+            "unrecognisable": _unrecognisable(filters),
         }
-        _write_figures(out, clean_scores, copy_scores, document)
+        _write_evidence(out, known.scores, copy_scores, document)
+        _write_pictures(out, known.likely_copies)
         previous = opened.read_note("calibration") or {}
         # the early verdict belongs to a model, and the alternatives to its prompts: neither is touched here
         kept: dict[str, Any] = {
             key: previous[key] for key in ("early", "alternatives", "model") if key in previous
         }
         opened.write_note("calibration", {**kept, **document})
-    _print_results(document["evidence"], bounds, fpr=fpr, out=out)
+    print_results(document["evidence"], out, copies_given=copies is not None)
     raise typer.Exit(OK)
 
 
-def _scores(filters: Sequence[Filter], pictures: Iterable[Image.Image]) -> dict[str, list[float]]:
-    """Every filter's score on each picture. Raises InputError when a filter fails."""
-    from steerclear.filters import inspect
+def _filters(library: Library, model: Path | None, encoder: Sequence[str]) -> list[Filter]:
+    """The filters over a library, at thresholds that no score reaches: these are what is to be found."""
+    from steerclear.filters.library import FilterParts, library_filters
 
-    scores: dict[str, list[float]] = {filter_.name: [] for filter_ in filters}
-    for picture in pictures:
-        for detection in inspect(filters, [picture])[0]:
-            if detection.error:
-                raise InputError(f"the filter {detection.filter!r} cannot be calibrated: {detection.error}")
-            scores[detection.filter].append(detection.score)
-    return scores
+    library.check_holds_items()
+    encoders = open_encoders(library, model, encoder)
+    no_thresholds = dict.fromkeys(library_filter_names(encoders), NOTHING_FLAGGED)
+    return library_filters(FilterParts(library=library, encoders=encoders, thresholds=no_thresholds))
 
 
-def _write_figures(
+def _altered(
+    filters: Sequence[Filter], library: Library, neighbours: Sequence[Image.Image], most: int
+) -> list[AlteredCopy]:
+    from steerclear.calibrate import altered_copies, protected_pictures
+
+    pictures = protected_pictures(library, most)
+    with progress("scoring altered copies", len(pictures)) as advance:
+
+        def each() -> Iterator[tuple[str, Image.Image]]:
+            for number, pair in enumerate(pictures):
+                advance(number)
+                yield pair
+
+        return list(altered_copies(filters, each(), neighbours))
+
+
+def _unrecognisable(filters: Sequence[Filter]) -> list[str]:
+    """Ids of the items in which the copy detector has nothing to go by."""
+    from steerclear.copy_detection import CopyFilter
+
+    return [item for f in filters if isinstance(f, CopyFilter) for item in f.detector.side.unseen]
+
+
+def _named(copy: LikelyCopy) -> dict[str, Any]:
+    """A likely copy as evidence has it."""
+    return {"picture": copy.picture.origin, "matched": copy.matched, "agreement": round(copy.agreement, 4)}
+
+
+def _write_pictures(out: Path, copies: Sequence[LikelyCopy]) -> None:
+    """Write the likely copies, since what was generated lies in no file yet."""
+    for i, copy in enumerate(copies):
+        (out / LIKELY_COPIES).mkdir(exist_ok=True)
+        copy.picture.image.save(out / LIKELY_COPIES / f"{i}.png")
+
+
+def _write_evidence(
     out: Path,
     clean: Mapping[str, Sequence[float]],
     copies: Mapping[str, Sequence[float]],
@@ -158,92 +227,6 @@ def _write_figures(
         )
     evidence = {**document, "scores": {"clean": clean, "copies": copies}}
     (out / "calibration.json").write_text(json.dumps(evidence, indent=1) + "\n")
-
-
-def _print_results(
-    evidence: Mapping[str, Any], bounds: Mapping[str, Bounded], *, fpr: float, out: Path
-) -> None:
-    for name, bound in bounds.items():
-        copies_flagged = evidence["by_filter"][name]["copies_flagged"]
-        typer.echo(
-            f"{name:16} threshold {bound.threshold:.4f}: flags {bound.exceeding} of {bound.n} clean, at most "
-            f"{bound.upper:.2%} with {bound.confidence:.0%} confidence; {copies_flagged:.1%} of copies"
-        )
-    typer.echo(
-        f"together: at most {evidence['clear_upper']:.2%} of clean, "
-        f"{evidence['copies_flagged']:.1%} of copies"
-    )
-    too_few = [bound for bound in bounds.values() if not bound.enough]
-    if too_few:
-        from steerclear.conformal import needed
-
-        typer.echo(
-            f"warning: {too_few[0].n} clean pictures are too few to promise {fpr:.2%}: "
-            f"it takes {needed(fpr)}; the thresholds flag none of yours",
-            err=True,
-        )
-    typer.echo(f"evidence in {out}: calibration.json, histograms.png, roc.png")
-
-
-class _PictureSources:
-    """Turns arguments into pictures: reads files, generates from lists of prompts.
-
-    Attributes:
-        recipe: model, steps and guidance of what is generated.
-        seeds: of what is generated, for each prompt.
-    """
-
-    def __init__(self, model: str, *, seeds: str, steps: int, guidance: float | None) -> None:
-        guidance = usual_guidance(model) if guidance is None else guidance
-        self.recipe = Recipe(model=model, steps=steps, guidance=guidance)
-        check_recipe(self.recipe)
-        self.seeds = read_seeds(seeds)
-        self._pipe: Any = None
-
-    def pictures(self, arguments: Sequence[str]) -> Iterator[Image.Image]:
-        """The pictures of all arguments, one after the other.
-
-        Args:
-            arguments: files, folders and globs of pictures, or .txt files of prompts.
-
-        Raises:
-            InputError: for what cannot be read.
-        """
-        from steerclear.library.images import read_image
-        from steerclear.library.sources import discover
-
-        for argument in arguments:
-            if argument.endswith(".txt"):
-                yield from self._generated(Path(argument))
-                continue
-            sources, failed = discover([argument])
-            if failed:
-                raise InputError(f"{failed[0][0]!r}: {failed[0][1]}")
-            with progress(f"scoring {argument}", len(sources)) as advance:
-                for source in sources:
-                    yield read_image(source.read(), name=source.ref)
-                    advance()
-
-    def _generated(self, file: Path) -> Iterator[Image.Image]:
-        import torch
-
-        from steerclear.pipelines import load_pipeline
-
-        prompts = read_prompts((), file)
-        if self._pipe is None:
-            quiet_libraries()
-            self._pipe = load_pipeline(model_folder(self.recipe.model) or self.recipe.model)
-        with progress(f"generating from {file}", len(prompts) * len(self.seeds)) as advance:
-            for prompt in prompts:
-                for seed in self.seeds:
-                    output = self._pipe(
-                        prompt,
-                        num_inference_steps=self.recipe.steps,
-                        guidance_scale=self.recipe.guidance,
-                        generator=torch.Generator().manual_seed(seed),
-                    )
-                    yield output.images[0]
-                    advance()
 
 
 def _check_extra() -> None:

@@ -177,5 +177,7 @@ def _downloaded(hub_id: str) -> Path:
 
 def library_filter_names(encoders: Sequence[Encoder]) -> list[str]:
     """Names of the filters over a library, as its calibration has them."""
+    from steerclear.filters.library import LIBRARY_FILTERS
+
     others = [f"nearest {encoder.name}" for encoder in encoders[1:]]
-    return ["nearest", *others, "pixel", "tiled"]
+    return ["nearest", *others, *LIBRARY_FILTERS[1:]]

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.calibrate import EARLY_STEPS, early_threshold
 from steerclear.embedded import MODEL_FOLDER, read_prompts
 from steerclear.generators import LeaveEarly, Pass, PipelineRunner
 from steerclear.pixels import cosines
@@ -30,6 +29,7 @@ from steerclear_lab.bench.environment import environment, remark
 from steerclear_lab.bench.sampling import generator
 from steerclear_lab.emoji.evaluate import GUIDANCE as CALIBRATED_GUIDANCE
 from steerclear_lab.emoji.evaluate import STEPS as CALIBRATED_STEPS
+from steerclear_lab.emoji.thresholds import EARLY_STEPS, early_threshold
 from steerclear_lab.pages import render, table
 
 SCHEDULERS = (

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from steerclear.calibrate import ALONE
 from steerclear.conformal import bounded_threshold
 from steerclear.plots import histograms, roc
 from steerclear_lab.assets import ASSETS
 from steerclear_lab.bench import documents
 from steerclear_lab.bench.command_line import benchmark_parser
+from steerclear_lab.emoji.thresholds import ALONE
 from steerclear_lab.pages import render, table
 
 CALIBRATION = ASSETS / "calibration.json"

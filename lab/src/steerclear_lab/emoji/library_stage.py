@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
-from steerclear.calibrate import Scores, choose, collect, flagged_share
 from steerclear.encoders.embedded import CopyDescriptor
 from steerclear.fingerprints import file_fingerprint
 from steerclear_lab.emoji.evaluate import GUIDANCE, STEPS
+from steerclear_lab.emoji.thresholds import Scores, choose, collect, flagged_share
 
 FIRST_SEED = 40_000
 COPY_SEEDS, CLEAR_SEEDS = 8, 2  # per planted prompt, and per ordinary or held-out prompt
@@ -101,7 +101,8 @@ def _scores(folder: Path, pipe: Any, library: Any) -> dict[str, list[Scores]]:
 
     encoder = CopyDescriptor.load(folder / "model" / "descriptor")
     # the scores do not depend on the thresholds
-    filters = library_filters(FilterParts(library, [encoder], {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0}))
+    no_thresholds = {"nearest": 1.0, "pixel": 0.9, "tiled": 1.0, "copy": 1.0}
+    filters = library_filters(FilterParts(library, [encoder], no_thresholds))
     protected = Protected(pipe, library.pictures())
     latents = protected.latents(tuple(protected.pictures), latent_like(pipe))
     jobs = {

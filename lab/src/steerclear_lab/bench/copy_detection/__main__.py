@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from steerclear.copy_detection import CopyFilter
+from steerclear.copy_detection.alterations import alterations, pixels_of
 from steerclear.embedded import LIBRARY_FOLDER
 from steerclear.encoders import DEFAULT, load_encoder
 from steerclear.filters import NearestFilter, PixelFilter, TiledFilter
@@ -32,7 +33,6 @@ from steerclear.library.search import Index
 from steerclear.pixels import fit
 from steerclear_lab.bench.copy_detection import page as pages
 from steerclear_lab.bench.copy_detection import sheet as sheets
-from steerclear_lab.bench.copy_detection.alterations import alterations, pixels_of
 from steerclear_lab.bench.copy_detection.pictures import (
     generations,
     is_true_copy,

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from steerclear.copy_detection import ProtectedSide
 from steerclear.copy_detection.align import SIDE
+from steerclear.copy_detection.alterations import alterations, pixels_of
 from steerclear.copy_detection.features import squared
 from steerclear.copy_detection.nominate import look, nominate, whitening
 from steerclear.copy_detection.windows import symmetries
-from steerclear_lab.bench.copy_detection.alterations import alterations, pixels_of
 from steerclear_lab.bench.copy_detection.pictures import (
     LARGEST,
     clipart,

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from steerclear_lab.bench.copy_detection.alterations import alterations
+from steerclear.copy_detection.alterations import alterations
 from steerclear_lab.bench.copy_detection.pictures import (
     BATCH,
     generations,

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from steerclear.copy_detection.align import SIDE
+from steerclear.copy_detection.alterations import pixels_of
 from steerclear.copy_detection.features import squared
 from steerclear.copy_detection.nominate import (
     CELLS,
@@ -25,7 +26,6 @@ from steerclear.copy_detection.nominate import (
     seen_through,
 )
 from steerclear.copy_detection.windows import symmetries
-from steerclear_lab.bench.copy_detection.alterations import pixels_of
 from steerclear_lab.bench.copy_detection.pictures import clipart, ordinary_drawings
 
 RIDGE = 0.02  # share of the mean variance that is added, so that whitening does not blow up noise

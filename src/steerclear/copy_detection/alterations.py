@@ -1,4 +1,4 @@
-"""How a copy is disguised in the copy detector's benchmark: kinds of alterations, each at its strengths."""
+"""How a copy may be disguised: kinds of alterations, each at several strengths, in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ TEXTS = ("SPECIAL OFFER", "Monday 14th")
 def alterations(others: list[Image.Image], seed: int = 0) -> dict[str, dict[str, Alteration]]:
     """Every kind by name, and in it every strength by name.
 
-    others: ordinary pictures that stand beside the copy in a collage; seed: picks them, and makes the noise.
+    Args:
+        others: at least three ordinary pictures, to stand beside the copy in a collage.
+        seed: picks them, and makes the noise.
+
+    Returns:
+        kind → strength → what alters an RGB picture.
     """
     draw = np.random.default_rng(seed)
     beside = [others[int(i)] for i in draw.permutation(len(others))[:3]]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steerclear.calibrate import EARLY_STEPS, Scores, choose, flagged_share
 from steerclear.errors import InputError
+from steerclear_lab.emoji.thresholds import EARLY_STEPS, Scores, choose, flagged_share
 
 
 def scores(center, n=200, seed=0, spread=0.02):
     draw = torch.Generator().manual_seed(seed)
-    final = {name: center + spread * torch.randn(n, generator=draw) for name in ("nearest", "pixel", "tiled")}
+    names = ("nearest", "pixel", "tiled", "copy")
+    final = {name: center + spread * torch.randn(n, generator=draw) for name in names}
     return Scores(final, center + spread * torch.randn(n, EARLY_STEPS, generator=draw))
 
 
@@ -61,3 +62,17 @@ def test_scores_that_are_not_finite_cannot_be_calibrated_on():
     broken.final["nearest"][3] = float("nan")
     with pytest.raises(InputError, match="nearest"):
         choose(broken, scores(0.4))
+
+
+def test_the_copy_detector_keeps_its_floors_where_ordinary_pictures_stay_below_them():
+    chosen = choose(scores(0.9), scores(0.4, seed=1))
+    assert (chosen["thresholds"]["copy"], chosen["strict"]["copy"]) == (1.0, 0.93)
+
+
+def test_the_copy_detector_is_stricter_than_its_floor_where_ordinary_pictures_reach_it():
+    copies, clear = scores(2.0), scores(0.4, seed=1)
+    clear.final["copy"] = torch.linspace(0.5, 1.2, 200)
+    chosen = choose(copies, clear)
+    flagged = clear.final["copy"] >= chosen["thresholds"]["copy"]
+    assert int(flagged.sum()) == 1  # 0.5 % of 200
+    assert 0.93 < chosen["strict"]["copy"] < chosen["thresholds"]["copy"]

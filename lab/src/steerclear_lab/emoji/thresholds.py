@@ -1,28 +1,23 @@
-"""Thresholds with a meaning: chosen between the scores of known copies and those of ordinary generations."""
+"""Thresholds of the embedded library, between the scores of known copies and of ordinary generations."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from steerclear.conformal import CONFIDENCE, Bounded, auc, bounded_threshold, upper_rate
+from steerclear.calibrate import FLOORS, STRICT_FLAGGED
 from steerclear.errors import InputError
 from steerclear.filters.base import Filter, inspect
-from steerclear.pixels import cosines, to_image
+from steerclear.pixels import cosines
 from steerclear.steering import Step, steer
 
 EARLY_STEPS = 6  # steps at which an early verdict is considered
 COPIES_CAUGHT = 0.99  # share of known copies that the final filters must flag
 CLEAR_FLAGGED = 0.005  # share of ordinary generations that they may flag
-# share of ordinary generations that the strict thresholds for steered pictures would flag
-STRICT_FLAGGED = 0.03
 # share of known copies that each filter must flag by itself, however similar an ordinary picture may be
 ALONE = 0.95
 EARLY_CAUGHT = 0.95  # share of known copies that an early verdict should catch to be worth its step
@@ -102,7 +97,8 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
     ones allow (see `_apart`); where they do, it is a little above the highest ordinary score. If the filters
     together then flag fewer than COPIES_CAUGHT of the copies, the thresholds are halfway between the two
     groups, or where CLEAR_FLAGGED of the ordinary pictures are flagged. The pixel filter keeps the paper's
-    distance of 0.1.
+    distance of 0.1, and the copy detector's threshold is where CLEAR_FLAGGED of the ordinary pictures alone
+    would be flagged, but not below its floor.
 
     Args:
         copies: of generations that are known to be copies.
@@ -131,6 +127,7 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
         name: min(threshold, round(float(clear.final[name].quantile(1 - STRICT_FLAGGED)), 4))
         for name, threshold in thresholds.items()
     }
+    strict["copy"] = max(strict["copy"], FLOORS["copy"][1])
     early, curve = _choose_early(copies.early, clear.early)
     return {
         "thresholds": thresholds,
@@ -145,95 +142,6 @@ def choose(copies: Scores, clear: Scores) -> dict[str, Any]:
             "early_curve": curve,
         },
     }
-
-
-def thresholds_at_rate(
-    clean: Mapping[str, Sequence[float]], copies: Mapping[str, Sequence[float]], fpr: float
-) -> tuple[dict[str, Any], dict[str, Bounded]]:
-    """Choose each filter's threshold at a false-positive rate, by `bounded_threshold`.
-
-    Strict thresholds, for steered pictures, are where STRICT_FLAGGED of the clean pictures would be flagged.
-
-    Args:
-        clean: filter name → scores of pictures that must not be flagged; the same pictures in the same order
-            for every filter.
-        copies: the same of pictures that should be flagged.
-        fpr: the highest false-positive rate, in (0, 1).
-
-    Returns:
-        A library's calibration (`thresholds`, `strict`, `evidence`), and filter name → bound.
-
-    Raises:
-        InputError: for no scores, or scores that are not finite.
-        ConfigError: for a rate outside (0, 1).
-    """
-    bounds = {name: bounded_threshold(scores, fpr) for name, scores in clean.items()}
-    thresholds = {name: bound.threshold for name, bound in bounds.items()}
-    strict = {
-        name: min(thresholds[name], float(torch.tensor(scores).quantile(1 - STRICT_FLAGGED)))
-        for name, scores in clean.items()
-    }
-    by_filter = {
-        name: {
-            **asdict(bound),
-            "copies_flagged": _share_flagged([[score >= bound.threshold] for score in copies[name]]),
-            "auc": round(auc(copies[name], clean[name]), 4),
-            "curve": _curve(clean[name], copies[name]),
-        }
-        for name, bound in bounds.items()
-    }
-    flagged_clean, flagged_copies = (
-        [
-            [score >= thresholds[name] for name, score in zip(scores, picture_scores, strict=True)]
-            for picture_scores in zip(*scores.values(), strict=True)
-        ]
-        for scores in (clean, copies)
-    )
-    evidence = {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fpr": fpr,
-        "confidence": CONFIDENCE,
-        "clean": len(flagged_clean),
-        "copies": len(flagged_copies),
-        "clear_flagged": _share_flagged(flagged_clean),
-        "copies_flagged": _share_flagged(flagged_copies),
-        "clear_upper": upper_rate(sum(map(any, flagged_clean)), len(flagged_clean)),
-        "by_filter": by_filter,
-    }
-    return {"thresholds": thresholds, "strict": strict, "evidence": evidence}, bounds
-
-
-def altered_copies(pictures: Tensor) -> list[Image.Image]:
-    """Copies as they are met in practice, four of each picture.
-
-    They are: JPEG of quality 40, a crop of 80 % scaled up again, brighter by a quarter, and half the size and
-    back with noise of standard deviation 0.03.
-
-    Args:
-        pictures: (N, 3, H, W) in [0, 1].
-
-    Returns:
-        4 N pictures, those of the first one first.
-    """
-    copies: list[Image.Image] = []
-    generator = torch.Generator().manual_seed(0)
-    for pixels in pictures:
-        height, width = pixels.shape[-2:]
-        picture = to_image(pixels)
-        jpeg = io.BytesIO()
-        picture.save(jpeg, "JPEG", quality=40)
-        left, top = width // 10, height // 10
-        crop = picture.crop((left, top, width - left, height - top))
-        small = torch.nn.functional.interpolate(pixels[None], scale_factor=0.5, mode="area")
-        blurred = torch.nn.functional.interpolate(small, (height, width), mode="bilinear")[0]
-        noise = 0.03 * torch.randn(blurred.shape, generator=generator)
-        copies += [
-            Image.open(jpeg).convert("RGB"),
-            crop.resize((width, height), Image.Resampling.BICUBIC),
-            to_image((pixels * 1.25).clamp(0, 1)),
-            to_image((blurred + noise).clamp(0, 1)),
-        ]
-    return copies
 
 
 def flagged_share(scores: Scores, thresholds: Mapping[str, float]) -> float:
@@ -266,25 +174,6 @@ def _summary(copies: Tensor, clear: Tensor) -> dict[str, float]:
     return {name: round(float(figure), 4) for name, figure in figures.items()}
 
 
-def _share_flagged(flags: Sequence[Sequence[bool]]) -> float:
-    """Share of the pictures that any filter flags. flags: for each picture, each filter's answer."""
-    return round(sum(map(any, flags)) / len(flags), 4) if flags else 0.0
-
-
-def _curve(clean: Sequence[float], copies: Sequence[float], points: int = 21) -> list[dict[str, float]]:
-    """What share of each is flagged, over thresholds from the lowest score to the highest."""
-    low, high = min(*clean, *copies), max(*clean, *copies)
-    thresholds = [low + (high - low) * i / (points - 1) for i in range(points)]
-    return [
-        {
-            "threshold": round(threshold, 4),
-            "clean": _share_flagged([[score >= threshold] for score in clean]),
-            "copies": _share_flagged([[score >= threshold] for score in copies]),
-        }
-        for threshold in thresholds
-    ]
-
-
 def _thresholds(copies: Scores, clear: Scores, *, close: bool, above_all: bool) -> dict[str, float]:
     """One way to choose the filters' thresholds.
 
@@ -300,9 +189,15 @@ def _thresholds(copies: Scores, clear: Scores, *, close: bool, above_all: bool) 
         elif above_all:
             threshold = high + 0.005
         else:
-            threshold = float(clear.final[name].quantile(1 - CLEAR_FLAGGED)) + 0.001
+            threshold = _rarely_reached(clear.final[name])
         thresholds[name] = round(threshold, 4)
+    thresholds["copy"] = max(FLOORS["copy"][0], round(_rarely_reached(clear.final["copy"]), 4))
     return thresholds
+
+
+def _rarely_reached(clear: Tensor) -> float:
+    """A threshold that CLEAR_FLAGGED of the ordinary scores reach."""
+    return float(clear.quantile(1 - CLEAR_FLAGGED)) + 0.001
 
 
 def _apart(copies: Tensor, clear: Tensor) -> float:

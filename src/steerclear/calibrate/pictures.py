@@ -1,0 +1,55 @@
+"""The pictures that a calibration rests on, with where they come from and at what size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import Image
+
+from steerclear.library.pictures import original
+from steerclear.pixels import to_image
+
+if TYPE_CHECKING:
+    from steerclear.library import Library
+
+SHORT_SIDE = (64, 256)  # pixels: a thumbnail's, and where a larger one shows the filters nothing more
+LONGEST = 1024  # pixels
+
+
+class Picture(NamedTuple):
+    """A picture to calibrate on, and where it comes from: a file, or prompt, seed and settings."""
+
+    image: Image.Image
+    origin: str
+
+
+def protected_pictures(library: Library, most: int) -> list[tuple[str, Image.Image]]:
+    """Pictures of a library by id: all, or `most` of them in even steps.
+
+    A picture is read from its original file where that is still there, else it is the thumbnail.
+
+    Args:
+        library: the protected pictures.
+        most: how many, at least 1.
+
+    Returns:
+        (id, picture), its short side within SHORT_SIDE.
+    """
+    items = library.items()
+    count = min(most, len(items))
+    chosen = [items[i * len(items) // count] for i in range(count)]
+    thumbnails = dict(zip(*library.thumbnails([item.id for item in chosen]), strict=True))
+    return [
+        (item.id, resized(original(item, library.uri) or to_image(thumbnails[item.id]))) for item in chosen
+    ]
+
+
+def resized(picture: Image.Image) -> Image.Image:
+    """The picture with its short side within SHORT_SIDE and its long one at most LONGEST pixels."""
+    short = min(picture.size)
+    factor = min(max(short, SHORT_SIDE[0]), SHORT_SIDE[1]) / short
+    size = (
+        min(LONGEST, round(picture.width * factor)),
+        min(LONGEST, round(picture.height * factor)),
+    )
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
