@@ -139,15 +139,15 @@ class CodeGuard:
     def _guarded(self, code: Tensor, seeds: list[int], budget: Budget | None) -> GuardOutput:
         """The module's images of codes (B, …), each looked at and settled on its own."""
         began = time.monotonic()
-        made = [None if image is None else rgb_copy(image) for image in self.model.pictures(code)]
-        looked = iter(judge(self.filters, [image for image in made if image is not None]))
-        found = [_unseen() if image is None else next(looked) for image in made]
-        shared = (time.monotonic() - began) / len(made)
+        pictures = [None if image is None else rgb_copy(image) for image in self.model.pictures(code)]
+        looked = iter(judge(self.filters, [image for image in pictures if image is not None]))
+        detections = [_unseen() if image is None else next(looked) for image in pictures]
+        shared = (time.monotonic() - began) / len(pictures)
         ladder = self.ladder if budget is None else replace(self.ladder, budget=budget)
         images: list[Image.Image | None] = []
         reports = []
-        for i, first in enumerate(made):
-            report = Report("", seeds[i], Outcome.CLEAR, found[i], nfe=1.0, nfe_plain=1.0)
+        for i, first in enumerate(pictures):
+            report = Report("", seeds[i], Outcome.CLEAR, detections[i], nfe=1.0, nfe_plain=1.0)
             image, report = settle(
                 report,
                 image=first,
@@ -174,7 +174,7 @@ class CodeGuard:
             raise ArithmeticError("the module made pixels that are not finite")
         wishes = None
         if self.preferred:
-            wishes = torch.cat([self._point(to_tensor([one]), image.size) for one in self.preferred])
+            wishes = torch.cat([self._point(to_tensor([picture]), image.size) for picture in self.preferred])
         clear = self._clear() if wishes is None else None
         space = None if self.encoder is None else self._space
         task = CodeTask(
@@ -191,11 +191,11 @@ class CodeGuard:
             task.unwanted = task.point(code)
         return task
 
-    def _learn(self, size: tuple[int, int], task: CodeTask, found: Detections) -> None:
+    def _learn(self, size: tuple[int, int], task: CodeTask, detections: Detections) -> None:
         """Points of what the flagged findings matched, added to what the task flees from."""
         if self.encoder is None and not self.model.encodes:
             return
-        for item in dict.fromkeys(d.matched for d in found if d.flagged and d.matched in self.protected):
+        for item in dict.fromkeys(d.matched for d in detections if d.flagged and d.matched in self.protected):
             assert item is not None
             if (item, size) not in self._points:
                 self._points[item, size] = self._point(self.protected[item][None], size)
@@ -226,9 +226,10 @@ class CodeGuard:
             return None
         if "clear" not in self._points:
             code = self.model.code(self.model.noise(self.samples, torch.Generator().manual_seed(0)))
-            made = [(i, image) for i, image in enumerate(self.model.pictures(code)) if image is not None]
-            found = judge((*self.filters, *self.strict), [image for _, image in made])
-            good = [(i, image) for (i, image), row in zip(made, found, strict=True) if not flagged(row)]
+            pictures = [(i, image) for i, image in enumerate(self.model.pictures(code)) if image is not None]
+            detections = judge((*self.filters, *self.strict), [image for _, image in pictures])
+            judged = zip(pictures, detections, strict=True)
+            good = [(i, image) for (i, image), row in judged if not flagged(row)]
             points = code[[i for i, _ in good]]
             if self.encoder is not None and good:
                 points = self._point(to_tensor([image for _, image in good]), good[0][1].size)

@@ -112,10 +112,10 @@ class GuardedCall:
         images: list[Image.Image | None] = []
         reports = []
         for i, row in enumerate(rows):
-            own = of_row(self.kwargs, i // self.images_per_prompt, len(self.prompts))
-            image, report = self._settle(i, row, first, plain_nfe, own)
+            arguments = of_row(self.kwargs, i // self.images_per_prompt, len(self.prompts))
+            image, report = self._settle(i, row, first, plain_nfe, arguments)
             images.append(image)
-            cut = unread(self.pipe, row.prompt, own) if self.runner.prompted else None
+            cut = unread(self.pipe, row.prompt, arguments) if self.runner.prompted else None
             reports.append(
                 replace(
                     report,

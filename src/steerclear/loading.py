@@ -116,15 +116,15 @@ def guard_parts(
         at_hand[encoder.name] = lambda: encoder
     encoders = open_encoders(opened, device, at_hand)
     calibration = opened.read_note("calibration")
-    own = calibration if calibration and made_on(calibration, model) else None
+    of_model = calibration if calibration and made_on(calibration, model) else None
     protected = _protected(pipe, opened, policy)
     if before is not None:
         protected.share_latents_of(before.protected)
     if alternatives is None:
         # a library may be the user's own, and still the model be the one that ships
-        known = own or (embedded_calibration() if embedded.is_embedded(model) else {})
+        known = of_model or (embedded_calibration() if embedded.is_embedded(model) else {})
         alternatives = known.get("alternatives", [])
-    calibrated = early_verdict(pipe, protected, own) if early is True and own else None
+    calibrated = early_verdict(pipe, protected, of_model) if early is True and of_model else None
     parts = filter_parts(opened, encoders, device=device, native=native_size(pipe))
     further = _without_names(filters, parts)
     return GuardParts(

@@ -106,8 +106,8 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
     library = open_library(recipe.library)
     library.check_holds_items()
     # the encoder to steer with need not be one of the library's
-    own = [spec.name for spec in library.encoders if spec.name == recipe.encoder]
-    open_encoders(library, folder, own)  # before the model, which takes longer to load
+    named = [spec.name for spec in library.encoders if spec.name == recipe.encoder]
+    open_encoders(library, folder, named)  # before the model, which takes longer to load
     from steerclear.guard import Guard
     from steerclear.nudge.ladder import Budget
 

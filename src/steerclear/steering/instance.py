@@ -17,12 +17,12 @@ def overridden(instance: Any, **attributes: Any) -> Iterator[None]:
         instance: any object with a `__dict__`.
         **attributes: by name, methods included.
     """
-    own = vars(instance)
-    before = {name: own[name] for name in attributes if name in own}
-    own.update(attributes)
+    present = vars(instance)
+    before = {name: present[name] for name in attributes if name in present}
+    present.update(attributes)
     try:
         yield
     finally:
         for name in attributes:
-            own.pop(name, None)
-        own.update(before)
+            present.pop(name, None)
+        present.update(before)

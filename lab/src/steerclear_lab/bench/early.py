@@ -125,13 +125,13 @@ def measure(pipe: Any, latents: Tensor, thresholds: list[float], ordinary: int) 
 
 def _step_row(step: int, copies: Tensor, others: Tensor, threshold: float) -> Row:
     """What a threshold catches at a step, and what the setting's own would."""
-    own = early_threshold(copies, others)
+    fitted = early_threshold(copies, others)
     return {
         "step": step,
         "caught": float((copies >= threshold).float().mean()),
         "false_alarms": float((others >= threshold).float().mean()),
-        "own_threshold": round(own, 4),
-        "own_caught": float((copies >= own).float().mean()),
+        "own_threshold": round(fitted, 4),
+        "own_caught": float((copies >= fitted).float().mean()),
         "clear_most": round(float(others.max()), 4),
     }
 

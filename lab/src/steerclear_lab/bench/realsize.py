@@ -215,7 +215,7 @@ def hook_seconds(pipe: Any, arguments: dict[str, Any], device: str) -> list[floa
             instance["step"] = wrapped
     finally:
         del instance["step"]
-    return [whole - own for whole, own in zip(outer.seconds, inner.seconds, strict=True)]
+    return [whole - inside for whole, inside in zip(outer.seconds, inner.seconds, strict=True)]
 
 
 def peak(pipe: Any, arguments: dict[str, Any], *, kind: str, device: str) -> Row:

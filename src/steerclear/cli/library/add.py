@@ -114,10 +114,10 @@ def add(
     holds = "no library was created" if discarded else f"the library holds {total}"
     typer.echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
     if thresholds_missing:
-        own = "".join(f" --encoder {name}" for name in encoder or () if _is_own(name))
+        consent = "".join(f" --encoder {name}" for name in encoder or () if _is_own(name))
         typer.echo(
             "next: this library has no thresholds for its encoders yet, and no guard takes it without; run: "
-            f"{calibrate_command(library)}{own}",
+            f"{calibrate_command(library)}{consent}",
             err=True,
         )
     raise typer.Exit(PROBLEMS if report.failed else OK)
