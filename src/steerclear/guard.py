@@ -190,6 +190,7 @@ class Guard:
         pipe: Any,
         library: str | Path | Library,
         *,
+        model: str | Path | None = None,
         filters: Sequence[AnyFilter | str] = (),
         preferred: Sequence[str | Image.Image] = (),
         alternatives: Sequence[str] | None = None,
@@ -206,6 +207,7 @@ class Guard:
         Args:
             pipe: any supported pipeline, already on its device and without its safety checker.
             library: the protected library, or the folder or address where it lies.
+            model: the folder that the pipeline was loaded from; by default what the pipeline remembers.
             filters: further filters beside those over the library: objects, registered names, or
                 `module:object`.
             preferred: texts and PIL images that pull.
@@ -227,21 +229,38 @@ class Guard:
             ConfigError: for an unknown filter or strategy, and options that contradict one another.
             UnsupportedError: for a pipeline or scheduler that is not known to fit.
         """
-        return cls._of_parts(
+        if isinstance(pipe, Guard):
+            raise ConfigError("this is a guard already; pass its pipeline, guard.pipe")
+        if not hasattr(pipe, "scheduler") or not hasattr(pipe, "_execution_device"):
+            raise ConfigError(f"{pipe!r} is no diffusers pipeline; load one, or use Guard.from_pretrained(…)")
+        check_no_safety_checker(pipe)
+        parts = guard_parts(
             pipe,
             library,
-            None,
+            model=model,
             filters=filters,
-            preferred=preferred,
             alternatives=alternatives,
             ladder=ladder,
-            budget=budget,
             early=early,
-            prefer=prefer,
             encoder=encoder,
             policy=policy,
+        )
+        guard = cls(
+            pipe,
+            parts.filters,
+            protected=parts.protected,
+            preferred=preferred,
+            alternatives=parts.alternatives,
+            strict=parts.strict,
+            ladder=parts.ladder,
+            budget=budget,
+            early=parts.early,
+            prefer=prefer,
+            encoder=parts.encoder,
             on_withheld=on_withheld,
         )
+        guard._followed = FollowedLibrary(parts, model, early, policy)
+        return guard
 
     @classmethod
     def from_pretrained(
@@ -291,10 +310,10 @@ class Guard:
         check_misspelt(loader_keywords)
         with collector_paused():
             pipe = load_pipeline(model, device, torch_dtype=torch_dtype, variant=variant, **loader_keywords)
-            return cls._of_parts(
+            return cls.wrap(
                 pipe,
                 embedded.LIBRARY_FOLDER if library is None else library,
-                model,
+                model=model,
                 filters=filters,
                 preferred=preferred,
                 alternatives=alternatives,
@@ -315,57 +334,6 @@ class Guard:
             **options: as of `from_pretrained`.
         """
         return cls.from_pretrained(embedded.MODEL_FOLDER, **options)
-
-    @classmethod
-    def _of_parts(
-        cls,
-        pipe: Any,
-        library: str | Path | Library,
-        model: str | Path | None,
-        *,
-        filters: Sequence[AnyFilter | str],
-        preferred: Sequence[str | Image.Image],
-        alternatives: Sequence[str] | None,
-        ladder: Sequence[str] | Ladder | None,
-        budget: Budget | None,
-        early: bool | EarlyVerdict,
-        prefer: str,
-        encoder: Encoder | str | None,
-        policy: Policy | None,
-        on_withheld: OnWithheld,
-    ) -> Guard:
-        if isinstance(pipe, Guard):
-            raise ConfigError("this is a guard already; pass its pipeline, guard.pipe")
-        if not hasattr(pipe, "scheduler") or not hasattr(pipe, "_execution_device"):
-            raise ConfigError(f"{pipe!r} is no diffusers pipeline; load one, or use Guard.from_pretrained(…)")
-        check_no_safety_checker(pipe)
-        parts = guard_parts(
-            pipe,
-            library,
-            model=model,
-            filters=filters,
-            alternatives=alternatives,
-            ladder=ladder,
-            early=early,
-            encoder=encoder,
-            policy=policy,
-        )
-        guard = cls(
-            pipe,
-            parts.filters,
-            protected=parts.protected,
-            preferred=preferred,
-            alternatives=parts.alternatives,
-            strict=parts.strict,
-            ladder=parts.ladder,
-            budget=budget,
-            early=parts.early,
-            prefer=prefer,
-            encoder=parts.encoder,
-            on_withheld=on_withheld,
-        )
-        guard._followed = FollowedLibrary(parts, model, early, policy)
-        return guard
 
     # ── a drop-in for its pipeline ──────────────────────────────────────────────────────────────────────────
 
