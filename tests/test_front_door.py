@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from threading import Event
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from PIL import Image
 import steerclear
 from steerclear import Guard, Library
 from steerclear.embedded import LIBRARY_FOLDER, MODEL_FOLDER
-from steerclear.errors import ConfigError, LibraryError, UnsupportedError, WithheldError
+from steerclear.errors import ConfigError, InputError, LibraryError, UnsupportedError, WithheldError
 from steerclear.filters import CustomFilter
 from steerclear.guard_options import GuardOptions
 from steerclear.nudge.ladder import Budget, Ladder
@@ -139,7 +140,7 @@ def test_both_doors_take_the_same_options():
         {n for n, p in inspect.signature(f).parameters.items() if p.kind is p.KEYWORD_ONLY}
         for f in (Guard.wrap, Guard.from_pretrained)
     )
-    assert wrap | {"library", "torch_dtype", "variant", "device"} == from_pretrained
+    assert wrap - {"model"} | {"library", "torch_dtype", "variant", "device"} == from_pretrained
     assert GuardOptions.__annotations__.keys() == from_pretrained
 
 
@@ -406,3 +407,81 @@ def test_the_filters_that_the_old_page_asked_for_still_come(library):
     with pytest.warns(DeprecationWarning, match="Guard.wrap"):
         filters = library_filters(library, open_encoders(library), "strict")
     assert [f.name for f in filters] == ["strict nearest", "strict pixel", "strict tiled"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("filters", None, "filters is None; pass a list of filters"),
+        ("filters", "copy", "filters is 'copy'; pass a list"),
+        ("filters", ["copy"], "filters holds the name 'copy'"),
+        ("strict", [3], "3 is no filter"),
+        ("pass_filters", [MockFilter(False)], "does not see passes; pass_filters takes"),
+        ("unet", "a text", "unet cannot be 'a text'"),
+        ("vae", None, "has no vae"),
+    ],
+)
+def test_what_a_guard_cannot_work_with_is_refused_when_it_is_set(pipe, name, value, message):
+    guard = Guard(pipe, [MockFilter(False)])
+    before = getattr(guard, name)
+    with pytest.raises(ConfigError, match=message):
+        setattr(guard, name, value)
+    assert getattr(guard, name) is before
+    assert guard("a fox", generator=seeded(), **FAST).images[0] is not None
+
+
+def test_filters_that_are_set_decide_from_the_next_call_on(pipe):
+    guard = Guard(pipe, [MockFilter(False)], ladder=Ladder(()))
+    guard.filters = [MockFilter(True)]
+    assert guard("a fox", generator=seeded(), **FAST).images == [None]
+
+
+@pytest.mark.parametrize("name", ["scheduler", "filters", "anything"])
+def test_nothing_can_be_deleted_from_a_guard(pipe, name):
+    guard = Guard(pipe, [MockFilter(False)])
+    with pytest.raises(ConfigError, match=f"{name} cannot be deleted"):
+        delattr(guard, name)
+    assert guard.scheduler is pipe.scheduler
+
+
+def test_a_method_that_changes_the_pipeline_waits_for_the_call_that_runs(pipe):
+    changed = []
+    pipe.enable_something = lambda: changed.append("changed")
+    guard = Guard(pipe, [CustomFilter("slow", lambda images: slowly(), threshold=1.0)])
+    begun, go_on = Event(), Event()
+
+    def slowly():
+        begun.set()
+        assert go_on.wait(60)
+        assert not changed
+        return torch.zeros(1)
+
+    with ThreadPoolExecutor(2) as pool:
+        call = pool.submit(guard, "a fox", generator=seeded(), **FAST)
+        assert begun.wait(60)
+        change = pool.submit(guard.enable_something)
+        go_on.set()
+        assert call.result().images[0] is not None
+        change.result()
+    assert changed == ["changed"]
+
+
+def test_nothing_is_remembered_of_a_text_encoder_that_a_method_has_changed(pipe):
+    guard = Guard(pipe, [MockFilter(False)])
+    runner = guard.runner
+    guard.enable_attention_slicing()
+    assert guard.runner is not runner
+
+
+@pytest.mark.parametrize("images", ["a.png", ["a.png"], [None], None])
+def test_what_is_no_list_of_pictures_is_not_checked(pipe, images):
+    with pytest.raises(InputError, match="PIL"):
+        Guard(pipe, [MockFilter(False)]).check(images)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"cancelled": True}, {"seconds": "a"}, {"overhead": None}, {"overhead": "8"}]
+)
+def test_a_budget_that_is_none_is_refused_when_it_is_made(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Budget(**wrong)

@@ -404,9 +404,11 @@ def test_without_a_ladder_a_guard_takes_the_one_that_its_pipeline_can_follow(pip
 
 
 def test_what_a_guard_cannot_work_with_is_named_when_it_is_made(pipe):
-    with pytest.raises(ConfigError, match="'nearest' is no filter: it needs a name, a threshold"):
+    with pytest.raises(ConfigError, match=r"filters holds the name 'nearest'; names go to Guard\.wrap"):
         Guard(pipe, [MockFilter(False), "nearest", 3])
-    with pytest.raises(ConfigError, match=r"MemorizationFilter\(.*\) sees no picture; strict="):
+    with pytest.raises(ConfigError, match="3 is no filter: it needs a name, a threshold"):
+        Guard(pipe, [MockFilter(False), 3])
+    with pytest.raises(ConfigError, match=r"MemorizationFilter\(.*\) does not see pictures; strict takes"):
         Guard(pipe, [MockFilter(False)], strict=[MockFilter(False), MemorizationFilter(1.0)])
     with pytest.raises(ConfigError, match="preferred pictures are encoded as the protected ones are"):
         Guard(pipe, [MockFilter(False)], preferred=["a boat", colour("red")])

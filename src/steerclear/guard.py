@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
-from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -17,6 +14,7 @@ from torch import Tensor
 
 from steerclear import embedded
 from steerclear._imports import collector_paused
+from steerclear.drop_in import DropIn
 from steerclear.encoders.base import Encoder
 from steerclear.errors import ConfigError, WithheldError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, judge
@@ -27,6 +25,8 @@ from steerclear.generators import PipelineRunner
 from steerclear.guard_options import (
     GuardOptions,
     OnWithheld,
+    check_filters,
+    check_images,
     check_misspelt,
     check_on_withheld,
     check_options,
@@ -60,11 +60,9 @@ _FILTERS: Mapping[type, str] = {
     PassFilter: "pass_filters",
     PromptsFilter: "prompt_filters",
 }
-_queues: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-_queues_guard = threading.Lock()
 
 
-class Guard:
+class Guard(DropIn):
     """Wraps a diffusers pipeline so that no flagged image is ever handed out.
 
     `Guard.wrap(pipe, library=…)` is the usual way in; this constructor takes the parts that it puts together.
@@ -96,7 +94,6 @@ class Guard:
         UnsupportedError: for a pipeline or scheduler that is not known to fit.
     """
 
-    # what the guard itself remembers; every other attribute is the pipeline's
     _OWN = frozenset(
         (
             "runner",
@@ -134,21 +131,10 @@ class Guard:
         encoder: Encoder | None = None,
         on_withheld: OnWithheld = "none",
     ) -> None:
+        check_filters("filters", filters, AnyFilter)
         self.filters = tuple(f for f in filters if isinstance(f, Filter))
         self.pass_filters = tuple(f for f in filters if isinstance(f, PassFilter))
         self.prompt_filters = tuple(f for f in filters if isinstance(f, PromptsFilter))
-        blind = [f for f in filters if not isinstance(f, AnyFilter)]
-        if blind:
-            raise ConfigError(
-                f"{blind[0]!r} is no filter: it needs a name, a threshold, "
-                "and check, check_pass or check_prompts"
-            )
-        sightless = [f for f in strict if not isinstance(f, Filter)]
-        if sightless:
-            raise ConfigError(
-                f"{sightless[0]!r} sees no picture; strict=[…] takes filters with a name, a threshold "
-                "and check"
-            )
         if not self.filters and not self.pass_filters:
             raise ConfigError(
                 "a guard whose filters see no picture would wave everything through; pass filters=[…]"
@@ -169,6 +155,7 @@ class Guard:
         self._encoded: dict[Any, Tensor] = {}
         self._encoded_for = self.preferred
         self.alternatives = tuple(alternatives)
+        check_filters("strict", strict, Filter)
         self.strict = tuple(strict)
         self.ladder = ladder or (Ladder() if self.runner.prompted else Ladder(strategies(WORDLESS_LADDER)))
         if budget is not None:
@@ -335,53 +322,20 @@ class Guard:
         """
         return cls.from_pretrained(embedded.MODEL_FOLDER, **options)
 
-    # ── a drop-in for its pipeline ──────────────────────────────────────────────────────────────────────────
-
-    @property
-    def pipe(self) -> Any:
-        """The pipeline itself: what it makes when it is called directly is not guarded."""
-        return self.runner.pipe
-
     @property
     def library(self) -> Library | None:
         """The library that the guard follows; None for a guard of parts that were given to it."""
         return None if self._followed is None else self._followed.library
 
-    def to(self, *args: Any, **kwargs: Any) -> Guard:
-        """Move the pipeline, as its own `to` does, and return the guard."""
-        with self._alone():
-            self.pipe.to(*args, **kwargs)
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        if name in Guard._OWN or name.startswith("__"):  # not set yet, as while a guard is copied
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        try:
-            return getattr(self.pipe, name)
-        except AttributeError:
-            raise AttributeError(
-                f"neither the guard nor its {type(self.pipe).__name__} has an attribute {name!r}"
-            ) from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
+    def _checked(self, name: str, value: Any) -> Any:
+        """What is set as an attribute that holds filters or an option, if it is one."""
         if name == "on_withheld":
             check_on_withheld(value)
-        if name in Guard._OWN or name in type(self).__dict__:
-            object.__setattr__(self, name, value)
-            return
-        with self._alone():  # not while a call is running
-            before = getattr(self.pipe, name, None)
-            setattr(self.pipe, name, value)
-            try:
-                # a new scheduler or network is checked as the first one was, and nothing is remembered of the
-                # old one
-                self.runner = self._runner_for(self.pipe)
-            except Exception:
-                setattr(self.pipe, name, before)
-                raise
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *dir(self.pipe)})
+        if name in _FILTERS.values() or name == "strict":
+            kind = next((kind for kind, held in _FILTERS.items() if held == name), Filter)
+            check_filters(name, value, kind)
+            return tuple(value)
+        return value
 
     def _runner_for(self, pipe: Any) -> PipelineRunner:
         check_no_safety_checker(pipe)
@@ -389,18 +343,6 @@ class Guard:
 
     def _traced_steps(self) -> int:
         return max((f.steps for f in self.pass_filters), default=0)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Wait for the pipeline. There is one lock per scheduler, which carries the state, for all guards."""
-        while True:
-            scheduler = self.pipe.scheduler
-            with _queues_guard:
-                lock = _queues.setdefault(scheduler, threading.RLock())
-            with lock:
-                if self.pipe.scheduler is scheduler:  # else it was set to another one while this call waited
-                    yield
-                    return
 
     # ── the way of a request ────────────────────────────────────────────────────────────────────────────────
 
@@ -469,8 +411,10 @@ class Guard:
         """The picture filters' detections on finished images, one tuple per image.
 
         Raises:
+            InputError: for what is no list of PIL images.
             LibraryError: if the library cannot be read any more, or has lost all its items.
         """
+        check_images(images)
         self._follow()
         return judge(self.filters, images)
 

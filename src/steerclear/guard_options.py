@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from steerclear.encoders.base import Encoder
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, InputError
+from steerclear.filters.base import Filter, PassFilter, PromptsFilter
 from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
 from steerclear.library import Library, Policy
@@ -78,6 +79,43 @@ def check_list(name: str, values: Any, kinds: tuple[type, ...], what: str) -> No
     for value in values:
         if not isinstance(value, kinds):
             raise ConfigError(f"{name} holds {value!r}; it takes {what}")
+
+
+def check_filters(name: str, values: Any, kind: Any) -> None:
+    """Check what is to be a guard's filters.
+
+    Args:
+        name: of the attribute or option.
+        values: what is checked.
+        kind: what each of them must be: a protocol of filters.
+
+    Raises:
+        ConfigError: that names what is no such filter.
+    """
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ConfigError(f"{name} is {values!r}; pass a list of filters")
+    for value in values:
+        if isinstance(value, str):
+            raise ConfigError(
+                f"{name} holds the name {value!r}; names go to Guard.wrap(pipe, library=…, filters=[…])"
+            )
+        if not isinstance(value, AnyFilter):
+            raise ConfigError(
+                f"{value!r} is no filter: it needs a name, a threshold, "
+                "and check, check_pass or check_prompts"
+            )
+        if not isinstance(value, kind):
+            what = {Filter: "pictures", PassFilter: "passes", PromptsFilter: "prompts"}.get(kind, "anything")
+            raise ConfigError(f"{value!r} does not see {what}; {name} takes filters that do")
+
+
+def check_images(images: Any) -> None:
+    """Raises InputError for what is no list of PIL images."""
+    if isinstance(images, Image.Image) or not isinstance(images, Sequence) or isinstance(images, str):
+        raise InputError(f"images is {images!r}; pass a list of PIL images")
+    for image in images:
+        if not isinstance(image, Image.Image):
+            raise InputError(f"images holds {image!r}; pass PIL images, as PIL.Image.open gives them")
 
 
 def check_misspelt(keywords: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 from PIL import Image
 
@@ -42,7 +43,7 @@ class Budget:
             example with the `is_set` of a `threading.Event`.
 
     Raises:
-        ConfigError: for a limit that is negative or NaN.
+        ConfigError: for a limit that is no number, negative or NaN, and a `cancelled` that cannot be called.
     """
 
     overhead: float = 8.0
@@ -50,6 +51,14 @@ class Budget:
     cancelled: Callable[[], bool] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("overhead", "seconds"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) or (value is None and name == "seconds")):
+                raise ConfigError(f"a budget's {name} is {value!r}; pass a number")
+        if self.cancelled is not None and not callable(self.cancelled):
+            raise ConfigError(
+                f"a budget's cancelled is {self.cancelled!r}; pass a function, such as an Event's is_set"
+            )
         if not self.overhead >= 0 or (self.seconds is not None and not self.seconds >= 0):
             raise ConfigError(
                 f"a budget cannot be negative or NaN: overhead {self.overhead}, seconds {self.seconds}"

@@ -1,0 +1,108 @@
+"""A guard stands in for its pipeline: what it does not hold itself is the pipeline's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ClassVar, Self
+from weakref import WeakKeyDictionary
+
+from steerclear.errors import ConfigError, SteerclearError
+from steerclear.generators import PipelineRunner
+
+# methods of a pipeline that change it, by their beginnings
+CHANGING = ("enable_", "disable_", "load_", "unload_", "fuse_", "unfuse_", "set_", "delete_", "register_")
+
+_queues: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_queues_guard = threading.Lock()
+
+
+class DropIn:
+    """What of a guard behaves as its pipeline does.
+
+    Attributes:
+        runner: of the pipeline.
+    """
+
+    _OWN: ClassVar[frozenset[str]]  # what the guard itself remembers; every other attribute is the pipeline's
+    runner: PipelineRunner
+
+    def _runner_for(self, pipe: Any) -> PipelineRunner:
+        """A runner of a pipeline that a guard can be of."""
+        raise NotImplementedError
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """A value for one of the guard's own attributes, checked."""
+        raise NotImplementedError
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline itself: what it makes when it is called directly is not guarded."""
+        return self.runner.pipe
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move the pipeline, as its own `to` does, and return the guard."""
+        with self._alone():
+            self.pipe.to(*args, **kwargs)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._OWN or name.startswith("__"):  # not set yet, as while a guard is copied
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        try:
+            value = getattr(self.pipe, name)
+        except AttributeError:
+            raise AttributeError(
+                f"neither the guard nor its {type(self.pipe).__name__} has an attribute {name!r}"
+            ) from None
+        return self._changing(value) if name.startswith(CHANGING) and callable(value) else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._OWN or hasattr(type(self), name):
+            object.__setattr__(self, name, self._checked(name, value))
+            return
+        with self._alone():  # not while a call is running
+            before = getattr(self.pipe, name, None)
+            try:
+                setattr(self.pipe, name, value)
+                # a new scheduler or network is checked as the first one was, and nothing is remembered of the
+                # old one
+                self.runner = self._runner_for(self.pipe)
+            except Exception as error:
+                setattr(self.pipe, name, before)
+                if isinstance(error, SteerclearError):
+                    raise
+                raise ConfigError(f"{name} cannot be {value!r}: {type(error).__name__}: {error}") from error
+
+    def __delattr__(self, name: str) -> None:
+        raise ConfigError(f"{name} cannot be deleted from a guard; set it to something else")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.pipe)})
+
+    def _changing(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method that changes the pipeline. It waits for calls to end; nothing is remembered after it."""
+
+        @wraps(method)
+        def alone(*args: Any, **kwargs: Any) -> Any:
+            with self._alone():
+                try:
+                    return method(*args, **kwargs)
+                finally:
+                    self.runner = self._runner_for(self.pipe)
+
+        return alone
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for the pipeline. There is one lock per scheduler, which carries the state, for all guards."""
+        while True:
+            scheduler = self.pipe.scheduler
+            with _queues_guard:
+                lock = _queues.setdefault(scheduler, threading.RLock())
+            with lock:
+                if self.pipe.scheduler is scheduler:  # else it was set to another one while this call waited
+                    yield
+                    return
