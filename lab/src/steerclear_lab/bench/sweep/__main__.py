@@ -1,18 +1,18 @@
-"""The guard under a sweep of request settings: what it hands out for planted prompts, judged by judges that are
-no filters.
+"""The guard under a sweep of request settings: what it hands out for planted prompts, judged by what is no
+filter.
 
     python -m steerclear_lab.bench.sweep --work sweep-work --out docs/benchmarks
 
-writes `sweep.json` (every request with its settings), `sweep.md` (the tables) and `sweep.png` (the worst pictures
-that were handed out). Resumes from what lies in --work; `--requests 500` makes the first 500 requests, a balanced
-sample of all. The whole takes about an hour and a half on one core, and the optimised embeddings, which
-`--prepare` makes ahead, another hour. The worst pictures are labelled by eye: `--label` writes a file in which
-each has an entry to fill in.
+writes `sweep.json` (every request with its settings), `sweep.md` (the tables) and `sweep.png` (the worst
+pictures that were handed out). Resumes from what lies in --work; `--requests 500` makes the first 500
+requests, a balanced sample of all. The whole takes about an hour and a half on one core, and the optimised
+embeddings, which `--prepare` makes ahead, another hour.
+
+The worst pictures are labelled by eye: `--label` writes a file with an entry for each, to be filled in.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 from collections import Counter
@@ -75,7 +75,7 @@ def open_notebook(work: Path, sweep: Sweep) -> Notebook:
 
 
 def known_copies(sweep: Sweep) -> Iterator[tuple[str, str, Image.Image]]:
-    """Key, kind and picture of what the judges must find: altered protected pictures, and plain generations."""
+    """Key, kind and picture of what the judges must find: altered protected pictures, plain generations."""
     others = list(ordinary_drawings().values())
     for number, (item, picture) in enumerate(embedded().items()):
         flat = [

@@ -49,9 +49,9 @@ def split(prompt: str, file: str) -> str:
 
 
 def misspelt(prompt: str, file: str) -> str:
-    """The name with two letters in the middle exchanged."""
+    """The name with two different letters near its middle exchanged."""
     name = name_in(prompt, file)
-    i = len(name) // 2 - 1
+    i = next(i for i in range(len(name) // 2 - 1, len(name)) if name[i] != name[i + 1])
     return _renamed(prompt, name, name[:i] + name[i + 1] + name[i] + name[i + 2 :])
 
 
