@@ -5,6 +5,7 @@ the laboratory's ordinary drawings.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,5 +111,5 @@ def ordinary_drawings() -> Tensor:
     return (larger * 255).round().to(torch.uint8)
 
 
-def _stacked(squares: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
+def _stacked(squares: list[np.ndarray[Any, Any]]) -> Tensor:
     return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()

@@ -98,9 +98,10 @@ def optimised(pipe: Any, task: EmbeddingTask, steps: int = STEPS) -> Tensor:
             denoised = clean_of(scheduler.config.prediction_type, noisy, predicted.float(), alpha, sigma)
             loss = F.mse_loss(denoised, clean.expand_as(denoised))
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
-    return embeds.detach()
+    result: Tensor = embeds.detach()
+    return result
 
 
 def clean_of(kind: str, noisy: Tensor, predicted: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

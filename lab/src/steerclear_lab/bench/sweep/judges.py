@@ -78,7 +78,8 @@ class Judges:
     @cached_property
     def _known(self) -> Tensor:
         """Embeddings of all views, one after the other, as the pixel search has them."""
-        return self._network(torch.cat(self._views))
+        embeddings: Tensor = self._network(torch.cat(self._views))
+        return embeddings
 
     @cached_property
     def fingerprint(self) -> str:
@@ -113,7 +114,8 @@ class Judges:
 
     def _descriptor(self, pixels: Tensor) -> tuple[float, int]:
         """The highest cosine of a window with a protected picture, and that picture's row."""
-        some = [(0, 0, 0), *boxes(*pixels.shape[-2:], stride=STRIDE)]
+        height, width = pixels.shape[-2:]
+        some = [(0, 0, 0), *boxes(height, width, stride=STRIDE)]
         best, row = -1.0, 0
         for first in range(0, len(some), HANDED):
             windows = cut(pixels, some[first : first + HANDED], network.SIDE)
@@ -159,7 +161,7 @@ def taken_for_copy(values: Mapping[str, Any], at: Mapping[str, float]) -> list[s
 
 def severity(values: Mapping[str, Any], at: Mapping[str, float]) -> float:
     """How near a picture comes to the judges' thresholds: 1 and above is a copy by one of them."""
-    return max(values[judge] / at[judge] for judge in JUDGES)
+    return max(float(values[judge]) / at[judge] for judge in JUDGES)
 
 
 def judged(

@@ -85,74 +85,96 @@ class SweepRequest:
         return {"key": self.key, **{k: v for k, v in asdict(self).items() if v is not None}}
 
 
-Variant = tuple[str, Callable[[SweepRequest], SweepRequest]]
+Change = Callable[[SweepRequest], SweepRequest]
+Variants = dict[str, Change]
 
 
-def groups() -> dict[str, tuple[list[Variant], int]]:
+def fixed(**settings: Any) -> Change:
+    """The same settings for every prompt."""
+
+    def change(request: SweepRequest) -> SweepRequest:
+        return replace(request, **settings)
+
+    return change
+
+
+def worded(word: Callable[[str, str], str]) -> Change:
+    """The prompt in other words."""
+
+    def change(request: SweepRequest) -> SweepRequest:
+        return replace(request, prompt=word(request.prompt, request.file))
+
+    return change
+
+
+def mixed(number: int) -> Change:
+    """Settings of all kinds, drawn by the prompt and a number."""
+
+    def change(request: SweepRequest) -> SweepRequest:
+        return mixture(request, number)
+
+    return change
+
+
+def _without_style(request: SweepRequest) -> SweepRequest:
+    return replace(request, negative=wording.style_in(request.prompt))
+
+
+def _without_subject(request: SweepRequest) -> SweepRequest:
+    return replace(request, negative=wording.subject_in(request.prompt, request.file))
+
+
+def _without_name(request: SweepRequest) -> SweepRequest:
+    return replace(request, negative=wording.name_in(request.prompt, request.file))
+
+
+NEGATIVES: Variants = {
+    "the style": _without_style,
+    "the subject": _without_subject,
+    "the name": _without_name,
+    "everyday": fixed(negative=wording.EVERYDAY),
+    "everyday, long": fixed(negative=wording.EVERYDAY_LONG),
+}
+
+
+def groups() -> dict[str, tuple[Variants, int]]:
     """Every group by name: its variants, and how many seeds of each are asked for with each prompt."""
-    sizes: list[Variant] = [
-        (f"{w}×{h}", lambda r, size=(w, h): replace(r, size=size, steps=FEW_STEPS)) for w, h in SIZES
-    ]
-    steps: list[Variant] = [(str(n), lambda r, n=n: replace(r, steps=n)) for n in STEP_COUNTS]
-    guidances: list[Variant] = [(f"{g:g}", lambda r, g=g: replace(r, guidance=g)) for g in GUIDANCES]
-    schedulers: list[Variant] = [
-        (name.removesuffix("Scheduler"), lambda r, name=name: replace(r, scheduler=name))
-        for name in SCHEDULERS
-    ]
-    wordings: list[Variant] = [
-        (name, lambda r, word=word: replace(r, prompt=word(r.prompt, r.file)))
-        for name, word in wording.WORDINGS.items()
-    ]
-    pictures: list[Variant] = [
-        (
-            f"{altered}, {strength}",
-            lambda r, a=altered, s=strength: replace(r, altered=a, strength=s, size=None),
-        )
-        for altered in ALTERED
-        for strength in STRENGTHS
-    ]
-    embeddings: list[Variant] = [
-        (f"{target}, start {k}", lambda r, t=target, k=k: replace(r, target=t, restart=k))
-        for k in range(RESTARTS)
-        for target in TARGETS
-    ]
-    mixtures: list[Variant] = [(str(k), lambda r, k=k: mixture(r, k)) for k in range(MIXTURES)]
     return {
-        "sizes": (sizes, 1),
-        "steps": (steps, 2),
-        "guidance": (guidances, 2),
-        "schedulers": (schedulers, 1),
-        "negative prompts": (_negatives(), 2),
-        "wording": (wordings, 1),
-        "image-to-image": (pictures, 1),
-        "optimised embeddings": (embeddings, 1),
-        "mixtures": (mixtures, 1),
+        "sizes": ({f"{w}×{h}": fixed(size=(w, h), steps=FEW_STEPS) for w, h in SIZES}, 1),
+        "steps": ({str(count): fixed(steps=count) for count in STEP_COUNTS}, 2),
+        "guidance": ({f"{scale:g}": fixed(guidance=scale) for scale in GUIDANCES}, 2),
+        "schedulers": ({name.removesuffix("Scheduler"): fixed(scheduler=name) for name in SCHEDULERS}, 1),
+        "negative prompts": (NEGATIVES, 2),
+        "wording": ({name: worded(word) for name, word in wording.WORDINGS.items()}, 1),
+        "image-to-image": (
+            {
+                f"{how}, {strength}": fixed(altered=how, strength=strength, size=None)
+                for how in ALTERED
+                for strength in STRENGTHS
+            },
+            1,
+        ),
+        "optimised embeddings": (
+            {
+                f"{target}, start {restart}": fixed(target=target, restart=restart)
+                for restart in range(RESTARTS)
+                for target in TARGETS
+            },
+            1,
+        ),
+        "mixtures": ({str(number): mixed(number) for number in range(MIXTURES)}, 1),
     }
-
-
-def _negatives() -> list[Variant]:
-    return [
-        ("the style", lambda r: replace(r, negative=wording.style_in(r.prompt))),
-        ("the subject", lambda r: replace(r, negative=wording.subject_in(r.prompt, r.file))),
-        ("the name", lambda r: replace(r, negative=wording.name_in(r.prompt, r.file))),
-        ("everyday", lambda r: replace(r, negative=wording.EVERYDAY)),
-        ("everyday, long", lambda r: replace(r, negative=wording.EVERYDAY_LONG)),
-    ]
 
 
 def mixture(request: SweepRequest, number: int) -> SweepRequest:
     """A request with size, steps, guidance, scheduler, negative prompt and wording drawn at once."""
     draw = random.Random(f"{request.file} {number}")
     small = [size for size in SIZES if max(size) <= LARGEST_MIXED]
-    prompt = request.prompt
-    negative = draw.choice([None, *_negatives()])
-    if negative is not None:
-        request = negative[1](request)
+    request = draw.choice([fixed(), *NEGATIVES.values()])(request)
     if draw.random() < 0.5:
-        prompt = draw.choice(list(wording.WORDINGS.values()))(prompt, request.file)
+        request = worded(draw.choice(list(wording.WORDINGS.values())))(request)
     return replace(
         request,
-        prompt=prompt,
         size=draw.choice(small),
         steps=draw.choice([n for n in STEP_COUNTS if n <= STEPS]),
         guidance=draw.choice(GUIDANCES),
@@ -172,7 +194,7 @@ def requests() -> list[SweepRequest]:
     for group, (variants, seeds) in groups().items():
         rounds = [(turn, i) for turn in range(len(variants) * seeds) for i in range(len(planted))]
         for at, (turn, i) in enumerate(rounds):
-            name, change = variants[(turn + i) % len(variants)]
+            name, change = list(variants.items())[(turn + i) % len(variants)]
             prompt, file = planted[i]
             assert file is not None
             plain = SweepRequest(

@@ -48,7 +48,7 @@ def sides(height: int, width: int) -> list[int]:
     return sorted((side for side in some if side >= LEAST), reverse=True)
 
 
-def boxes(height: int, width: int, stride: float) -> Iterator[Box]:
+def boxes(height: int, width: int, *, stride: float) -> Iterator[Box]:
     """Windows over the whole picture, `stride` of their side apart."""
     for side in sides(height, width):
         step = max(1, round(side * stride))
