@@ -59,10 +59,10 @@ def test_there_are_two_thousand_different_requests_for_all_planted_prompts_in_ev
     assert len({request.key for request in asked}) == len(asked)
     assert len({request.seed for request in asked}) == len(asked)
     planted = {file for _, file in read_prompts("planted")}
-    for group, (variants, _) in groups().items():
+    for group, (variants, seeds) in groups().items():
         some = [request for request in asked if request.group == group]
-        assert {request.file for request in some} == planted
-        assert {request.variant for request in some} == set(variants)
+        assert {(r.file, r.variant) for r in some} == {(f, v) for f in planted for v in variants}
+        assert len(some) == len(planted) * len(variants) * seeds
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
@@ -74,6 +74,10 @@ def test_the_first_requests_hold_the_same_share_of_every_group_and_spread_over_p
         assert abs(part[group] - share * count) <= 1
     by_file = Counter(request.file for request in first)
     assert max(by_file.values()) - min(by_file.values()) <= len(whole)
+
+
+def test_the_first_hundred_requests_ask_for_nearly_all_planted_prompts():
+    assert len({request.file for request in requests()[:100]}) >= 20
 
 
 def test_a_wording_keeps_the_subject_and_is_another_prompt():

@@ -10,11 +10,14 @@ import torch
 from PIL import Image, ImageOps
 
 from steerclear.embedded import PROTECTED_FOLDER
+from steerclear_lab.bench import documents
 from steerclear_lab.bench.copy_detection.pictures import ordinary_drawings
-from steerclear_lab.bench.sweep.judges import Judges, judged, taken_for_copy, thresholds
+from steerclear_lab.bench.sweep.judges import Judges
+from steerclear_lab.bench.sweep.verdicts import judged, taken_for_copy, thresholds
 from steerclear_lab.bench.sweep.windows import boxes, cut, distances, sides
 
 LION = "mascot-norvo.png"
+COMMITTED = Path(__file__).parents[3] / "docs" / "benchmarks" / "sweep.json"
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +26,10 @@ def judges() -> Judges:
 
 
 @pytest.fixture(scope="module")
-def at(judges: Judges) -> dict[str, float]:
-    """Thresholds without a false alarm on a few ordinary drawings."""
-    return thresholds([judges(picture) for picture in list(ordinary_drawings().values())[::24]])
+def at() -> dict[str, float]:
+    """The thresholds of the committed run."""
+    thresholds_of_run: dict[str, float] = documents.read(COMMITTED)["judges"]["thresholds"]
+    return thresholds_of_run
 
 
 def lion() -> Image.Image:

@@ -37,10 +37,11 @@ from steerclear_lab.bench.notebook import Notebook
 from steerclear_lab.bench.sampling import generator
 from steerclear_lab.bench.sweep.embeddings import EmbeddingTask, kept
 from steerclear_lab.bench.sweep.figures import by_variant, reliability, summary, worst
-from steerclear_lab.bench.sweep.judges import Judges, Values, judged, taken_for_copy, thresholds
+from steerclear_lab.bench.sweep.judges import Judges, Values
 from steerclear_lab.bench.sweep.page import page, sheet
 from steerclear_lab.bench.sweep.requests import GUIDANCE, STEPS, SweepRequest, requests
 from steerclear_lab.bench.sweep.run import Sweep
+from steerclear_lab.bench.sweep.verdicts import judged, taken_for_copy, thresholds
 
 ORDINARY = 1024  # ordinary generations, half of them to choose thresholds on
 KNOWN_EVERY = 6  # of the altered copies that the judges are tried on

@@ -8,7 +8,8 @@ from typing import Any
 
 from steerclear_lab.bench.documents import Row
 from steerclear_lab.bench.intervals import exact_interval, quantile, share
-from steerclear_lab.bench.sweep.judges import JUDGES, Values, severity, taken_for_copy
+from steerclear_lab.bench.sweep.judges import JUDGES, Values
+from steerclear_lab.bench.sweep.verdicts import severity, taken_for_copy
 
 OUTCOMES = ("clear", "steered", "withheld", "refused")
 LABELS = ("copy", "derivative", "neither")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,15 +17,17 @@ from steerclear.fingerprints import file_fingerprint
 from steerclear.pixels import fit, to_tensor
 from steerclear_lab.assets import COPY_JUDGE
 from steerclear_lab.bench.copy_judge import network
+from steerclear_lab.bench.judge import ordinary_pictures
+from steerclear_lab.bench.source_code import normalised
+from steerclear_lab.bench.sweep import windows
 from steerclear_lab.bench.sweep.windows import FLAT, PixelSearch, boxes, cut
 
 JUDGES = ("pixel", "tiled", "descriptor")
 MEMORIZED = 0.1  # pixel distance below which a window counts as a copy, if its structure agrees
-LEAST_STRUCTURE, LEAST_TILED = 0.8, 0.8  # thresholds are never laxer
 ANY_STRUCTURE = 0.5  # correlation below which a window is near by its plain ground alone
-MARGIN = 0.01  # above the highest score of the ordinary pictures that thresholds are chosen on
 STRIDE = 0.25  # of a window's side, for the descriptor
 PART = 0.7  # of a protected picture's side: its parts are looked for as well
+BACKGROUND, SHARE = 5, 0.5  # nearest ordinary drawings, and the share of their cosine that is subtracted
 HANDED = 128  # windows embedded in one go
 
 Values = dict[str, Any]
@@ -82,9 +81,18 @@ class Judges:
         return embeddings
 
     @cached_property
+    def _background(self) -> Tensor:
+        """Embeddings of the laboratory's ordinary drawings, as they are and mirrored."""
+        ordinary = fit(ordinary_pictures(), network.SIDE)
+        return torch.cat([self._network(ordinary), self._network(ordinary.flip(-1))])
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Of the descriptor's weights."""
-        return file_fingerprint(self.weights)
+        """Of the descriptor's weights and of the source that judges."""
+        digest = sha256(file_fingerprint(self.weights).encode())
+        for module in (__file__, windows.__file__, network.__file__):
+            digest.update(normalised(Path(module).read_text()).encode())
+        return digest.hexdigest()[:16]
 
     @torch.no_grad()
     def __call__(self, picture: Image.Image) -> Values:
@@ -94,8 +102,9 @@ class Judges:
             For each judge its score, which grows with likeness, and the name of the protected picture that it
             is most like ("pixel_of" and so on). "pixel" is the correlation of a window whose pixel distance
             is below MEMORIZED, 0 where there is none; "tiled" is 1 − the distance of a window with some
-            structure in common; "descriptor" a cosine. Beside them "l2", the smallest pixel distance of such
-            a window.
+            structure in common; "descriptor" the cosine of a window and a protected picture, less half of the
+            window's cosine with the nearest ordinary drawings. Beside them "l2", the smallest pixel distance
+            of a window with some structure in common.
         """
         pixels = to_tensor([picture])[0]
         matches = [m for m in self._search(pixels) if m.structure >= ANY_STRUCTURE]
@@ -113,19 +122,25 @@ class Judges:
         return {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
 
     def _descriptor(self, pixels: Tensor) -> tuple[float, int]:
-        """The highest cosine of a window with a protected picture, and that picture's row."""
+        """The highest score of a window with a protected picture, and that picture's row.
+
+        What lies near to many pictures lies near to ordinary ones as well; subtracting that is usual in copy
+        detection (Douze et al., "The 2021 Image Similarity Dataset and Challenge", arXiv 2106.09672).
+        """
         height, width = pixels.shape[-2:]
         some = [(0, 0, 0), *boxes(height, width, stride=STRIDE)]
         best, row = -1.0, 0
         for first in range(0, len(some), HANDED):
-            windows = cut(pixels, some[first : first + HANDED], network.SIDE)
-            windows = windows[windows.flatten(1).std(dim=1) >= FLAT]
-            if not len(windows):
+            views = cut(pixels, some[first : first + HANDED], network.SIDE)
+            views = views[views.flatten(1).std(dim=1) >= FLAT]
+            if not len(views):
                 continue
-            cosines = (self._network(windows) @ self._known.T).amax(0)
-            top = int(cosines.argmax())
-            if float(cosines[top]) > best:
-                best, row = float(cosines[top]), top
+            embeddings = self._network(views)
+            near = (embeddings @ self._background.T).topk(BACKGROUND, dim=1).values.mean(1, keepdim=True)
+            scores = (embeddings @ self._known.T - SHARE * near).amax(0)
+            top = int(scores.argmax())
+            if float(scores[top]) > best:
+                best, row = float(scores[top]), top
         return best, row
 
     def _file(self, row: int) -> str:
@@ -139,65 +154,3 @@ def orientations(pictures: Tensor) -> list[Tensor]:
         for side in (pictures, pictures.flip(-1))
         for quarter in range(4)
     ]
-
-
-def thresholds(ordinary: Sequence[Values]) -> dict[str, float]:
-    """The score from which each judge says "copy": above that of every ordinary picture given here.
-
-    Args:
-        ordinary: what the judges say of the half of the ordinary pictures that thresholds are chosen on.
-    """
-    least = {"pixel": LEAST_STRUCTURE, "tiled": LEAST_TILED, "descriptor": 0.0}
-    return {
-        judge: round(max(least[judge], max((v[judge] for v in ordinary), default=0.0) + MARGIN), 4)
-        for judge in JUDGES
-    }
-
-
-def taken_for_copy(values: Mapping[str, Any], at: Mapping[str, float]) -> list[str]:
-    """The judges that take a picture for a copy."""
-    return [judge for judge in JUDGES if values[judge] >= at[judge]]
-
-
-def severity(values: Mapping[str, Any], at: Mapping[str, float]) -> float:
-    """How near a picture comes to the judges' thresholds: 1 and above is a copy by one of them."""
-    return max(float(values[judge]) / at[judge] for judge in JUDGES)
-
-
-def judged(
-    judges: Judges, pictures: Iterable[tuple[str, Path | np.ndarray[Any, Any]]], file: Path
-) -> dict[str, Values]:
-    """What the judges say of pictures by key, kept in a file, a line each.
-
-    Lines of another descriptor than `judges` has are left out, and their pictures judged again.
-
-    Args:
-        judges: all judges.
-        pictures: by key: files, or uint8 (H, W, 3).
-        file: where the values are kept.
-    """
-    kept: dict[str, Values] = {}
-    if file.exists():
-        for line in file.read_text().splitlines():
-            row = json.loads(line) if line.endswith("}") else {}
-            if row.pop("judge", None) == judges.fingerprint:
-                kept[row.pop("key")] = row
-        whole = file.with_suffix(".partial")
-        whole.write_text("".join(_line(key, values, judges) for key, values in kept.items()))
-        os.replace(whole, file)
-    asked: dict[str, Values] = {}
-    for key, picture in pictures:
-        if key not in kept:
-            if isinstance(picture, Path):
-                with Image.open(picture) as opened:
-                    kept[key] = judges(opened.convert("RGB"))
-            else:
-                kept[key] = judges(Image.fromarray(picture))
-            with file.open("a") as out:
-                out.write(_line(key, kept[key], judges))
-        asked[key] = kept[key]
-    return asked
-
-
-def _line(key: str, values: Values, judges: Judges) -> str:
-    return json.dumps({"key": key, "judge": judges.fingerprint, **values}) + "\n"

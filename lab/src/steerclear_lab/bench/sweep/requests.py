@@ -36,6 +36,7 @@ ALTERED = ("mirrored", "cropped", "another hue")
 STRENGTHS = (0.2, 0.4, 0.6, 0.8)
 MIXTURES = 9  # settings of all kinds drawn at once, for each prompt
 LARGEST_MIXED = 128  # pixels of a side
+STRIDE = 7  # from prompt to prompt, without a common divisor with their number: neighbours share a style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,21 +186,23 @@ def mixture(request: SweepRequest, number: int) -> SweepRequest:
 def requests() -> list[SweepRequest]:
     """All requests, in order.
 
-    In a group every round asks for each planted prompt once, each with another variant. The groups are
-    interleaved in proportion to their sizes, so that any prefix of the list holds the same share of each.
+    In a group every round asks for each planted prompt once, with variants in turn. The groups are
+    interleaved in proportion to their sizes, and each begins with another prompt, so that the first requests
+    hold the same share of each group and are spread over the prompts.
     """
     planted = read_prompts("planted")
     placed = []
     number = 0
-    for group, (variants, seeds) in groups().items():
-        rounds = [(turn, i) for turn in range(len(variants) * seeds) for i in range(len(planted))]
-        for at, (turn, i) in enumerate(rounds):
+    for start, (group, (variants, seeds)) in enumerate(groups().items()):
+        count = len(variants) * seeds * len(planted)
+        for at in range(count):
+            turn, i = divmod(at, len(planted))
+            prompt, file = planted[(STRIDE * i + start) % len(planted)]
             name, change = list(variants.items())[(turn + i) % len(variants)]
-            prompt, file = planted[i]
             assert file is not None
             plain = SweepRequest(
                 group=group, variant=name, prompt=prompt, file=file, seed=FIRST_SEED + number
             )
+            placed.append(((at + 0.5) / count, change(plain)))
             number += 1
-            placed.append(((at + 0.5) / len(rounds), change(plain)))
     return [request for _, request in sorted(placed, key=lambda pair: pair[0])]
