@@ -47,7 +47,7 @@ def test_protected_pictures_are_left_out_even_mirrored():
     assert len(unlike_protected(pictures())) == 12
 
 
-def test_the_loss_is_lower_where_views_of_a_picture_lie_together():
+def test_the_loss_is_lower_where_views_of_a_picture_lie_together_and_apart_from_others():
     same = torch.eye(4, dtype=torch.bool).repeat(2, 2)
     apart = torch.nn.functional.normalize(
         torch.randn(8, 16, generator=torch.Generator().manual_seed(0)), dim=1
@@ -56,6 +56,7 @@ def test_the_loss_is_lower_where_views_of_a_picture_lie_together():
     contrast, entropy = training.loss_of(together, same)
     assert float(contrast) < float(training.loss_of(apart, same)[0])
     crowded = torch.nn.functional.normalize(together + 1, dim=1)
+    assert float(contrast) < float(training.loss_of(crowded, same)[0])
     assert float(entropy) < float(training.loss_of(crowded, same)[1])
 
 
