@@ -213,6 +213,11 @@ def test_the_worst_are_those_nearest_to_any_threshold_with_their_labels():
     assert found[1]["label"] is None
 
 
+def test_a_picture_that_resembles_nothing_can_stand_among_the_worst():
+    blank = {"pixel": 0.0, "tiled": 0.0, "descriptor": -1.0, "descriptor_of": "mascot-acme.png"}
+    assert worst([row("a", judges=blank)], AT, {})[0]["like"] == "mascot-acme.png"
+
+
 def test_labels_already_given_stay_when_the_file_is_written_again(tmp_path: Path):
     file = tmp_path / "labels.json"
     file.write_text(json.dumps({"b": "derivative"}))

@@ -122,5 +122,6 @@ def worst(rows: Iterable[Row], at: Mapping[str, float], labels: Mapping[str, Any
 
 def _like(values: Values, at: Mapping[str, float]) -> str:
     """The protected picture that the judge nearest to its threshold names."""
-    judge = max(JUDGES, key=lambda name: values[name] / at[name])
+    named = [judge for judge in JUDGES if f"{judge}_of" in values]
+    judge = max(named, key=lambda name: float(values[name]) / at[name])
     return str(values[f"{judge}_of"])
