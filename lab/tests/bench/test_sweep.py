@@ -251,10 +251,10 @@ def test_the_page_and_the_sheet_render_from_a_small_document(tmp_path: Path):
     text = page(document)
     assert "| steps | 3 of 384 | 0 | 2 | 0 | 1 | 2.00 / 2.00 | 1 | pixel 0, tiled 0, descriptor 1 |" in text
     assert "- 1 ×: no" in text
-    assert "1 are taken for copies" in text
+    assert "Of 2 other ordinary generations, 1 would be taken for copies" in text
     assert "| mirror | 1 | 0% | 100% | 0% | 100% |" in text
     assert "0 are copies, 0 derivatives" in text
-    assert "1 of them have no label by eye yet" in text
+    assert "Not yet labelled by eye: 1." in text
     (tmp_path / "a.png").write_bytes((PROTECTED_FOLDER / LION[1]).read_bytes())
     Image.new("RGB", (128, 64)).save(tmp_path / "b.png")
     sheet(document["worst"], tmp_path, tmp_path / "sheet.png")

@@ -118,7 +118,7 @@ def sheet(worst: Sequence[Mapping[str, Any]], pictures: Path, file: Path) -> Non
             scale = TILE / max(shown.size)
             size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
             canvas.paste(shown.resize(size, Image.Resampling.BICUBIC), (left + j * TILE, top))
-        text = f"{i + 1}  {row['group']}: {row['variant']}"
+        text = f"{i + 1}  {row['group']}: {row['variant']}".replace("×", "x")  # the font lacks the sign
         pen.text((left, top + TILE), text[:40], font=font, fill="black")
         asked = f"asked for {Path(row['asked_for']).stem}, {row['severity']:.2f}"
         pen.text((left, top + TILE + LINE), asked[:40], font=font, fill="grey")

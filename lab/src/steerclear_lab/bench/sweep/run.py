@@ -72,7 +72,7 @@ class Sweep:
             with _scheduler(guard, request.scheduler), self._embedding(request):
                 output = guard(request.prompt, **arguments)
         except SteerclearError as error:
-            return {**row, "outcome": "refused", "reason": str(error).splitlines()[0]}, None
+            return {**row, "outcome": "refused", "reason": str(error).splitlines()[0].strip()}, None
         report, picture = output.reports[0], output.images[0]
         return {
             **row,
