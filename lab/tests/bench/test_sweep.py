@@ -47,6 +47,7 @@ def said(pixel: float = 0.0, tiled: float = 0.5, descriptor: float = 0.5, of: st
 
 def row(key: str, file: str = "mascot-norvo.png", outcome: str = "steered", **more):
     made = {"key": key, "group": "steps", "variant": "1", "file": file, "seed": 1, "outcome": outcome}
+    made["picture"] = "f00d"
     return made | ({"overhead": 2.0} if outcome != "refused" else {"reason": "no"}) | more
 
 
@@ -116,6 +117,13 @@ def test_a_request_that_the_guard_does_not_take_is_refused_with_its_reason(sweep
     assert picture is None
     assert made["outcome"] == "refused"
     assert "not even one step" in made["reason"]
+
+
+def test_an_error_hands_nothing_out_and_does_not_end_the_run(sweep: Sweep, monkeypatch):
+    monkeypatch.setattr(Guard, "__call__", lambda *args, **kwargs: 1 / 0)
+    made, picture = sweep(FAST)
+    assert picture is None
+    assert (made["outcome"], made["reason"]) == ("refused", "ZeroDivisionError: division by zero")
 
 
 def test_an_embedding_stands_for_its_prompt_and_for_no_other(sweep: Sweep):
@@ -206,11 +214,11 @@ def test_no_copy_of_24_prompts_is_below_14_percent():
 def test_the_worst_are_those_nearest_to_any_threshold_with_their_labels():
     rows = [row(str(i), judges=said(tiled=0.0, descriptor=i / 100)) for i in range(WORST + 5)]
     rows.append(row("pixel", judges=said(pixel=0.95, of="mascot-acme.png")))
-    found = worst(rows, AT, {"pixel": "copy"})
+    found = worst(rows, AT, {"pixel:f00d": "copy", f"{WORST + 4}:beef": "copy"})
     assert len(found) == WORST
     assert (found[0]["key"], found[0]["like"], found[0]["label"]) == ("pixel", "mascot-acme.png", "copy")
     assert [r["key"] for r in found[1:3]] == [str(WORST + 4), str(WORST + 3)]
-    assert found[1]["label"] is None
+    assert found[1]["label"] is None  # what was labelled was another picture
 
 
 def test_a_picture_that_resembles_nothing_can_stand_among_the_worst():
@@ -220,9 +228,9 @@ def test_a_picture_that_resembles_nothing_can_stand_among_the_worst():
 
 def test_labels_already_given_stay_when_the_file_is_written_again(tmp_path: Path):
     file = tmp_path / "labels.json"
-    file.write_text(json.dumps({"b": "derivative"}))
-    command.ask_for_labels({"worst": [{"key": "a"}, {"key": "b"}]}, file)
-    assert json.loads(file.read_text()) == {"a": None, "b": "derivative"}
+    file.write_text(json.dumps({"b:f00d": "derivative"}))
+    command.ask_for_labels({"worst": [row("a"), row("b")]}, file)
+    assert json.loads(file.read_text()) == {"a:f00d": None, "b:f00d": "derivative"}
 
 
 # ── the page ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -245,7 +253,7 @@ def test_the_page_and_the_sheet_render_from_a_small_document(tmp_path: Path):
         ),
         "closed doors": {"latents": "a guard takes no latents"},
         "refusals": {"no": 1},
-        "worst": worst(rows, AT, {"b": "neither"}),
+        "worst": worst(rows, AT, {"b:f00d": "neither"}),
         "rows": rows,
     }
     text = page(document)

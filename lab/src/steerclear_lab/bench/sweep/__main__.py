@@ -36,7 +36,7 @@ from steerclear_lab.bench.environment import environment, source_fingerprint, we
 from steerclear_lab.bench.notebook import Notebook
 from steerclear_lab.bench.sampling import generator
 from steerclear_lab.bench.sweep.embeddings import EmbeddingTask, kept
-from steerclear_lab.bench.sweep.figures import by_variant, reliability, summary, worst
+from steerclear_lab.bench.sweep.figures import by_variant, label_key, reliability, summary, worst
 from steerclear_lab.bench.sweep.judges import Judges, Values
 from steerclear_lab.bench.sweep.page import page, sheet
 from steerclear_lab.bench.sweep.requests import GUIDANCE, STEPS, SweepRequest, requests
@@ -134,7 +134,7 @@ def made_document(
         known: a row per known copy.
         at: the judges' thresholds.
         doors: what the guard says to arguments that it does not take.
-        labels: given by eye, by row key.
+        labels: given by eye, by `label_key`.
         command: as it was typed.
     """
     judged_rows = [
@@ -158,7 +158,7 @@ def made_document(
 
 
 def read_labels(file: Path = SWEEP_LABELS) -> dict[str, Any]:
-    """The labels given by eye, by row key."""
+    """The labels given by eye, by `label_key`."""
     labels: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return labels
 
@@ -166,7 +166,7 @@ def read_labels(file: Path = SWEEP_LABELS) -> dict[str, Any]:
 def ask_for_labels(document: Row, file: Path = SWEEP_LABELS) -> None:
     """Write an entry for each of the worst pictures into the file of labels, in the order of the sheet."""
     before = read_labels(file)
-    labels = {row["key"]: before.get(row["key"]) for row in document["worst"]}
+    labels = {label_key(row): before.get(label_key(row)) for row in document["worst"]}
     file.write_text(json.dumps(labels, indent=1) + "\n")
 
 

@@ -101,7 +101,7 @@ def worst(rows: Iterable[Row], at: Mapping[str, float], labels: Mapping[str, Any
     Args:
         rows: with "judges" where a picture was handed out.
         at: the thresholds.
-        labels: "copy", "derivative" or "neither" by row key; others are not labelled yet.
+        labels: "copy", "derivative" or "neither" by `label_key`; others are not labelled yet.
     """
     handed = [row for row in rows if row.get("judges")]
     ranked = sorted(handed, key=lambda row: -severity(row["judges"], at))[:WORST]
@@ -114,10 +114,16 @@ def worst(rows: Iterable[Row], at: Mapping[str, float], labels: Mapping[str, Any
             "outcome": row["outcome"],
             "like": _like(row["judges"], at),
             "severity": round(severity(row["judges"], at), 4),
-            "label": labels.get(row["key"]),
+            "picture": row["picture"],
+            "label": labels.get(label_key(row)),
         }
         for row in ranked
     ]
+
+
+def label_key(row: Mapping[str, Any]) -> str:
+    """What a label by eye belongs to: this picture of this request, and no other that it gets later."""
+    return f"{row['key']}:{row['picture']}"
 
 
 def _like(values: Values, at: Mapping[str, float]) -> str:

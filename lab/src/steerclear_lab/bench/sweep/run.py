@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Sweep:
 
         Returns:
             Its row, and what was handed out. The outcome is "refused" where the guard or the pipeline does
-            not take the request.
+            not take the request. "picture" is the beginning of a SHA-256 of the picture's pixels.
         """
         guard = self.guard if request.altered is None else self.image_guard
         arguments: dict[str, Any] = {
@@ -72,7 +73,10 @@ class Sweep:
             with _scheduler(guard, request.scheduler), self._embedding(request):
                 output = guard(request.prompt, **arguments)
         except SteerclearError as error:
-            return {**row, "outcome": "refused", "reason": str(error).splitlines()[0].strip()}, None
+            return {**row, "outcome": "refused", "reason": _first_line(error)}, None
+        except Exception as error:  # nothing is handed out, and the page says why
+            reason = f"{type(error).__name__}: {_first_line(error)}"
+            return {**row, "outcome": "refused", "reason": reason}, None
         report, picture = output.reports[0], output.images[0]
         return {
             **row,
@@ -82,6 +86,7 @@ class Sweep:
             "matched": report.matched,
             "reason": report.reason,
             "seconds": round(time.monotonic() - began, 2),
+            **({} if picture is None else {"picture": sha256(picture.tobytes()).hexdigest()[:8]}),
         }, picture
 
     def _embedding(self, request: SweepRequest) -> Any:
@@ -118,6 +123,10 @@ def _scheduler(guard: Guard, name: str) -> Iterator[None]:
         yield
     finally:
         guard.scheduler = before
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no message").splitlines()[0].strip()
 
 
 def altered_picture(file: str, how: str) -> Image.Image:
