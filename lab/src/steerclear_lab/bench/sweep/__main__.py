@@ -196,6 +196,7 @@ def main() -> None:
     ordinary = judge_ordinary(judges, args.work, drawn, args.ordinary)
     at = thresholds(ordinary[0])
     options = ["--requests", str(args.requests)] if args.requests < len(requests()) else []
+    options += ["--ordinary", str(args.ordinary)] if args.ordinary != ORDINARY else []
     document = made_document(
         rows=rows,
         said=said,
