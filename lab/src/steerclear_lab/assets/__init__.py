@@ -11,3 +11,5 @@ from pathlib import Path
 ASSETS = Path(__file__).parent
 BYSTANDER_FOLDER = ASSETS / "bystander"
 SIBLINGS_FOLDER = ASSETS / "siblings"
+COPY_JUDGE = ASSETS / "copy-judge" / "model.safetensors"
+SWEEP_LABELS = ASSETS / "sweep-labels.json"

@@ -36,6 +36,7 @@ from steerclear_lab.bench.copy_detection import page as copy_detection_page
 from steerclear_lab.bench.documents import Row
 from steerclear_lab.bench.environment import source_fingerprint
 from steerclear_lab.bench.experiments import EXPERIMENTS, report
+from steerclear_lab.bench.sweep import page as sweep_page
 from steerclear_lab.emoji import card
 
 
@@ -63,6 +64,7 @@ PAGES = {
     "preferring": PublishedPage(preferring.page, made_by_source=True),
     "rivals": PublishedPage(lambda d: rivals_page.page(d, d["figures"]), made_by_source=True),
     "rungs": PublishedPage(rungs.page, made_by_source=True),
+    "sweep": PublishedPage(sweep_page.page, made_by_source=True),
     **{name: PublishedPage(report.text, made_by_source=True) for name in EXPERIMENTS},
     # finished pictures, altered: no guard makes them
     "copy-detection": PublishedPage(
