@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import steerclear
+from steerclear.copy_detection.nominate import WHITENING
 from steerclear.embedded import MODEL_FOLDER
 from steerclear.fingerprints import file_fingerprint
 from steerclear.loading import embedded_calibration
@@ -26,9 +27,11 @@ PICTURE_SOURCE = (
     "nudge",
     "generators",
     "steering",
+    "copy_detection",
     "filters",
     "encoders",
     "guard.py",
+    "guarded_call.py",
     "code_guard.py",
     "settle.py",
     "request.py",
@@ -84,8 +87,8 @@ def weights() -> str:
 
 @cache
 def source_fingerprint(package: Path = PACKAGE) -> str:
-    """A fingerprint of what decides the pictures: the modules of `PICTURE_SOURCE` and the thresholds that
-    ship.
+    """A fingerprint of what decides the pictures: the modules of `PICTURE_SOURCE`, the copy detector's whitening
+    and the thresholds that ship.
 
     Comments, docstrings, layout and names of local variables do not change it; names of functions, classes
     and modules do.
@@ -103,6 +106,7 @@ def source_fingerprint(package: Path = PACKAGE) -> str:
             digest.update(
                 f"{file.relative_to(package).as_posix()}\n{normalised(file.read_text())}\n".encode()
             )
+    digest.update((package / "copy_detection" / WHITENING.name).read_bytes())
     calibration = embedded_calibration()
     decisive = {key: calibration.get(key) for key in ("thresholds", "strict", "early", "alternatives")}
     digest.update(json.dumps(decisive, sort_keys=True).encode())

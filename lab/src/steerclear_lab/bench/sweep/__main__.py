@@ -25,11 +25,11 @@ import torch
 from PIL import Image
 from rich.progress import track
 
+from steerclear.copy_detection.alterations import alterations
 from steerclear.embedded import read_prompts
 from steerclear_lab.assets import SWEEP_LABELS
 from steerclear_lab.bench import documents
 from steerclear_lab.bench.command_line import benchmark_parser, limit_threads
-from steerclear_lab.bench.copy_detection.alterations import alterations
 from steerclear_lab.bench.copy_detection.pictures import embedded, generations, ordinary_drawings
 from steerclear_lab.bench.documents import Row
 from steerclear_lab.bench.environment import environment, source_fingerprint, weights
