@@ -87,8 +87,8 @@ def weights() -> str:
 
 @cache
 def source_fingerprint(package: Path = PACKAGE) -> str:
-    """A fingerprint of what decides the pictures: the modules of `PICTURE_SOURCE`, the copy detector's whitening
-    and the thresholds that ship.
+    """A fingerprint of what decides the pictures: the modules of `PICTURE_SOURCE`, the copy detector's
+    whitening and the thresholds that ship.
 
     Comments, docstrings, layout and names of local variables do not change it; names of functions, classes
     and modules do.
