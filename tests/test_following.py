@@ -20,7 +20,7 @@ from steerclear.types import Outcome
 
 FAST = {"num_inference_steps": 2, "guidance_scale": 4.0}
 ENCODER = FakeEncoder(name="descriptor")
-THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999}
+THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999, "copy": 9.0}
 
 
 def seeded(seed=0):
@@ -88,6 +88,8 @@ def test_what_is_added_is_flagged_by_every_filter_from_the_next_request_on(wrapp
         "nearest": 2,
         "strict nearest": 2,
     }
+    copies = [f for f in (*wrapped.filters, *wrapped.strict) if f.name.endswith("copy")]
+    assert [f.detector.side.ids for f in copies] == [("fox", "owl")] * 2
 
 
 def test_what_is_removed_no_longer_counts(wrapped, library, pictures):
@@ -187,7 +189,7 @@ def test_what_the_user_has_changed_on_the_guard_stays(wrapped, library, pictures
     wrapped.filters, wrapped.protected = (*kept, mine), protected
     add(library, pictures["owl"], [ENCODER])
     assert outcome(wrapped, "owl")[0] is Outcome.WITHHELD
-    assert [f.name for f in wrapped.filters] == ["nearest", "pixel", "mine"]
+    assert [f.name for f in wrapped.filters] == ["nearest", "pixel", "copy", "mine"]
     assert wrapped.filters[-1] is mine
     assert wrapped.protected is protected
 

@@ -28,7 +28,7 @@ from steerclear.types import Outcome
 FAST = {"num_inference_steps": 3, "guidance_scale": 4.0}
 ENCODER = FakeEncoder(name="steerclear.testing:FakeEncoder")
 # no picture of a random model comes near: only what a test says is flagged
-THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999}
+THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999, "copy": 9.0}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -87,8 +87,8 @@ def test_wrapping_gives_all_that_loading_gives():
     loaded = Guard.from_pretrained(MODEL_FOLDER, library=LIBRARY_FOLDER)
     wrapped = Guard.wrap(load_pipeline(MODEL_FOLDER), library=LIBRARY_FOLDER)
     for guard in (loaded, wrapped):
-        assert [f.name for f in guard.filters] == ["nearest", "pixel", "tiled"]
-        assert [f.name for f in guard.strict] == ["strict nearest", "strict pixel", "strict tiled"]
+        assert [f.name for f in guard.filters] == ["nearest", "pixel", "tiled", "copy"]
+        assert [f.name for f in guard.strict] == [f"strict {f.name}" for f in guard.filters]
         assert guard.encoder is not None
         assert guard.early is not None
         assert len(guard.alternatives) > 100
@@ -120,7 +120,7 @@ def test_every_option_of_the_front_door_reaches_the_guard(pipe, library):
         policy="withhold",
         on_withheld="placeholder",
     )
-    assert [f.name for f in guard.filters] == ["nearest", "pixel", "tiled", "mine", "mock"]
+    assert [f.name for f in guard.filters] == ["nearest", "pixel", "tiled", "copy", "mine", "mock"]
     assert guard.preferred == ("an owl",)
     assert guard.alternatives == ("a bear",)
     assert [rung.name for rung in guard.ladder.rungs] == ["rewrite", "resample"]
@@ -148,7 +148,7 @@ def test_a_filter_that_is_added_is_added_to_the_librarys(pipe, library):
     guard = Guard.wrap(pipe, library, filters=[MockFilter([True, False])], ladder=["resample"])
     output = guard("an owl", generator=seeded(1), **FAST)
     assert output.reports[0].outcome is Outcome.STEERED
-    assert {d.filter for d in output.reports[0].detections} == {"nearest", "pixel", "tiled", "mock"}
+    assert {d.filter for d in output.reports[0].detections} == {"nearest", "pixel", "tiled", "copy", "mock"}
 
 
 def test_the_loader_is_given_what_it_was_meant_for(tmp_path, pipe, library):
@@ -406,7 +406,7 @@ def test_the_filters_that_the_old_page_asked_for_still_come(library):
 
     with pytest.warns(DeprecationWarning, match="Guard.wrap"):
         filters = library_filters(library, open_encoders(library), "strict")
-    assert [f.name for f in filters] == ["strict nearest", "strict pixel", "strict tiled"]
+    assert [f.name for f in filters] == ["strict nearest", "strict pixel", "strict tiled", "strict copy"]
 
 
 @pytest.mark.parametrize(

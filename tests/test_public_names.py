@@ -53,7 +53,7 @@ def test_names_that_the_documentation_has_shown_are_forwarded():
     library = steerclear.Library.open(embedded.LIBRARY_FOLDER)
     with pytest.warns(DeprecationWarning, match="Guard.wrap"):
         filters = library_filters(library, open_encoders(library), "strict")
-    assert [f.name for f in filters] == ["strict nearest", "strict pixel", "strict tiled"]
+    assert [f.name for f in filters] == ["strict nearest", "strict pixel", "strict tiled", "strict copy"]
     assert load_encoder is steerclear.load_encoder
 
 

@@ -112,6 +112,7 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
                 "threshold": 0.5,
                 "matched": "item-a",
                 "error": None,
+                "where": None,
             }
         ],
         "attempts": [
@@ -129,6 +130,7 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
                         "threshold": 0.5,
                         "matched": "item-b",
                         "error": None,
+                        "where": None,
                     }
                 ],
                 "stopped": "done",
@@ -143,6 +145,7 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
         "before": 0.9,
         "after": 0.2,
         "matched": "item-a",
+        "where": None,
     }
     assert type(told["outcome"]) is str
 

@@ -182,7 +182,7 @@ def test_a_library_of_two_encoders_opens_by_itself_and_asks_to_be_calibrated(fol
     detections = guard.check(
         [tiny("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(1)).images[0]]
     )[0]
-    assert [(d.filter, d.flagged) for d in detections] == [(n, True) for n in thresholds]
+    assert [(d.filter, d.flagged) for d in detections] == [(n, True) for n in (*thresholds, "copy")]
 
 
 def test_a_library_for_a_model_is_made_with_its_autoencoder_which_the_guard_has_at_hand(

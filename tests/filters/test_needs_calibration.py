@@ -47,7 +47,7 @@ def test_a_library_needs_calibration_exactly_when_no_guard_opens_it(
         with pytest.raises(LibraryError, match=r"no threshold of .*; run: steerclear calibrate --library"):
             guard_parts(tiny_pipeline(), library)
     else:
-        assert len(guard_parts(tiny_pipeline(), library).filters) == len(encoders) + 2
+        assert len(guard_parts(tiny_pipeline(), library).filters) == len(encoders) + 3
 
 
 @pytest.mark.parametrize(("encoder", "needed"), [("descriptor", False), ("clip", True)])

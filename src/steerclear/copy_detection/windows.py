@@ -16,10 +16,10 @@ from torch.nn import functional as F
 SCALES = (1.0, 0.84, 0.7, 0.59, 0.5, 0.42)  # side of a window over the picture's short side
 TURNS = (-0.2, 0.0, 0.2)  # radians
 STEP = 0.25  # between neighbouring windows, in window sides
-SMALL = (
-    0.55  # windows of a smaller scale are looked at upright only, in finer steps: a border shows more in them
-)
-SMALL_STEP = 0.17
+# smaller windows are looked at upright only, and in finer steps: a border shows more in them, and there are
+# fewer others that would see the same
+SMALL, SMALL_STEP = 0.55, 0.17
+SMALLEST, SMALLEST_STEP, SMALLEST_RATIO = SCALES[-1], 0.125, 0.88
 PART_SCALES = (
     (0.84, 2),
     (0.7, 3),
@@ -79,7 +79,7 @@ def windows(
     layers = []
     for scale in scales:
         side = scale * short
-        step = side * (STEP if scale > SMALL else SMALL_STEP)
+        step = side * (STEP if scale > SMALL else SMALL_STEP if scale >= SMALLEST else SMALLEST_STEP)
         centres = [(x, y) for y in _centres(side, step, height) for x in _centres(side, step, width)]
         tilts = turns if scale > SMALL else (0.0,)
         layers.append(torch.stack([_window(x, y, side, t, height, width) for t in tilts for x, y in centres]))
@@ -90,8 +90,8 @@ def native_scales(height: int, width: int, native: int | None) -> tuple[float, .
     """SCALES, and further ones down to a model's native size in a picture that is larger than twice that."""
     smallest = native / min(height, width) if native else 1.0
     scales = list(SCALES)
-    while scales[-1] > smallest * 1.1:
-        scales.append(scales[-1] * 0.84)
+    while scales[-1] > smallest * 1.05:
+        scales.append(scales[-1] * SMALLEST_RATIO)
     return tuple(scales)
 
 

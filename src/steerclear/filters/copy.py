@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,14 @@ from torch import Tensor
 
 from steerclear import embedded
 from steerclear.copy_detection import CopyDetector, ProtectedSide
+from steerclear.copy_detection.features import shrunk
 from steerclear.copy_detection.nominate import WIDTH, whitening_fingerprint
+from steerclear.copy_detection.second_opinion import SHORT_SIDE
 from steerclear.copy_detection.windows import parts
 from steerclear.errors import LibraryError
 from steerclear.library.latents import LatentCache
+from steerclear.library.pictures import original
+from steerclear.pixels import to_tensor
 
 if TYPE_CHECKING:
     from steerclear.library import Library
@@ -35,7 +39,37 @@ def copy_detector(
     Raises:
         LibraryError: if the library holds no picture that can be recognised.
     """
-    return CopyDetector(protected_side(library, device), native=native, originals=library.pictures())
+    return CopyDetector(protected_side(library, device), native=native, originals=Originals(library))
+
+
+class Originals(Mapping[str, Tensor]):
+    """A library's pictures (3, H, W) in [0, 1] by id, as large as the second opinion can use.
+
+    Each is read when it is asked for: from the file that the item was added from, while that is there and
+    unchanged, else the thumbnail.
+
+    Args:
+        library: the protected pictures, as they are now.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library, self._thumbnails = library, library.pictures()
+
+    def __getitem__(self, item: str) -> Tensor:
+        thumbnail = self._thumbnails[item]
+        if self._library.uri == str(embedded.LIBRARY_FOLDER):
+            return thumbnail  # whose thumbnails are the pictures themselves
+        with suppress(LibraryError):  # the thumbnail is there
+            picture = original(self._library.get(item), self._library.uri)
+            if picture is not None:
+                return shrunk(to_tensor([picture]), SHORT_SIDE)[0]
+        return thumbnail
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._thumbnails)
+
+    def __len__(self) -> int:
+        return len(self._thumbnails)
 
 
 def protected_side(library: Library, device: torch.device | str = "cpu") -> ProtectedSide:
