@@ -40,7 +40,7 @@ from steerclear_lab.bench.copy_detection.pictures import (
     protected_sets,
     stamps,
 )
-from steerclear_lab.bench.copy_detection.scale import scale
+from steerclear_lab.bench.copy_detection.scale import beside_a_generation, scale
 from steerclear_lab.bench.environment import environment
 
 Row = dict[str, Any]
@@ -233,6 +233,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     rows = measure(options.work, options.generations)
     rows["scale"] = scale(options.work)
+    rows["beside a generation"] = beside_a_generation(options.work)
     rows["environment"] = environment()
     summary = pages.write(rows, options.out)
     sheets.write(
