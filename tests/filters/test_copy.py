@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
+from steerclear.copy_detection import CopyFilter
 from steerclear.embedded import PROTECTED_FOLDER
 from steerclear.filters import copy as copies
-from steerclear.filters.copy import Originals, copy_detector
+from steerclear.filters import inspect
+from steerclear.filters.copy import IndexedCopyDetector, Originals, copy_detector
 from steerclear.filters.library import FilterParts, named_filters
 from steerclear.library import Library, add
 from steerclear.pixels import to_tensor
@@ -103,3 +105,26 @@ def test_a_copy_much_smaller_than_a_quarter_is_found_where_the_pipeline_draws_th
     match = copy_detector(library, native=64).look(to_tensor([large]))[0][0]
     assert (match.id, match.score > 1) == ("photo-chelsea", True)
     assert match.place.box == pytest.approx((230 / 320, 20 / 320, 294 / 320, 84 / 320), abs=0.03)
+
+
+def test_a_library_that_is_too_large_to_hold_is_looked_at_by_its_nearest_items(library, monkeypatch):
+    monkeypatch.setattr("steerclear.filters.library.IN_MEMORY", 1)
+    parts = FilterParts(library, [FakeEncoder()])
+    (plain,), (strict,) = named_filters("copy", parts), named_filters("copy", parts.strict({}))
+    assert isinstance(plain.detector, IndexedCopyDetector)
+    for name in NAMES:
+        (found,) = plain.check(mirrored(name))
+        assert (found.flagged, found.matched) == (True, name)
+        assert strict.check(mirrored(name))[0].flagged
+    assert not plain.check(torch.full((1, 3, 64, 64), 0.5))[0].flagged
+
+
+def test_what_no_encoder_can_judge_is_flagged_also_in_a_library_that_is_too_large_to_hold(library):
+    class Broken(FakeEncoder):
+        def __call__(self, images):
+            return super().__call__(images) * torch.nan
+
+    detector = IndexedCopyDetector(library, Broken(), library.index("fake"))
+    (row,) = inspect([CopyFilter(detector)], [Image.open(PROTECTED_FOLDER / "photo-chelsea.png")])
+    assert row[0].flagged
+    assert "NaN" in row[0].error

@@ -194,7 +194,7 @@ def _unrecognisable(filters: Sequence[Filter]) -> list[str]:
     """Ids of the items in which the copy detector has nothing to go by."""
     from steerclear.copy_detection import CopyFilter
 
-    return [item for f in filters if isinstance(f, CopyFilter) for item in f.detector.side.unseen]
+    return [item for f in filters if isinstance(f, CopyFilter) for item in f.detector.unseen]
 
 
 def _named(copy: LikelyCopy) -> dict[str, Any]:

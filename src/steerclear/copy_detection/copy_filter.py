@@ -27,6 +27,19 @@ class HoldsPictures(Protocol):
         ...
 
 
+class Detector(Protocol):
+    """What finds protected pictures in pictures, such as `CopyDetector`."""
+
+    @property
+    def unseen(self) -> Mapping[str, str]:
+        """Why each protected picture is not looked for that cannot be recognised, by its id."""
+        ...
+
+    def look(self, images: Tensor) -> list[list[Match]]:
+        """The protected pictures that each image (B, 3, H, W) shows or resembles, best first."""
+        ...
+
+
 @dataclass(frozen=True)
 class CopyFilter:
     """Flags a picture that shows a protected one.
@@ -35,7 +48,7 @@ class CopyFilter:
     thresholds, so that 1 is the point where a picture counts as a copy; below 1 is stricter.
     """
 
-    detector: CopyDetector
+    detector: Detector
     threshold: float = 1.0
     name: str = "copy"
     cost: ClassVar[str] = "library"

@@ -100,7 +100,7 @@ class CopyDetector:
             InputError: values that are not finite or not in [0, 1].
         """
         check_pixels(images, "the batch of images")
-        keys = [_key(image) for image in images]
+        keys = [picture_key(image) for image in images]
         matches = {key: self._known[key] for key in keys if key in self._known}
         new = list(dict.fromkeys(key for key in keys if key not in matches))
         device = self.side.pictures.device
@@ -116,6 +116,11 @@ class CopyDetector:
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return [matches[key] for key in keys]
+
+    @property
+    def unseen(self) -> Mapping[str, str]:
+        """Why each protected picture is not looked for that cannot be recognised, by its id."""
+        return self.side.unseen
 
     @property
     def looking(self) -> Effort:
@@ -182,7 +187,7 @@ class CopyDetector:
             matches[item] = Match(item, score, place, evidence)
 
 
-def _key(image: Tensor) -> str:
+def picture_key(image: Tensor) -> str:
     """Tells a picture by its shape and pixels."""
     pixels = image.detach().cpu().contiguous()
     digest = hashlib.sha256(repr((tuple(pixels.shape), pixels.dtype)).encode())

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from steerclear import embedded
-from steerclear.copy_detection import CopyDetector, ProtectedSide
+from steerclear.copy_detection import CopyDetector, Match, ProtectedSide, SecondOpinion, is_recognisable
+from steerclear.copy_detection.detector import REMEMBERED, picture_key
 from steerclear.copy_detection.features import shrunk
 from steerclear.copy_detection.nominate import WIDTH, whitening_fingerprint
+from steerclear.copy_detection.protected_side import check_pixels
 from steerclear.copy_detection.second_opinion import SHORT_SIDE
-from steerclear.copy_detection.windows import parts
+from steerclear.copy_detection.windows import parts, sample
+from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.errors import LibraryError
 from steerclear.library.latents import LatentCache
 from steerclear.library.pictures import original
@@ -22,8 +27,22 @@ from steerclear.pixels import to_tensor
 
 if TYPE_CHECKING:
     from steerclear.library import Library
+    from steerclear.library.approximate import LanceIndex
+    from steerclear.library.search import Index
 
 AT_ONCE = 1000  # pictures whose thumbnails are in memory together
+NOMINATED = 5  # items for each view of a picture, in a library that is too large to hold
+# the whole picture and five parts of it, as maps from the square to the picture
+VIEWS = torch.tensor(
+    [
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
+        [[0.6, 0.0, 0.0], [0.0, 0.6, 0.0]],
+        [[0.6, 0.0, -0.4], [0.0, 0.6, -0.4]],
+        [[0.6, 0.0, 0.4], [0.0, 0.6, -0.4]],
+        [[0.6, 0.0, -0.4], [0.0, 0.6, 0.4]],
+        [[0.6, 0.0, 0.4], [0.0, 0.6, 0.4]],
+    ]
+)
 
 
 def copy_detector(
@@ -70,6 +89,69 @@ class Originals(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._thumbnails)
+
+
+class IndexedCopyDetector:
+    """The copy detector of a library that is too large to hold: an encoder nominates the protected pictures.
+
+    It looks at the picture, five parts of it, and the mirror images of these, and the nearest items of each
+    are compared. It misses more than the detector that compares with every item.
+
+    Args:
+        library: the protected pictures, as they are now.
+        encoder: embeds the views.
+        index: the items' vectors, made by this very encoder.
+        native: side in pixels of the pictures that the pipeline makes by default.
+        device: where pictures are compared.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        encoder: Encoder,
+        index: Index | LanceIndex,
+        *,
+        native: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._encoder, self._index, self._native, self._device = encoder, index, native, device
+        self._thumbnails, self._originals = library.pictures(), Originals(library)
+        self._opinion = SecondOpinion()
+        self._detectors: OrderedDict[str, CopyDetector | None] = OrderedDict()
+
+    unseen: Mapping[str, str] = MappingProxyType({})  # nobody has looked at every picture
+
+    def look(self, images: Tensor) -> list[list[Match]]:
+        """The protected pictures that each image shows or resembles; as of `CopyDetector`."""
+        check_pixels(images, "the batch of images")
+        matches = []
+        for image in images:
+            detector = self._detector(image)
+            matches.append([] if detector is None else detector.look(image[None])[0])
+        return matches
+
+    def _detector(self, image: Tensor) -> CopyDetector | None:
+        """Of the items that may be shown in an image (3, H, W); None where none of them can be recognised."""
+        key = picture_key(image)
+        if key not in self._detectors:
+            thumbnails = {item: self._thumbnails[item] for item in self._nominees(image)}
+            seen = {item: picture for item, picture in thumbnails.items() if is_recognisable(picture)}
+            self._detectors[key] = None
+            if seen:
+                side = ProtectedSide.of(seen, device=self._device)
+                self._detectors[key] = CopyDetector(
+                    side, opinion=self._opinion, native=self._native, originals=self._originals
+                )
+            if len(self._detectors) > REMEMBERED:
+                self._detectors.popitem(last=False)
+        return self._detectors[key]
+
+    def _nominees(self, image: Tensor) -> list[str]:
+        views = sample(image[None].float().clamp(0, 1), VIEWS.to(image.device), self._encoder.size)[0]
+        views = torch.cat([views, views.flip(-1)])
+        embeddings = check_embedding(self._encoder(views), self._encoder, len(views))
+        nearest = self._index.matches(embeddings, NOMINATED)
+        return list(dict.fromkeys(item for row in nearest for item, _ in row))
 
 
 def protected_side(library: Library, device: torch.device | str = "cpu") -> ProtectedSide:

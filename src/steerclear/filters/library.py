@@ -13,10 +13,11 @@ import torch
 
 from steerclear import plugins
 from steerclear.copy_detection import STRICT, CopyFilter
+from steerclear.copy_detection.copy_filter import Detector
 from steerclear.encoders import DEFAULT, Encoder
 from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter
-from steerclear.filters.copy import copy_detector
+from steerclear.filters.copy import IndexedCopyDetector, copy_detector
 from steerclear.filters.hash import SAME, HashFilter
 from steerclear.filters.nearest import NearestFilter
 from steerclear.filters.pixel import AllPictures, Gallery, NearestPictures, PixelFilter, TiledFilter
@@ -92,6 +93,14 @@ class FilterParts:
             return NearestPictures(self.encoders[0], self.nearest[0].index, self.library.pictures())
         ids, thumbnails = self.library.thumbnails()
         return AllPictures(tuple(ids), thumbnails)
+
+    def copy_detector(self) -> Detector:
+        """Makes the detector of altered copies: over all pictures, or the nearest of a large library."""
+        if len(self.library) <= IN_MEMORY:
+            return copy_detector(self.library, self.device, self.native)
+        encoder = self.encoders[0]
+        index = self.library.index(encoder.name, self.device)
+        return IndexedCopyDetector(self.library, encoder, index, native=self.native, device=self.device)
 
 
 def calibrate_command(uri: str) -> str:
@@ -202,6 +211,6 @@ def copies(parts: FilterParts) -> CopyFilter:
     Mirrored, turned, cropped, shrunk, repeated or recoloured ones are found, and where they lie.
     """
     if "detector" not in parts.shared:
-        parts.shared["detector"] = copy_detector(parts.library, parts.device, parts.native)
+        parts.shared["detector"] = parts.copy_detector()
     default = STRICT if parts.prefix else 1.0
     return CopyFilter(parts.shared["detector"], parts.threshold("copy", default), f"{parts.prefix}copy")

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from steerclear.copy_detection import CopyFilter
+from steerclear.copy_detection import CopyDetector, ProtectedSide
 from steerclear.copy_detection.alterations import alterations, pixels_of
 from steerclear.embedded import LIBRARY_FOLDER
 from steerclear.encoders import DEFAULT, load_encoder
@@ -47,9 +47,10 @@ Row = dict[str, Any]
 TIMED = 40  # pictures whose cost is measured
 
 
-def copy_filter_for(pictures: dict[str, Image.Image]) -> CopyFilter:
+def detector_for(pictures: dict[str, Image.Image]) -> CopyDetector:
     """The copy detector of a set, at its default thresholds."""
-    return CopyFilter.of({name: pixels_of(picture) for name, picture in pictures.items()})
+    protected = {name: pixels_of(picture) for name, picture in pictures.items()}
+    return CopyDetector(ProtectedSide.of(protected), originals=protected)
 
 
 def whole_picture_filters(pictures: dict[str, Image.Image]) -> list[Filter]:
@@ -70,12 +71,12 @@ def whole_picture_filters(pictures: dict[str, Image.Image]) -> list[Filter]:
     ]
 
 
-def measured(copy_filter: CopyFilter, picture: Image.Image, item: str | None = None) -> Row:
+def measured(detector: CopyDetector, picture: Image.Image, item: str | None = None) -> Row:
     """What the copy detector says of a picture, and the seconds that it took. item: the protected picture
     that it is a copy of.
     """
     began = time.perf_counter()
-    matches = copy_filter.look(pixels_of(picture)[None])[0]
+    matches = detector.look(pixels_of(picture)[None])[0]
     seconds = time.perf_counter() - began
     evidence = [m.evidence for m in matches if m.evidence is not None]
     asked = [e.inliers for e in evidence if e.inliers is not None]
@@ -93,7 +94,7 @@ def measured(copy_filter: CopyFilter, picture: Image.Image, item: str | None = N
 
 def copies(pictures: dict[str, Image.Image], others: list[Image.Image]) -> Iterable[Row]:
     """One row for each alteration of each protected picture."""
-    copy_filter, whole = copy_filter_for(pictures), whole_picture_filters(pictures)
+    detector, whole = detector_for(pictures), whole_picture_filters(pictures)
     for number, (item, picture) in enumerate(pictures.items()):
         for kind, strengths in alterations(others, seed=number).items():
             for strength, alter in strengths.items():
@@ -105,14 +106,14 @@ def copies(pictures: dict[str, Image.Image], others: list[Image.Image]) -> Itera
                     "kind": kind,
                     "strength": strength,
                     "whole": any(d.flagged for d in detections),
-                    **measured(copy_filter, altered, item),
+                    **measured(detector, altered, item),
                 }
 
 
-def others(copy_filter: CopyFilter, pictures: Iterable[tuple[str, Image.Image]]) -> Iterable[Row]:
+def others(detector: CopyDetector, pictures: Iterable[tuple[str, Image.Image]]) -> Iterable[Row]:
     """One row for each picture that is no copy."""
     for number, (name, picture) in enumerate(pictures):
-        yield {"item": name, "number": number, **measured(copy_filter, picture)}
+        yield {"item": name, "number": number, **measured(detector, picture)}
 
 
 def kept(file: Path, rows: Callable[[], Iterable[Row]]) -> list[Row]:
@@ -132,8 +133,8 @@ def kept(file: Path, rows: Callable[[], Iterable[Row]]) -> list[Row]:
 
 def costs(pictures: dict[str, Image.Image], clear: Sequence[Image.Image]) -> Row:
     """Milliseconds of processor time for a clear picture and for a copy, step by step."""
-    copy_filter = copy_filter_for(pictures)
-    without = replace(copy_filter, detector=replace(copy_filter.detector, opinion=None))
+    detector = detector_for(pictures)
+    without = replace(detector, opinion=None)
     first = next(iter(pictures.values()))
     copied = [f(first) for strengths in alterations(list(clear)).values() for f in strengths.values()]
     rows: Row = {}
@@ -141,19 +142,18 @@ def costs(pictures: dict[str, Image.Image], clear: Sequence[Image.Image]) -> Row
         rows[label] = {
             **steps_of(without, some),
             "torch only, all": _milliseconds(without, some),
-            "with OpenCV, all": _milliseconds(copy_filter, some),
+            "with OpenCV, all": _milliseconds(detector, some),
         }
     return rows
 
 
-def steps_of(copy_filter: CopyFilter, pictures: Sequence[Image.Image]) -> dict[str, float]:
+def steps_of(detector: CopyDetector, pictures: Sequence[Image.Image]) -> dict[str, float]:
     """Median milliseconds of each step."""
     from steerclear.copy_detection.align import SIDE, align_coarsely, align_finely, cut_patches, levels
     from steerclear.copy_detection.decide import agreement
     from steerclear.copy_detection.nominate import look, nominate, whitening
     from steerclear.copy_detection.windows import symmetries
 
-    detector = copy_filter.detector
     effort = detector.looking
     taken: dict[str, list[float]] = {"nominate": [], "align": [], "decide": []}
     for picture in pictures:
@@ -177,12 +177,12 @@ def steps_of(copy_filter: CopyFilter, pictures: Sequence[Image.Image]) -> dict[s
     return {step: round(statistics.median(values), 1) for step, values in taken.items()}
 
 
-def _milliseconds(copy_filter: CopyFilter, pictures: Sequence[Image.Image]) -> float:
+def _milliseconds(detector: CopyDetector, pictures: Sequence[Image.Image]) -> float:
     taken = []
     for picture in pictures:
         pixels = pixels_of(picture)[None]
         began = time.process_time()
-        copy_filter.look(pixels)
+        detector.look(pixels)
         taken.append(1e3 * (time.process_time() - began))
     return round(statistics.median(taken), 1)
 
@@ -203,13 +203,13 @@ def measure(work: Path, drawn: int) -> Row:
         results["copies"][name] = kept(
             work / f"copies-{name}.jsonl", partial(copies, pictures, list(drawings.values()))
         )
-        copy_filter = copy_filter_for(pictures)
+        detector = detector_for(pictures)
         results["others"][f"{name}: other pictures"] = kept(
-            work / f"others-{name}.jsonl", partial(others, copy_filter, rest)
+            work / f"others-{name}.jsonl", partial(others, detector, rest)
         )
         results["others"][f"{name}: generations"] = kept(
             work / f"generations-{name}-{drawn}.jsonl",
-            lambda copy_filter=copy_filter: others(copy_filter, generations(work / "generations", drawn)),  # type: ignore[misc]
+            lambda detector=detector: others(detector, generations(work / "generations", drawn)),  # type: ignore[misc]
         )
     results["costs"] = costs(sets["embedded"], list(drawings.values()))
     return results
