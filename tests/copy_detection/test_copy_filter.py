@@ -274,3 +274,18 @@ def test_local_features_find_a_copy_under_two_lines_of_text(copy_filter, picture
     matches = [best(with_features, picture) for picture in covered]
     assert [m.id for m in matches] == [CAT, ESPRESSO, "photo-astronaut"]
     assert all(m.score >= 1 for m in matches)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (5, 40), (1500, 1500), (2400, 60)])
+def test_a_picture_of_any_size_is_looked_at(copy_filter, size):
+    pixels = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    (detection,) = copy_filter.check(pixels)
+    assert detection.error is None
+    assert math.isfinite(detection.score)
+
+
+def test_a_copy_in_a_large_picture_is_found_where_it_lies(copy_filter, pictures):
+    large = placed(pictures[CAT], (1600, 1200), (100, 200, 900, 1000), (90, 120, 150))
+    match = best(copy_filter, large)
+    assert (match.id, match.score > 1) == (CAT, True)
+    assert match.place.box == pytest.approx((100 / 1600, 200 / 1200, 900 / 1600, 1000 / 1200), abs=0.02)

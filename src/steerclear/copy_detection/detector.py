@@ -11,21 +11,23 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from steerclear.copy_detection.align import SIDE, align_coarsely, align_finely, cut_patches, levels
 from steerclear.copy_detection.decide import Thresholds, agreement
-from steerclear.copy_detection.features import cell_means
+from steerclear.copy_detection.features import cell_means, shrunk
 from steerclear.copy_detection.nominate import Looks, look, nominate, whitening
 from steerclear.copy_detection.place import Evidence, Match, place_of
 from steerclear.copy_detection.protected_side import ProtectedSide, check_pixels
 from steerclear.copy_detection.second_opinion import SecondOpinion
-from steerclear.copy_detection.windows import symmetries
+from steerclear.copy_detection.windows import native_scales, symmetries
 
 AT_ONCE = 16  # pictures described in one go
 REMEMBERED = 64  # pictures whose matches are kept: several filters, and several steps of a request, ask again
+LARGE = 512  # short side in pixels of the pictures that are looked at as they are
 SURE = 1.1  # score from which no second opinion is asked
 
 
@@ -108,6 +110,7 @@ class CopyDetector:
         for first in range(0, len(new), AT_ONCE):
             some = new[first : first + AT_ONCE]
             batch = images[[keys.index(key) for key in some]].to(device).float().clamp(0, 1)
+            batch = shrunk(batch, self._enough(*batch.shape[-2:]))
             looks = look(batch, white, mirrors, self.native)
             for key, picture, seen in zip(some, batch, looks, strict=True):
                 matches[key] = self._matches(picture, seen)
@@ -126,6 +129,11 @@ class CopyDetector:
     def looking(self) -> Effort:
         """How far this detector looks: as told, else as its number of protected pictures asks for."""
         return self.effort or Effort.for_library(len(self.side))
+
+    def _enough(self, height: int, width: int) -> int:
+        """Short side in pixels of a picture beyond which even its smallest windows gain nothing."""
+        smallest = native_scales(height, width, self.native)[-1]
+        return max(LARGE, round(2 * SIDE / smallest))
 
     def _matches(self, picture: Tensor, looks: Looks) -> list[Match]:
         effort = self.looking
@@ -175,9 +183,7 @@ class CopyDetector:
         points = opinion.points(picture)
         for row in rows:
             item = self.side.ids[row]
-            original = self.originals.get(item)
-            protected = self.side.pixels(torch.tensor([row]))[0] if original is None else original
-            agreeing = opinion.compare(points, item, protected)
+            agreeing = opinion.compare(points, item, partial(self._largest, item, row))
             known = matches.get(item, Match(item, 0.0, None, Evidence(0.0, 0.0)))
             evidence = replace(known.evidence or Evidence(0.0, 0.0), inliers=agreeing.inliers)
             score = self.thresholds.score(evidence)
@@ -185,6 +191,11 @@ class CopyDetector:
             if agreeing.placed is not None and score > known.score:
                 place = place_of(agreeing.placed, *picture.shape[-2:])
             matches[item] = Match(item, score, place, evidence)
+
+    def _largest(self, item: str, row: int) -> Tensor:
+        """The largest version (3, H, W) of a protected picture that there is."""
+        original = self.originals.get(item)
+        return self.side.pixels(torch.tensor([row]))[0] if original is None else original
 
 
 def picture_key(image: Tensor) -> str:

@@ -6,6 +6,7 @@ It sees what edge directions over the whole picture do not: copies under text, i
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,24 +71,28 @@ class SecondOpinion:
         root = np.sqrt(vectors / (np.abs(vectors).sum(1, keepdims=True) + 1e-6)).astype(np.float32)
         return Points(np.array([point.pt for point in keypoints], np.float32), root, size[0], size[1])
 
-    def compare(self, seen: Points, item: str, picture: Tensor) -> Agreeing:
+    def compare(self, seen: Points, item: str, read: Callable[[], Tensor]) -> Agreeing:
         """How far a picture's points agree with those of a protected picture or its mirror image.
 
         Args:
             seen: the picture's.
             item: id of the protected picture, by which its points are kept.
-            picture: (3, H, W) in [0, 1], the protected one.
+            read: gives the protected picture (3, H, W) in [0, 1]; called where its points are not known.
         """
-        if item not in self._known:
-            self._known[item] = (self.points(picture), self.points(picture.flip(-1)))
-            if len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        self._known.move_to_end(item)
-        plain, mirrored = (self._agree(seen, side) for side in self._known[item])
+        # callers in several threads may ask at once: at worst points are looked for twice
+        sides = self._known.pop(item, None) or self._both_sides(read())
+        self._known[item] = sides
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        plain, mirrored = (self._agree(seen, side) for side in sides)
         if mirrored.inliers > plain.inliers and mirrored.placed is not None:
             flip = torch.tensor([-1.0, 1.0, 1.0])  # u becomes −u
             return Agreeing(mirrored.inliers, mirrored.placed * flip)
         return plain
+
+    def _both_sides(self, picture: Tensor) -> tuple[Points, Points]:
+        """Local features of a picture and of its mirror image."""
+        return self.points(picture), self.points(picture.flip(-1))
 
     def _agree(self, seen: Points, protected: Points) -> Agreeing:
         if min(len(seen.at), len(protected.at)) < 4:
