@@ -74,7 +74,7 @@ def test_generate_adds_named_filters_to_the_librarys(run, here, own_plugins):
     filters = ("--filter", "own_plugins:another", "--filter", "own_plugins:flags_none", "--filter", "pixel")
     result = run("generate", ORDINARY, "--json", *filters, *TOGETHER)
     assert (result.code, result.stderr) == (0, "")
-    assert detected_by(json.loads(result.stdout)) == ["nearest", "pixel", "tiled", "another", "flags-none"]
+    assert detected_by(json.loads(result.stdout)) == ["nearest", "pixel", "tiled", "copy", "another", "flags-none"]
     recipe = read_png(here / "out" / "0000-0.png")[1]
     assert recipe["filters"] == ["own_plugins:another", "own_plugins:flags_none"]
     result = run("generate", ORDINARY, "--filter", "own_plugins:flags_all", "--budget", "0", *TOGETHER)
@@ -90,6 +90,7 @@ def test_check_adds_named_filters_to_the_librarys(run, here, assets, own_plugins
         ("nearest", False),
         ("pixel", False),
         ("tiled", False),
+        ("copy", False),
         ("flags-all", True),
         ("hash", False),
     ]
