@@ -200,7 +200,7 @@ def own_library(run, here, own_plugins):
         ("library", "add", "clean", "--library"),
         ("library", "search", "art/picture-0.png", "--library"),
         ("check", "art/picture-0.png", "--library"),
-        ("calibrate", "--clean", "clean", "--fpr", "0.4", "--library"),
+        ("calibrate", "--clean", "clean", "--fpr", "0.4", "--copies-of", "1", "--library"),
         ("generate", ORDINARY, *TOGETHER, "--library"),
     ],
     ids=lambda words: " ".join(words[:2]),
