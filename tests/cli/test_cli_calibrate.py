@@ -133,7 +133,9 @@ def test_a_protected_picture_with_nothing_in_it_is_named(on_pictures):
 def test_a_clean_picture_that_shows_a_protected_one_is_left_out_and_kept_to_be_looked_at(on_pictures):
     evidence = on_pictures.note["evidence"]
     assert (evidence["clean"], evidence["left_out"]) == (12, 1)
-    assert "1 of the clean pictures shows a protected picture, it seems, and is left out" in on_pictures.stdout
+    assert (
+        "1 of the clean pictures shows a protected picture, it seems, and is left out" in on_pictures.stdout
+    )
     assert "evidence/likely-copies/0.png shows 'copied': it is clean/holiday.png" in on_pictures.stdout
     shown = Image.open(on_pictures.folder / "art" / "copied.png")
     with Image.open(on_pictures.folder / "evidence" / "likely-copies" / "0.png") as kept:
