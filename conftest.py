@@ -10,7 +10,9 @@ from hypothesis import settings
 settings.register_profile("steerclear", deadline=None)  # a busy machine is not a failure
 settings.load_profile("steerclear")
 side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-torch.set_num_threads(max(1, min(2, int(os.environ.get("OMP_NUM_THREADS", "2"))) // side_by_side))
+threads = max(1, min(2, int(os.environ.get("OMP_NUM_THREADS", "2"))) // side_by_side)
+torch.set_num_threads(threads)
+os.environ["OMP_NUM_THREADS"] = str(threads)  # for the processes that tests start
 
 
 def pytest_configure(config):

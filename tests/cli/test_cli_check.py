@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from cli_doubles import ENCODER, THRESHOLDS
@@ -10,13 +11,17 @@ from PIL import Image
 
 from steerclear.library import Library, add
 
+COPIES_FLAGGED = {**THRESHOLDS, "copy": 1.0}
+
 
 def test_a_protected_picture_is_flagged_and_another_is_not(run, here, assets):
     Image.new("RGB", (100, 60), "teal").save(here / "other.png")
     clear = run("check", "other.png")
     assert (clear.code, clear.stderr) == (0, "")
     copy = assets / "art" / "copied.png"
-    result = run("check", "other.png", copy, "--library", assets / "library")
+    shutil.copytree(assets / "library", here / "library")
+    Library.open(here / "library").write_note("calibration", {"thresholds": COPIES_FLAGGED})
+    result = run("check", "other.png", copy, "--library", "library")
     assert result.code == 3
     other, copied = map(json.loads, result.stdout.splitlines())
     assert (other["file"], other["flagged"], copied["file"], copied["flagged"]) == (
@@ -29,7 +34,14 @@ def test_a_protected_picture_is_flagged_and_another_is_not(run, here, assets):
         ("nearest", "copied", True),
         ("pixel", "copied", True),
         ("tiled", "copied", True),
+        ("copy", "copied", True),
     ]
+    assert copied["detections"][-1]["where"] == {
+        "box": pytest.approx([0, 0, 1, 1], abs=0.02),
+        "scale": pytest.approx(1, abs=0.02),
+        "turn": pytest.approx(0, abs=1),
+        "mirrored": False,
+    }
 
 
 def test_an_unreadable_picture_is_bad_input_and_the_others_are_checked_all_the_same(run, here, assets):
@@ -50,7 +62,7 @@ def of_few_colours(here, assets):
     picture.save(here / "few.png")
     library = Library.create(here / "few", [ENCODER])
     add(library, here / "few.png", [ENCODER])
-    library.write_note("calibration", {"thresholds": THRESHOLDS})
+    library.write_note("calibration", {"thresholds": COPIES_FLAGGED})
     return picture.copy()  # Pillow leaves traces of a format in what it has saved
 
 
@@ -72,22 +84,20 @@ def test_an_animation_is_flagged_by_a_single_frame_which_is_named(run, here, of_
     line = json.loads(result.stdout)
     assert (line["flagged"], line["frames"], line["frames_checked"]) == (True, 6, 6)
     detections = [(d["filter"], d["flagged"], d["frame"]) for d in line["detections"]]
-    assert detections == [("nearest", True, 4), ("pixel", True, 4), ("tiled", True, 4)]
+    assert detections == [(name, True, 4) for name in COPIES_FLAGGED]
 
 
 def test_an_animation_without_a_copy_is_clear_and_names_the_frame_that_comes_nearest(
     run, here, of_few_colours
 ):
-    faint = Image.blend(of_few_colours, Image.new("RGB", of_few_colours.size, "grey"), 0.5)
-    _animate(here / "a.png", [*_plain(faint.size, 2), faint])
+    near = of_few_colours.resize((1, 1), Image.Resampling.BOX).resize(of_few_colours.size)  # its mean colour
+    _animate(here / "a.png", [*_plain(near.size, 2), near])
     result = run("check", "a.png", "--library", "few")
     assert result.code == 0, result.stderr
     line = json.loads(result.stdout)
     assert (line["flagged"], line["frames"], line["frames_checked"]) == (False, 3, 3)
     assert [(d["filter"], d["flagged"]) for d in line["detections"]] == [
-        ("nearest", False),
-        ("pixel", False),
-        ("tiled", False),
+        (name, False) for name in COPIES_FLAGGED
     ]
     assert {d["frame"] for d in line["detections"] if d["filter"] == "pixel"} == {3}
 

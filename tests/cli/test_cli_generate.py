@@ -37,6 +37,7 @@ REPORT_KEYS = {
     "before",
     "after",
     "matched",
+    "where",
     "reason",
     "overhead",
     "steerclear_version",

@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from cli_doubles import examples, stand_in, write_pictures
+from cli_doubles import alter_little, examples, stand_in, write_pictures
 from PIL import Image, ImageOps
 
 from steerclear import __version__, embedded
@@ -37,6 +37,7 @@ def example_folder(request, assets, tmp_path, monkeypatch):
     """A folder that holds what the examples name, with the embedded model or a tiny one in its place."""
     if request.param == "tiny":
         stand_in(assets, monkeypatch.setattr)
+        alter_little(monkeypatch.setattr)
     monkeypatch.chdir(tmp_path)
     for link in ("model", "path/to/stable-diffusion"):
         Path(link).parent.mkdir(parents=True, exist_ok=True)

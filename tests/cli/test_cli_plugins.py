@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from cli_doubles import COPIED, ORDINARY, TOGETHER, plain, write_pictures
+from cli_doubles import COPIED, ORDINARY, TOGETHER, alter_little, plain, write_pictures
 
 from steerclear.library import Library
 from steerclear.output import read_png, save_png
@@ -74,7 +74,14 @@ def test_generate_adds_named_filters_to_the_librarys(run, here, own_plugins):
     filters = ("--filter", "own_plugins:another", "--filter", "own_plugins:flags_none", "--filter", "pixel")
     result = run("generate", ORDINARY, "--json", *filters, *TOGETHER)
     assert (result.code, result.stderr) == (0, "")
-    assert detected_by(json.loads(result.stdout)) == ["nearest", "pixel", "tiled", "another", "flags-none"]
+    assert detected_by(json.loads(result.stdout)) == [
+        "nearest",
+        "pixel",
+        "tiled",
+        "copy",
+        "another",
+        "flags-none",
+    ]
     recipe = read_png(here / "out" / "0000-0.png")[1]
     assert recipe["filters"] == ["own_plugins:another", "own_plugins:flags_none"]
     result = run("generate", ORDINARY, "--filter", "own_plugins:flags_all", "--budget", "0", *TOGETHER)
@@ -90,6 +97,7 @@ def test_check_adds_named_filters_to_the_librarys(run, here, assets, own_plugins
         ("nearest", False),
         ("pixel", False),
         ("tiled", False),
+        ("copy", False),
         ("flags-all", True),
         ("hash", False),
     ]
@@ -207,6 +215,7 @@ def own_library(run, here, own_plugins):
 def test_a_librarys_encoder_is_imported_only_if_the_user_names_it_too(
     run, here, own_library, words, monkeypatch
 ):
+    alter_little(monkeypatch.setattr)
     result = run(*words, own_library)
     assert (result.code, result.stdout) == (2, "")
     assert "names the encoder 'own_plugins'" in result.stderr

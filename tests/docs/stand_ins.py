@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
 from PIL import Image
+from torch import Tensor
 
 from steerclear import Library, add, embedded, guard, load_encoder, pipelines
+from steerclear.protected import Protected
 from steerclear.testing import tiny_pipeline
 
 FAMILIES = {
@@ -24,6 +27,10 @@ MODEL = "path/to/stable-diffusion"
 STRANGER = embedded.PROTECTED_FOLDER / "mascot-acme.png"  # resembles nothing that a tiny pipeline makes
 
 _from_pretrained = DiffusionPipeline.from_pretrained.__func__
+_encode = Protected._encode
+_by_alteration = import_module("steerclear.calibrate.by_alteration")  # a function has the same name
+_alterations = _by_alteration.alterations
+_latents: dict[Any, Tensor] = {}
 
 
 def tiny(cls: type, model: Any, **options: Any) -> Any:
@@ -50,12 +57,30 @@ def load_pipeline(model: Any, *arguments: Any, **options: Any) -> Any:
     return pipelines.load_pipeline(model, *arguments, **options)
 
 
+def encode(protected: Protected, pixels: Tensor, like: Tensor, size: Any) -> Tensor:
+    """In the place of `Protected._encode`: what the embedded model has encoded is kept for all pages."""
+    if protected._pipe is not embedded_pipeline():
+        return _encode(protected, pixels, like, size)
+    key = (pixels.numpy().tobytes(), like.shape[1:], like.dtype, size)
+    if key not in _latents:
+        _latents[key] = _encode(protected, pixels, like, size)
+    return _latents[key]
+
+
+def alterations(others: list[Image.Image], seed: int) -> dict[str, Any]:
+    """In the place of all ways to alter a picture, which take long: two of them."""
+    kinds = _alterations(others, seed=seed)
+    return {kind: kinds[kind] for kind in ("mirror", "text")}
+
+
 def use(monkeypatch: Any, folder: Path) -> None:
-    """Work in `folder`, download nothing, and load the embedded model once."""
+    """Work in `folder`, download nothing, use the embedded model once, and alter pictures in few ways."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(DiffusionPipeline, "from_pretrained", classmethod(tiny))
     monkeypatch.setattr(guard, "load_pipeline", load_pipeline)
+    monkeypatch.setattr(Protected, "_encode", encode)
+    monkeypatch.setattr(_by_alteration, "alterations", alterations)
 
 
 def make_library(uri: Path, pictures: list[Path]) -> None:

@@ -38,7 +38,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:Creating legend")  # by matplotlib, of a busy machine
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_blocks_of_a_page_run_from_top_to_bottom(
     page: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
