@@ -20,7 +20,7 @@ from steerclear.types import Outcome
 
 FAST = {"num_inference_steps": 2, "guidance_scale": 4.0}
 ENCODER = FakeEncoder(name="descriptor")
-THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999, "copy": 9.0}
+THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999, "copy": 1000.0}
 
 
 def seeded(seed=0):
