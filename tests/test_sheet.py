@@ -49,6 +49,13 @@ def test_a_box_shows_where_the_plain_picture_resembles_the_protected_one():
     assert np.ptp(rows) + 1 == CELL // 2
 
 
+def test_a_box_in_a_picture_that_is_a_line_in_its_cell_is_drawn():
+    place = Place(box=(0.0, 0.5, 0.0, 0.5), scale=0.5, turn=0.0, mirrored=False)
+    report = Report("a line", 3, Outcome.STEERED, (Detection("copy", True, 1.2, 1.0, "fox", where=place),))
+    line = Image.new("RGB", (5000, 20))
+    compare_sheet([SheetRow(report=report, protected=RED, protected_id="fox", plain=line, handed_out=RED)])
+
+
 def test_pictures_of_any_shape_keep_it_in_the_sheet():
     wide = Image.new("RGB", (1024, 512), "#00ff00")
     pixels = np.asarray(

@@ -127,7 +127,8 @@ def _draw_place(
     left, top, width, height = _fitted(size)
     x, y = corner[0] + left, corner[1] + top
     x0, y0, x1, y1 = place.box
-    box = (x + x0 * width, y + y0 * height, x + x1 * width - 1, y + y1 * height - 1)
+    first = x + x0 * width, y + y0 * height
+    box = (*first, max(first[0], x + x1 * width - 1), max(first[1], y + y1 * height - 1))
     draw.rectangle(box, outline=COLOURS[Outcome.WITHHELD], width=2)
 
 

@@ -2,14 +2,23 @@
 flagged.
 """
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from steerclear.copy_detection import CopyDetector, CopyFilter, Effort, SecondOpinion, Thresholds
+from steerclear.copy_detection import (
+    CopyDetector,
+    CopyFilter,
+    Effort,
+    ProtectedSide,
+    SecondOpinion,
+    Thresholds,
+)
 from steerclear.copy_detection.nominate import CELLS, describe, seen_through
 from steerclear.copy_detection.nominate import look as original_look
 from steerclear.copy_detection.windows import sample, symmetries, windows
@@ -276,12 +285,37 @@ def test_local_features_find_a_copy_under_two_lines_of_text(copy_filter, picture
     assert all(m.score >= 1 for m in matches)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (5, 40), (1500, 1500), (2400, 60)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 16), (5, 40), (1500, 1500), (1600, 100)])
 def test_a_picture_of_any_size_is_looked_at(copy_filter, size):
     pixels = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     (detection,) = copy_filter.check(pixels)
     assert detection.error is None
     assert math.isfinite(detection.score)
+
+
+@pytest.mark.parametrize("size", [(1, 500), (5000, 20)])
+def test_a_picture_that_is_too_long_to_be_looked_at_everywhere_is_flagged_with_the_reason(copy_filter, size):
+    (detection,) = copy_filter.check(torch.full((1, 3, *size), 0.5))
+    assert detection.flagged
+    assert "16 times as long as wide" in detection.error
+
+
+def test_a_detector_can_be_copied_and_pickled(tensors, pictures):
+    detector = CopyFilter.of({CAT: tensors[CAT]}).detector
+    images = to_tensor([pictures[CAT]])
+    for again in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+        assert again.look(images)[0][0].id == CAT
+
+
+def test_a_side_with_nothing_to_recognise_makes_no_detector(tensors):
+    noise = torch.ones(3, 64, 64)
+    with pytest.raises(LibraryError, match="none of the 1 protected pictures"):
+        CopyFilter.of({"noise": noise}, skip_blank=True)
+    parts = [
+        CopyFilter.of({CAT: tensors[CAT]}).detector.side,
+        ProtectedSide.of({"n": noise}, skip_blank=True),
+    ]
+    assert (ProtectedSide.joined(parts).ids, set(ProtectedSide.joined(parts).unseen)) == ((CAT,), {"n"})
 
 
 def test_a_copy_in_a_large_picture_is_found_where_it_lies(copy_filter, pictures):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from steerclear.cli.inputs import whole_number
 from steerclear.cli.opening import open_encoders, open_library
 from steerclear.cli.recipe import EMBEDDED, read_filters
 from steerclear.cli.terminal import BAD_INPUT, FLAGGED, OK, one_line_errors, print_error
@@ -68,6 +69,15 @@ def check(
             "spaced, with the first and the last.",
         ),
     ] = MAX_FRAMES,
+    smallest: Annotated[
+        int | None,
+        typer.Option(
+            parser=whole_number,
+            metavar="PIXELS",
+            help="Side of the smallest copy to look for; by default two fifths of the picture's shorter "
+            "side. Smaller ones take longer.",
+        ),
+    ] = None,
 ) -> None:
     """Say which pictures resemble a protected one.
 
@@ -97,7 +107,7 @@ def check(
         names = read_filters(filter_names or ())
         opened = open_library(library)
         opened.check_holds_items()
-        parts = filter_parts(opened, open_encoders(opened, model, encoder or ()))
+        parts = filter_parts(opened, open_encoders(opened, model, encoder or ()), native=smallest)
         filters = [*library_filters(parts), *_image_filters(names, parts)]
         any_unreadable = any_flagged = False
         for path in images:

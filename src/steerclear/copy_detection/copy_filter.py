@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steerclear.copy_detection.detector import CopyDetector
 from steerclear.copy_detection.place import Match
-from steerclear.copy_detection.protected_side import ProtectedSide, check_pixels
+from steerclear.copy_detection.protected_side import ProtectedSide, check_pixels, check_shape
 from steerclear.errors import InputError
 from steerclear.types import Detection
 
@@ -86,6 +86,7 @@ class CopyFilter:
         for i, image in enumerate(images):
             try:
                 check_pixels(image, f"image {i}")
+                check_shape(image, f"image {i}")
             except InputError as error:
                 detections[i] = Detection(self.name, True, math.nan, self.threshold, error=str(error))
         seen = [i for i, detection in enumerate(detections) if detection is None]

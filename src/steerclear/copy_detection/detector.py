@@ -21,9 +21,10 @@ from steerclear.copy_detection.decide import Thresholds, agreement
 from steerclear.copy_detection.features import cell_means, shrunk
 from steerclear.copy_detection.nominate import Looks, look, nominate, whitening
 from steerclear.copy_detection.place import Evidence, Match, place_of
-from steerclear.copy_detection.protected_side import ProtectedSide, check_pixels
+from steerclear.copy_detection.protected_side import ProtectedSide, check_pixels, check_shape
 from steerclear.copy_detection.second_opinion import SecondOpinion
 from steerclear.copy_detection.windows import native_scales, symmetries
+from steerclear.errors import LibraryError
 
 AT_ONCE = 16  # pictures described in one go
 REMEMBERED = 64  # pictures whose matches are kept: several filters, and several steps of a request, ask again
@@ -73,6 +74,9 @@ class CopyDetector:
         originals: larger versions of the protected pictures by id, which the second opinion sees better by.
         mirrored: whether mirror images of the protected pictures are looked for.
         turned: whether quarter turns of them are looked for.
+
+    Raises:
+        LibraryError: if no protected picture can be recognised.
     """
 
     side: ProtectedSide
@@ -87,6 +91,13 @@ class CopyDetector:
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
 
+    def __post_init__(self) -> None:
+        if not len(self.side):
+            raise LibraryError(
+                f"none of the {len(self.side.unseen)} protected pictures has anything in it by which an "
+                "altered copy could be told: they are blank, or noise; add other pictures to the library"
+            )
+
     @torch.no_grad()
     def look(self, images: Tensor) -> list[list[Match]]:
         """The protected pictures that each image shows or resembles, best first.
@@ -99,11 +110,15 @@ class CopyDetector:
             near.
 
         Raises:
-            InputError: values that are not finite or not in [0, 1].
+            InputError: values that are not finite or not in [0, 1], or pictures more than LONGEST times as
+                long as wide.
         """
         check_pixels(images, "the batch of images")
+        check_shape(images, "the batch of images")
         keys = [picture_key(image) for image in images]
-        matches = {key: self._known[key] for key in keys if key in self._known}
+        # other threads may drop a picture at any time
+        remembered = {key: self._known.get(key) for key in keys}
+        matches = {key: known for key, known in remembered.items() if known is not None}
         new = list(dict.fromkeys(key for key in keys if key not in matches))
         device = self.side.pictures.device
         mirrors, white = symmetries(self.mirrored, self.turned).to(device), whitening().to(device)
@@ -116,8 +131,8 @@ class CopyDetector:
                 matches[key] = self._matches(picture, seen)
         for key in keys:
             self._known[key] = matches[key]
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+        for key in list(self._known)[:-REMEMBERED]:
+            self._known.pop(key, None)
         return [matches[key] for key in keys]
 
     @property

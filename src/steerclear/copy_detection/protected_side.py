@@ -11,10 +11,12 @@ from torch import Tensor
 from steerclear.copy_detection.align import SIDE
 from steerclear.copy_detection.decide import textured_cells
 from steerclear.copy_detection.features import squared
-from steerclear.copy_detection.nominate import describe_parts, whitening
+from steerclear.copy_detection.nominate import WIDTH, describe_parts, whitening
+from steerclear.copy_detection.windows import parts
 from steerclear.errors import InputError, LibraryError
 
 LEAST_CELLS = 3  # textured cells of 64 without which a picture has nothing to be recognised by
+LONGEST = 16  # times as long as wide: there are the more windows to look at the longer a picture is
 AT_ONCE = 64  # pictures described in one go
 BLANK = "it is blank, or nearly: there is nothing in it by which a copy could be told"
 
@@ -59,6 +61,12 @@ class ProtectedSide:
                 "there is no protected picture; a copy filter without any would call everything clear"
             )
         small, unseen = _small_pictures(pictures, skip_blank)
+        if not small:
+            empty = (
+                torch.empty(0, 3, SIDE, SIDE, dtype=torch.uint8),
+                torch.empty(0, len(parts()), WIDTH).half(),
+            )
+            return cls((), empty[0].to(device), empty[1].to(device), unseen)
         stacked = torch.stack(list(small.values()))
         vectors = dict(known or {})
         missing = [item for item in small if item not in vectors]
@@ -114,6 +122,16 @@ def check_pixels(pixels: Tensor, what: str) -> None:
         raise InputError(f"{what} has values from {low:.3g} to {high:.3g}; they must be finite and in [0, 1]")
 
 
+def check_shape(pixels: Tensor, what: str) -> None:
+    """Raise InputError for pictures (…, H, W) too long to be looked at everywhere; what: their name."""
+    height, width = pixels.shape[-2:]
+    if max(height, width) > LONGEST * min(height, width):
+        raise InputError(
+            f"{what} has {width} × {height} pixels; the copy detector looks at pictures up to {LONGEST} "
+            "times as long as wide: cut it into parts"
+        )
+
+
 def _small_pictures(
     pictures: Mapping[str, Tensor], skip_blank: bool
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -128,8 +146,6 @@ def _small_pictures(
             unseen[item] = BLANK
             continue
         small[item] = (pixels[0] * 255).round().byte()
-    if not small:
-        raise LibraryError("no protected picture has anything in it by which a copy could be told")
     return small, unseen
 
 

@@ -55,6 +55,9 @@ class SecondOpinion:
         self._sift = library.SIFT_create(nfeatures=POINTS, contrastThreshold=CONTRAST)
         self._known: OrderedDict[str, tuple[Points, Points]] = OrderedDict()
 
+    def __reduce__(self) -> tuple[type[SecondOpinion], tuple[()]]:
+        return SecondOpinion, ()  # OpenCV's part can be neither copied nor pickled, and is soon made again
+
     def points(self, picture: Tensor) -> Points:
         """Local features of a picture (3, H, W) in [0, 1]."""
         short, long = min(picture.shape[-2:]), max(picture.shape[-2:])

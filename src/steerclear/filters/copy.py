@@ -16,7 +16,7 @@ from steerclear.copy_detection import CopyDetector, Match, ProtectedSide, Second
 from steerclear.copy_detection.detector import REMEMBERED, picture_key
 from steerclear.copy_detection.features import shrunk
 from steerclear.copy_detection.nominate import WIDTH, whitening_fingerprint
-from steerclear.copy_detection.protected_side import check_pixels
+from steerclear.copy_detection.protected_side import check_pixels, check_shape
 from steerclear.copy_detection.second_opinion import SHORT_SIDE
 from steerclear.copy_detection.windows import parts, sample
 from steerclear.encoders.base import Encoder, check_embedding
@@ -124,6 +124,7 @@ class IndexedCopyDetector:
     def look(self, images: Tensor) -> list[list[Match]]:
         """The protected pictures that each image shows or resembles; as of `CopyDetector`."""
         check_pixels(images, "the batch of images")
+        check_shape(images, "the batch of images")
         matches = []
         for image in images:
             detector = self._detector(image)
@@ -133,18 +134,20 @@ class IndexedCopyDetector:
     def _detector(self, image: Tensor) -> CopyDetector | None:
         """Of the items that may be shown in an image (3, H, W); None where none of them can be recognised."""
         key = picture_key(image)
-        if key not in self._detectors:
-            thumbnails = {item: self._thumbnails[item] for item in self._nominees(image)}
-            seen = {item: picture for item, picture in thumbnails.items() if is_recognisable(picture)}
-            self._detectors[key] = None
-            if seen:
-                side = ProtectedSide.of(seen, device=self._device)
-                self._detectors[key] = CopyDetector(
-                    side, opinion=self._opinion, native=self._native, originals=self._originals
-                )
-            if len(self._detectors) > REMEMBERED:
-                self._detectors.popitem(last=False)
-        return self._detectors[key]
+        if key in (known := dict(self._detectors)):  # other threads may drop a picture at any time
+            return known[key]
+        thumbnails = {item: self._thumbnails[item] for item in self._nominees(image)}
+        seen = {item: picture for item, picture in thumbnails.items() if is_recognisable(picture)}
+        detector = None
+        if seen:
+            side = ProtectedSide.of(seen, device=self._device)
+            detector = CopyDetector(
+                side, opinion=self._opinion, native=self._native, originals=self._originals
+            )
+        self._detectors[key] = detector
+        for old in list(self._detectors)[:-REMEMBERED]:
+            self._detectors.pop(old, None)
+        return detector
 
     def _nominees(self, image: Tensor) -> list[str]:
         views = sample(image[None].float().clamp(0, 1), VIEWS.to(image.device), self._encoder.size)[0]
