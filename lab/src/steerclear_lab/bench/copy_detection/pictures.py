@@ -90,7 +90,7 @@ def clipart(count: int, first: int = 0, folder: Path = CLIPART) -> list[Image.Im
             break
         try:
             picture = flattened(file)
-        except (OSError, ValueError):
+        except (OSError, ValueError, Image.DecompressionBombError):
             continue
         if min(picture.size) >= 24 and np.asarray(picture, dtype=float).std() >= 4:
             pictures.append(picture)
