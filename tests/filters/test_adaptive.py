@@ -155,7 +155,7 @@ def test_a_prompt_filter_that_breaks_flags_every_prompt(pipe):
 def test_a_guard_of_prompt_filters_alone_is_refused_since_nobody_would_look_at_the_picture(pipe):
     with pytest.raises(ConfigError, match="see no picture"):
         Guard(pipe, [PromptFilter.of(["acme fox"])])
-    with pytest.raises(ConfigError, match="is no filter"):
+    with pytest.raises(ConfigError, match="holds the name"):
         Guard(pipe, [MockFilter(False), "nearest"])
 
 
