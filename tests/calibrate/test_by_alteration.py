@@ -6,7 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from steerclear.calibrate import AlteredCopy, altered_copies, blind_to, by_alteration, protected_pictures
+from steerclear.calibrate import (
+    AlteredCopy,
+    altered_copies,
+    blind_to,
+    by_alteration,
+    mostly_missed,
+    protected_pictures,
+)
 from steerclear.embedded import PROTECTED_FOLDER
 from steerclear.filters import PixelFilter
 from steerclear.filters.pixel import AllPictures
@@ -58,6 +65,14 @@ def test_filters_are_blind_to_a_kind_of_which_they_miss_more_than_a_tenth():
     copies += [copy("most", copies=float(i < 9)) for i in range(10)]
     copies += [copy("none") for _ in range(10)]
     assert blind_to(by_alteration(copies, THRESHOLDS)) == {"none": 0.0, "half": 0.5}
+
+
+def test_pictures_whose_altered_copies_are_mostly_missed_are_named_the_worst_first():
+    def copies_of(item, caught, count=10):
+        return [AlteredCopy(item, "mirror", "mild", {"copy": float(i < caught)}) for i in range(count)]
+
+    scored = [*copies_of("fox", 9), *copies_of("stripes", 4), *copies_of("flag", 0), *copies_of("half", 5)]
+    assert mostly_missed(scored, {"copy": 1.0}) == {"flag": 0.0, "stripes": 0.4}
 
 
 def test_every_kind_is_tried_at_both_ends_of_its_strengths():

@@ -6,6 +6,7 @@ from steerclear.calibrate.by_alteration import (
     altered_copies,
     blind_to,
     by_alteration,
+    mostly_missed,
 )
 from steerclear.calibrate.clean import Clean, LikelyCopy, score, scores
 from steerclear.calibrate.pictures import Picture, protected_pictures
@@ -28,6 +29,7 @@ __all__ = [
     "by_alteration",
     "calibration",
     "draw_picture",
+    "mostly_missed",
     "protected_pictures",
     "score",
     "scores",

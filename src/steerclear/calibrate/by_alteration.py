@@ -13,6 +13,7 @@ from steerclear.calibrate.pictures import Picture
 from steerclear.copy_detection.alterations import alterations
 from steerclear.filters.base import Filter
 
+SEEN = 0.5  # share of a picture's altered copies below which they are called mostly missed
 BLIND = 0.9  # share of the copies of a kind below which the filters are called blind to it
 
 
@@ -92,3 +93,21 @@ def blind_to(table: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The kinds of which fewer than BLIND of the copies are flagged, with that share, the worst first."""
     shares = {kind: row["flagged"] / row["copies"] for kind, row in table.items()}
     return {kind: share for kind, share in sorted(shares.items(), key=lambda pair: pair[1]) if share < BLIND}
+
+
+def mostly_missed(copies: Iterable[AlteredCopy], thresholds: Mapping[str, float]) -> dict[str, float]:
+    """The protected pictures whose altered copies the filters mostly miss, such as flags and stripes.
+
+    Args:
+        copies: what was scored.
+        thresholds: filter name → threshold.
+
+    Returns:
+        id → share of the copies that any filter flags, where it is below SEEN; the least first.
+    """
+    flags: dict[str, list[bool]] = {}
+    for copy in copies:
+        caught = any(score >= thresholds[name] for name, score in copy.scores.items())
+        flags.setdefault(copy.item, []).append(caught)
+    shares = {item: sum(caught) / len(caught) for item, caught in flags.items()}
+    return {item: shares[item] for item in sorted(shares, key=shares.__getitem__) if shares[item] < SEEN}

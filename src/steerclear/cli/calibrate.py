@@ -124,7 +124,14 @@ def calibrate(
         needed(fpr)  # a rate that makes no sense is refused before anything costly begins
         if copies_of < 1:
             raise InputError(f"--copies-of is {copies_of}; alter at least 1 picture of the library")
-        from steerclear.calibrate import Clean, bounded_thresholds, by_alteration, calibration, scores
+        from steerclear.calibrate import (
+            Clean,
+            bounded_thresholds,
+            by_alteration,
+            calibration,
+            mostly_missed,
+            scores,
+        )
 
         opened = open_library(library)
         filters = _filters(opened, model_folder(model), encoder or ())
@@ -151,6 +158,7 @@ def calibrate(
             "items_altered": len({copy.item for copy in altered}),
             "by_alteration": by_alteration(altered, thresholds),
             "unrecognisable": _unrecognisable(filters),
+            "mostly_missed": mostly_missed(altered, thresholds),
         }
         _write_evidence(out, known.scores, copy_scores, document)
         _write_pictures(out, known.likely_copies)

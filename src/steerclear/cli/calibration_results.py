@@ -108,6 +108,10 @@ def _print_blind_spots(evidence: Mapping[str, Any]) -> None:
     if unseen := evidence["unrecognisable"]:
         more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
         typer.echo(f"too plain for `copy` to recognise once altered: {', '.join(unseen[:10])}{more}")
+    if missed := evidence["mostly_missed"]:
+        named = [f"{item} ({_percent(share)})" for item, share in list(missed.items())[:10]]
+        more = f" and {len(missed) - 10} more" if len(missed) > 10 else ""
+        typer.echo(f"altered copies mostly missed of: {', '.join(named)}{more}")
 
 
 def _warn_of_too_few(evidence: Mapping[str, Any]) -> None:
