@@ -8,11 +8,12 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import ClassVar
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from steerclear.cli import main
 from steerclear.errors import InputError
@@ -41,8 +42,11 @@ def address(tmp_path: Path) -> Iterator[str]:
     shown = tmp_path / "shown"
     shown.mkdir()
     for name, colour in (("fox", "red"), ("owl", "blue")):
-        picture = Image.effect_noise((96, 96), 80).convert("RGB")
-        Image.blend(picture, Image.new("RGB", (96, 96), colour), 0.5).save(shown / f"{name}.png")
+        picture = Image.new("RGB", (96, 96), "white")
+        draw, random = ImageDraw.Draw(picture), Random(name)
+        for _ in range(9):
+            draw.polygon([(random.randrange(96), random.randrange(96)) for _ in range(3)], colour, "black")
+        picture.save(shown / f"{name}.png")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(shown)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Quiet.asked.clear()
