@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -19,7 +20,7 @@ _queues: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _queues_guard = threading.Lock()
 
 
-class DropIn:
+class DropIn(ABC):
     """What of a guard behaves as its pipeline does.
 
     Attributes:
@@ -29,13 +30,13 @@ class DropIn:
     _OWN: ClassVar[frozenset[str]]  # what the guard itself remembers; every other attribute is the pipeline's
     runner: PipelineRunner
 
+    @abstractmethod
     def _runner_for(self, pipe: Any) -> PipelineRunner:
         """A runner of a pipeline that a guard can be of."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _checked(self, name: str, value: Any) -> Any:
         """A value for one of the guard's own attributes, checked."""
-        raise NotImplementedError
 
     @property
     def pipe(self) -> Any:

@@ -49,10 +49,15 @@ class EmbeddingTask:
         return f"{Path(self.file).stem}-{self.target}-{self.restart}.pt"
 
 
+def protected_picture(file: str) -> Image.Image:
+    """A protected picture of the embedded library by its file's name."""
+    with Image.open(PROTECTED_FOLDER / file) as opened:
+        return opened.convert("RGB")
+
+
 def target_picture(file: str, target: str) -> Image.Image:
     """What the embedding shall give: a protected picture as it is, mirrored or shifted."""
-    with Image.open(PROTECTED_FOLDER / file) as opened:
-        picture = opened.convert("RGB")
+    picture = protected_picture(file)
     if target == "mirrored":
         return ImageOps.mirror(picture)
     if target == "shifted":

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from steerclear.embedded import LIBRARY_FOLDER, PROTECTED_FOLDER
+from steerclear.embedded import LIBRARY_FOLDER
 from steerclear.errors import SteerclearError
 from steerclear.guard import Guard
 from steerclear_lab.bench.documents import Row
 from steerclear_lab.bench.sampling import generator
-from steerclear_lab.bench.sweep.embeddings import EmbeddingTask, kept, prompt_stands_for
+from steerclear_lab.bench.sweep.embeddings import EmbeddingTask, kept, prompt_stands_for, protected_picture
 from steerclear_lab.bench.sweep.requests import SweepRequest
 
 HUE = 90  # degrees
@@ -131,8 +131,7 @@ def _first_line(error: Exception) -> str:
 
 def altered_picture(file: str, how: str) -> Image.Image:
     """A protected picture mirrored, cropped or in another hue, in its own size."""
-    with Image.open(PROTECTED_FOLDER / file) as opened:
-        picture = opened.convert("RGB")
+    picture = protected_picture(file)
     if how == "mirrored":
         return ImageOps.mirror(picture)
     if how == "cropped":
