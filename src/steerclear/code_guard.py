@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from steerclear.devices import raising_if_lost
 from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.errors import ConfigError, InputError
 from steerclear.filters.base import Filter, flagged, judge
@@ -112,7 +113,7 @@ class CodeGuard:
             raise InputError(f"{len(generator)} generators do not fit {num_images} images; pass one each")
         if generator is None:
             generator = torch.Generator().manual_seed(secrets.randbits(63))
-        with self.model.lock:
+        with self.model.lock, raising_if_lost():
             noise = self.model.noise(num_images, generator)
             return self._guarded(self.model.code(noise), seeds_of(generator, num_images), budget)
 
@@ -127,7 +128,7 @@ class CodeGuard:
         """
         if len({image.size for image in images}) != 1:
             raise InputError(f"{len(images)} images to reconstruct must be one or more of one size")
-        with self.model.lock:
+        with self.model.lock, raising_if_lost():
             code = self.model.encode(to_tensor(images))
             return self._guarded(code, seeds_of(torch.Generator().manual_seed(seed), len(images)), budget)
 
@@ -163,11 +164,8 @@ class CodeGuard:
 
     def _verify(self, candidate: Candidate, image: Image.Image) -> Detections:
         detections = judge((*self.filters, *self.strict), [image])[0]
-        return (
-            detections
-            if all(finite_images(candidate.run, candidate.run.finite))
-            else (*detections, *_unseen())
-        )
+        finite = all((*finite_images(candidate.run), *candidate.run.finite))
+        return detections if finite else (*detections, *_unseen())
 
     def _task(self, code: Tensor, image: Image.Image | None, report: Report) -> CodeTask:
         if image is None:

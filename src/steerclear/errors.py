@@ -8,6 +8,7 @@ SteerclearError
 ├── EncoderError        an encoder that is missing, or whose output cannot be used
 ├── UnsupportedError    a scheduler, pipeline family or combination that is refused by name
 ├── PipelineBusyError   a pipeline that is already being steered by another caller
+├── DeviceLostError     a GPU that no longer answers; the process must be restarted
 ├── WithheldError       an image that was withheld, where the guard was told to raise
 └── ConfigError         options that contradict one another
 """
@@ -47,6 +48,13 @@ class UnsupportedError(SteerclearError, NotImplementedError):
 
 class PipelineBusyError(SteerclearError, RuntimeError):
     """A pipeline that another call is steering: a scheduler carries state, so one caller at a time."""
+
+
+class DeviceLostError(SteerclearError, RuntimeError):
+    """A GPU that no longer answers after an error of its own: every later call in this process fails.
+
+    Nothing is handed out. A server should end this process and start another one.
+    """
 
 
 class WithheldError(SteerclearError):

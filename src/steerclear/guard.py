@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steerclear import embedded
 from steerclear._imports import collector_paused
+from steerclear.devices import raising_if_lost
 from steerclear.drop_in import DropIn
 from steerclear.encoders.base import Encoder
 from steerclear.errors import ConfigError, WithheldError
@@ -38,7 +39,7 @@ from steerclear.nudge.ladder import Budget, Ladder, strategies
 from steerclear.nudge.space import LATENT, check_judges
 from steerclear.pipelines import load_pipeline
 from steerclear.protected import Protected
-from steerclear.request import checked_arguments, checked_prompts
+from steerclear.request import checked_arguments, checked_prompts, without_inference_tensors
 from steerclear.types import Detection, GuardOutput, Outcome
 
 # for a pipeline that takes class labels: other classes first, of which most pass
@@ -388,15 +389,16 @@ class Guard(DropIn):
             arguments["prompt"] = prompt if isinstance(prompt, str) else prompts
         if budget is not None:
             check_options(budget=budget)
-        with self._alone():
+        # gradients are taken inside, whatever mode the caller is in
+        with self._alone(), raising_if_lost(), torch.inference_mode(False), torch.no_grad():
             self._follow()
             output = self._call(
                 ladder=self.ladder if budget is None else replace(self.ladder, budget=budget),
                 prompts=prompts,
                 images_per_prompt=num_images_per_prompt,
                 generator=generator,
-                arguments=arguments,
-                kwargs=kwargs,
+                arguments=without_inference_tensors(arguments),
+                kwargs=without_inference_tensors(kwargs),
             ).run()
         withheld = [report for report in output.reports if report.outcome is Outcome.WITHHELD]
         if withheld and self.on_withheld == "raise":

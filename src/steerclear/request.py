@@ -152,6 +152,14 @@ def of_row(kwargs: Mapping[str, Any], prompt: int, prompts: int) -> dict[str, An
     return arguments
 
 
+def without_inference_tensors(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with copies of tensors made under `torch.inference_mode`: no gradient passes those."""
+    return {
+        name: value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+        for name, value in kwargs.items()
+    }
+
+
 def picture_size(kwargs: Mapping[str, Any]) -> tuple[int, int] | None:
     """(height, width) in pixels where the caller gives both; else None."""
     height, width = kwargs.get("height"), kwargs.get("width")

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from PIL import Image
 
+from steerclear.devices import raise_if_lost
 from steerclear.filters.base import flagged
 from steerclear.nudge.base import Candidate, Task
 from steerclear.nudge.ladder import Ladder
@@ -51,6 +52,7 @@ def settle(
     try:
         task = prepare()
     except Exception as error:  # the other images of the batch must not be lost with this one
+        raise_if_lost(error)
         why = f"it could not be steered: {type(error).__name__}: {error}"
         return None, replace(report, outcome=Outcome.WITHHELD, reason=why)
     steered, attempts, reason = ladder.climb(

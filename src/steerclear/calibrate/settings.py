@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from steerclear.devices import raise_if_lost
 from steerclear.errors import InputError, UnsupportedError
 from steerclear.generators.accepted import call_parameters, denoiser_of
 from steerclear.steering.denoised import rule_for
@@ -139,6 +140,7 @@ def draw_picture(pipe: Any, prompt: str, seed: int, settings: Settings) -> Image
             pipe.scheduler = getattr(diffusers, settings.scheduler).from_config(own.config)
         picture: Image.Image = pipe(prompt, **arguments).images[0]
     except Exception as error:  # pipelines raise errors of any kind, out of memory among them
+        raise_if_lost(error)
         raise InputError(
             f"{type(pipe).__name__} cannot draw {prompt!r} at {settings}: {type(error).__name__}: {error}; "
             "try --settings fixed"

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear._moved import moved
+from steerclear.devices import raise_if_lost
 from steerclear.pixels import to_tensor
 from steerclear.types import Detection
 
@@ -155,6 +156,7 @@ def answers(filter_: NamedFilter, check: Callable[[], Sequence[Detection]], coun
         if len(detections) != count or not all(isinstance(row, Detection) for row in detections):
             raise TypeError(f"returned {len(detections)} detections for {count} images")
     except Exception as error:  # a filter that fails has not seen the image, so the image is flagged
+        raise_if_lost(error)
         reason = f"{type(error).__name__}: {error}"
         return [
             Detection(

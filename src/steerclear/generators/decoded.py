@@ -45,7 +45,7 @@ def recording_decoded(pipe: Any, kwargs: Mapping[str, Any], record: list[Tensor]
 
 
 @contextmanager
-def recording_finite(pipe: Any, record: dict[str, list[bool]]) -> Iterator[None]:
+def recording_finite(pipe: Any, record: dict[str, list[Tensor]]) -> Iterator[None]:
     """Note of each row of pixels whether it is finite, at every place that it passes on the way to a picture.
 
     The places are the end of the decoder, and the functions by which diffusers turns pixels into pictures. A
@@ -53,7 +53,8 @@ def recording_finite(pipe: Any, record: dict[str, list[bool]]) -> Iterator[None]
 
     Args:
         pipe: a diffusers pipeline.
-        record: place → whether each row that passed there is finite.
+        record: place → for each part (B, …) that passed there, whether each row is finite, (B,) on the
+            part's device.
     """
 
     def note(place: str, pixels: Any) -> None:
@@ -84,12 +85,12 @@ def recording_finite(pipe: Any, record: dict[str, list[bool]]) -> Iterator[None]
         yield
 
 
-def _finite(pixels: Any) -> list[bool]:
+def _finite(pixels: Any) -> list[Tensor]:
     """Of each row of what a decoder returns or a picture is made of; nothing where it holds no numbers."""
     pixels = getattr(pixels, "sample", pixels)
     if isinstance(pixels, np.ndarray):
         pixels = torch.from_numpy(pixels)
-    return finite_rows(pixels) if isinstance(pixels, Tensor) else []
+    return [finite_rows(pixels)] if isinstance(pixels, Tensor) else []
 
 
 def as_scheduled(pipe: Any, latents: Tensor) -> Tensor | None:

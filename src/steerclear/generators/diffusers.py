@@ -40,6 +40,7 @@ class PipelineRunner:
         self.traced = traced
         self._evaluations = Evaluations()
         self._running: WatchedRun | None = None
+        self._dtype: torch.dtype | None = None  # of the noisy latents of the last run
         self._schedule: dict[str, Tensor] = {}  # timesteps and sigmas of the last run from pure noise
         self._pooled: tuple[Any, Tensor | None] = (None, None)  # the last texts' key and embeddings
 
@@ -90,6 +91,7 @@ class PipelineRunner:
         def record_step(step: Step) -> Tensor | None:
             if step.index == 0:
                 result.start = (step.sample / start_scale(self.pipe, kwargs)).detach()
+                self._dtype = result.start.dtype
                 if not resumed:
                     self._schedule = schedule_of(self.pipe.scheduler)
             result.steps = step.index + 1
@@ -164,6 +166,7 @@ class PipelineRunner:
             raise LeaveEarly
 
         before = self.evaluations
+        start = self._as_drawn(start)
         arguments = regeneration_arguments(self.pipe, condition, start, kwargs=kwargs, generator=generator)
         first_sample = arguments.pop("first_sample")
         watched = WatchedRun(
@@ -270,8 +273,13 @@ class PipelineRunner:
         Raises:
             UnsupportedError: where the pipeline cannot begin from a given latent.
         """
+        start = None if start is None else self._as_drawn(start)
         arguments = regeneration_arguments(self.pipe, condition, start, kwargs=kwargs, generator=generator)
         return self.run(on_denoised, resumed=resumed, gradients=gradients, **arguments)
+
+    def _as_drawn(self, noise: Tensor) -> Tensor:
+        """The noise in the precision in which the pipeline draws its own."""
+        return noise if self._dtype is None else noise.to(self._dtype)
 
     def resume(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,21 +78,25 @@ def class_called(pipe: Any, text: str) -> int | None:
     return int(number) if number != text and number.isdecimal() else None
 
 
-def finite_rows(values: Tensor) -> list[bool]:
-    """Of each row of a tensor (B, …), whether all its numbers are finite."""
-    return [bool(row.isfinite().all()) for row in values]
+def finite_rows(values: Tensor) -> Tensor:
+    """Of each row of a tensor (B, …), whether all its numbers are finite: (B,), on its device."""
+    return values.isfinite().flatten(1).all(dim=1) if values.ndim > 1 else values.isfinite()
 
 
-def finite_images(run: Pass, *pixels: list[bool]) -> list[bool]:
+def finite_images(run: Pass, *pixels: Sequence[Tensor]) -> list[bool]:
     """Whether each image of a run has a finite latent and finite pixels.
 
     Args:
         run: a finished run.
-        *pixels: for each place that pixels passed, whether each row was finite there. Where their number is
-            not that of the images, the decoder worked in pieces, and one bad piece counts against every
-            image.
+        *pixels: for each place that pixels passed, whether each row was finite there, in parts. Where their
+            number is not that of the images, the decoder worked in pieces, and one bad piece counts against
+            every image.
     """
     count = len(run.images)
-    latents = [] if run.latents is None else finite_rows(run.latents)
-    columns = [rows if len(rows) == count else [all(rows)] * count for rows in (latents, *pixels)]
+    places = [] if run.latents is None else [[finite_rows(run.latents)]]
+    columns = []
+    for parts in (*places, *pixels):
+        # brought to the CPU only here, at the end: a GPU is waited for once, and not at every piece
+        rows = [row for part in parts for row in part.tolist()]
+        columns.append(rows if len(rows) == count else [all(rows)] * count)
     return [all(row) for row in zip(*columns, strict=True)]

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from steerclear.devices import differentiable_kernels
 from steerclear.errors import InputError
 from steerclear.generators.accepted import denoiser_of, prior_of
 from steerclear.generators.decoded import recording_decoded, recording_finite
@@ -51,7 +52,8 @@ class WatchedRun:
         first_sample: the noisy latent (B, …) to begin with, where the call takes no `latents`.
 
     Attributes:
-        finite: for each place that pixels passed, whether each row was finite there.
+        finite: for each place that pixels passed, whether each row was finite there, in parts (B,) on their
+            device.
         decoded_latents: the latents that inpainting gave to its autoencoder, in the autoencoder's scale.
     """
 
@@ -67,7 +69,7 @@ class WatchedRun:
         first_sample: Tensor | None = None,
     ) -> None:
         self.pipe = pipe
-        self.finite: dict[str, list[bool]] = {}
+        self.finite: dict[str, list[Tensor]] = {}
         self.decoded_latents: list[Tensor] = []
         self._kwargs = kwargs
         self._evaluations = evaluations
@@ -90,6 +92,7 @@ class WatchedRun:
         """
         begin = nullcontext() if self._first_sample is None else starting_with(self.pipe, self._first_sample)
         parameters = frozen(self.pipe) if self._gradients else nullcontext()
+        kernels = differentiable_kernels() if self._gradients else nullcontext()
         decoding = recording_decoded(self.pipe, self._kwargs, self.decoded_latents)
         watching = recording_finite(self.pipe, self.finite)
         call = unwrapped_call(self.pipe) if self._gradients else self.pipe
@@ -99,6 +102,7 @@ class WatchedRun:
                 steer(self.pipe, self._before, self._after),
                 begin,
                 parameters,
+                kernels,
                 decoding,
                 watching,
             ):

@@ -10,6 +10,7 @@ from numbers import Real
 from PIL import Image
 
 from steerclear import plugins
+from steerclear.devices import raise_if_lost
 from steerclear.errors import ConfigError
 from steerclear.nudge.base import Candidate, Strategy, Task
 from steerclear.pixels import rgb_copy
@@ -119,6 +120,7 @@ class Ladder:
                 after = verify(candidate, image)
                 learn(after)
             except Exception as error:  # a rung that fails must cost neither the batch nor the promise
+                raise_if_lost(error)
                 stopped = f"{type(error).__name__}: {error}"
             seconds = time.monotonic() - start
             attempts.append(

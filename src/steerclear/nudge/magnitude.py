@@ -35,12 +35,14 @@ class Magnitude:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         condition = dict(task.condition())
-        embeds = prompt_embeddings(condition)[EMBEDS].detach().clone().requires_grad_()
+        requested = prompt_embeddings(condition)[EMBEDS].detach()
+        # in half precision AdamW divides by zero, and its steps round to nothing
+        embeds = requested.to(torch.float32, copy=True).requires_grad_()
         optimiser = torch.optim.AdamW([embeds], lr=self.rate)
         magnitudes: list[float] = []
         for _ in range(self.iterations):
             with torch.enable_grad():
-                condition[EMBEDS] = embeds
+                condition[EMBEDS] = embeds.to(requested)
                 _, pair = task.runner.predict(
                     condition, task.start, kwargs=task.kwargs, generator=task.torch_generator(seed)
                 )
@@ -53,7 +55,7 @@ class Magnitude:
                 break
             embeds.grad[:, 0] = 0
             optimiser.step()
-        condition[EMBEDS] = embeds.detach()
+        condition[EMBEDS] = embeds.detach().to(requested)
         run = task.runner.regenerate(
             condition, task.start, kwargs=task.kwargs, generator=task.torch_generator(seed)
         )

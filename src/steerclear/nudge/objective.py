@@ -120,6 +120,7 @@ def descend(
     start, length = latent.clone(), float(latent.norm())
     step, least_step = rate * length, LEAST_STEP * length
     moments = _AdamMoments(latent) if optimiser == "adam" else None
+    scale = loss_scale(latent)
     done = halved = 0
     reached = math.nan
 
@@ -131,8 +132,12 @@ def descend(
         with torch.enable_grad():
             probe = latent.clone().requires_grad_(True)
             current = objective(probe, start)
-            (gradient,) = torch.autograd.grad(current, probe)
+            (gradient,) = torch.autograd.grad(current * scale, probe)
+        gradient = gradient / scale
         slope, value = float(gradient.norm()), float(current.detach())
+        if not math.isfinite(slope) and math.isfinite(value) and scale > 1:
+            scale = max(1.0, scale / 16)  # too large for a network in half precision
+            continue
         if not math.isfinite(slope) or not math.isfinite(value):
             return ended("not finite")
         reached = value
@@ -157,6 +162,21 @@ def descend(
         if lower and enough is not None and enough(latent.to(origin.dtype)):
             return ended("enough")
     return ended("iterations")
+
+
+def loss_scale(latent: Tensor) -> float:
+    """By how much J is multiplied before its gradient is taken, and the gradient divided after.
+
+    J is relative to the latent's size, so the entries of its gradient are about 1 / size, which float16
+    flushes to zero inside a network. As in mixed-precision training (Micikevicius et al., ICLR 2018, §3.2).
+
+    Args:
+        latent: what J is differentiated by.
+
+    Returns:
+        A power of two, by which float32 multiplies and divides without rounding.
+    """
+    return 2.0 ** math.floor(math.log2(max(1, latent.numel())))
 
 
 class _AdamMoments:

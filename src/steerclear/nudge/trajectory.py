@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.condition import nudged_condition
-from steerclear.nudge.objective import Objective, minimise
+from steerclear.nudge.objective import Objective, loss_scale, minimise
 from steerclear.nudge.prefer import preferred_latents
 from steerclear.nudge.space import LATENT, objective
 from steerclear.pixels import cosines
@@ -93,7 +93,9 @@ class Trajectory:
     def _moved_through_denoiser(self, value: Objective, step: Step) -> Tensor:
         """`denoised` moved one step along the negative gradient of J with respect to the noisy sample."""
         denoised = step.denoised.detach()
-        (gradient,) = torch.autograd.grad(value(step.denoised, denoised), step.sample)
+        scale = loss_scale(denoised)
+        (gradient,) = torch.autograd.grad(value(step.denoised, denoised) * scale, step.sample)
+        gradient = gradient.to(denoised) / scale
         length = float(gradient.norm())
         if not math.isfinite(length) or length < 1e-12:
             return denoised

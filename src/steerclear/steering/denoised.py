@@ -68,13 +68,15 @@ def affine(scheduler: Any, timestep: Any, sample: Tensor | None = None) -> Affin
     floored at 2⁻¹² there, so the coefficients are large and finite. Euler's `s_churn` noise is not counted.
 
     Args:
-        scheduler: a diffusers scheduler on which `set_timesteps` has run.
+        scheduler: a diffusers scheduler on which `set_timesteps` has run, or its HostScheduler.
         timestep: what its `step` is given.
         sample: not read; accepted so that the arguments of `step` can be passed on.
 
     Raises:
         UnsupportedError: for a scheduler or prediction type that does not fit.
     """
+    if isinstance(scheduler, HostScheduler):
+        return rule_for(scheduler.real)(scheduler, scheduler.timestep(timestep))
     return rule_for(scheduler)(scheduler, timestep)
 
 
@@ -95,7 +97,7 @@ def rule_for(scheduler: Any) -> Callable[[Any, Any], Affine]:
         if "step" in vars(cls) or "convert_model_output" in vars(cls):
             break  # a subclass with its own arithmetic: its parent's coefficients may no longer hold
     raise UnsupportedError(
-        f"{type(scheduler).__name__} is not known to be affine in its model output, so it cannot be steered; "
+        f"{_name(scheduler)} is not known to be affine in its model output, so it cannot be steered; "
         "use one of: " + ", ".join(sorted(RULES))
     )
 
@@ -103,6 +105,11 @@ def rule_for(scheduler: Any) -> Callable[[Any, Any], Affine]:
 def _widen(x: Tensor) -> Tensor:
     """The tensor in float32 at least."""
     return x.float() if x.is_floating_point() and x.element_size() < 4 else x
+
+
+def _name(scheduler: Any) -> str:
+    """The name of the scheduler's class."""
+    return type(scheduler.real if isinstance(scheduler, HostScheduler) else scheduler).__name__
 
 
 def _prediction(scheduler: Any) -> str:
@@ -113,8 +120,57 @@ def _prediction(scheduler: Any) -> str:
 def _refuse_prediction(scheduler: Any) -> UnsupportedError:
     """The error for a prediction type without a rule."""
     return UnsupportedError(
-        f"{type(scheduler).__name__} with prediction_type={_prediction(scheduler)!r} is not known to fit"
+        f"{_name(scheduler)} with prediction_type={_prediction(scheduler)!r} is not known to fit"
     )
+
+
+class HostScheduler:
+    """A scheduler whose tensors are numpy arrays: each is copied from the device once, and not at every step.
+
+    On a GPU a number that is read from the device makes the program wait for everything that the device still
+    has to do. A schedule is set before the first step, so it is read there once. It serves as a scheduler to
+    `affine`.
+
+    Args:
+        scheduler: a diffusers scheduler on which `set_timesteps` has run.
+
+    Attributes:
+        real: that scheduler.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self.real = scheduler
+        self._copies: dict[str, tuple[Tensor, Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.real, name)
+        return self._copy(name, value) if isinstance(value, Tensor) and value.ndim == 1 else value
+
+    def timestep(self, timestep: Any) -> Any:
+        """A timestep of the schedule as a number; anything else as it is.
+
+        Pipelines walk along `scheduler.timesteps`, so a timestep is an entry of that tensor, and where it
+        lies in memory says which, without a look at its value.
+        """
+        schedule = self.real.timesteps
+        if not isinstance(timestep, Tensor) or not isinstance(schedule, Tensor):
+            return timestep
+        place = timestep.storage_offset() - schedule.storage_offset()
+        if (
+            timestep.untyped_storage().data_ptr() != schedule.untyped_storage().data_ptr()
+            or (timestep.numel() != 1 and any(timestep.stride()))
+            or schedule.stride() != (1,)
+            or not 0 <= place < len(schedule)
+        ):
+            return timestep
+        return self._copy("timesteps", schedule)[place].item()
+
+    def _copy(self, name: str, value: Tensor) -> Any:
+        """The numpy array of a tensor, copied where the scheduler holds another tensor than before."""
+        if self._copies.get(name, (None,))[0] is not value:
+            wide = value.detach().to("cpu", torch.float32 if value.dtype == torch.bfloat16 else None)
+            self._copies[name] = value, wide.numpy().copy()
+        return self._copies[name][1]
 
 
 def _step_index(scheduler: Any, timestep: Any) -> int:
@@ -139,7 +195,7 @@ def _one_value(scheduler: Any, timestep: Any) -> float:
         return float(timestep)
     first = timestep.reshape(-1)[0]
     if not bool((timestep == first).all()):
-        raise UnsupportedError(f"{type(scheduler).__name__} with a timestep per image is not supported")
+        raise UnsupportedError(f"{_name(scheduler)} with a timestep per image is not supported")
     return float(first)
 
 
@@ -208,8 +264,8 @@ def _flow(scheduler: Any, timestep: Any) -> Affine:
     sigma = _current_sigma(scheduler, timestep)
     if not getattr(scheduler.config, "invert_sigmas", False):
         return Affine(a=1.0, b=-sigma, sigma=sigma, alpha=1 - sigma)
-    if type(scheduler).__name__ != "FlowMatchEulerDiscreteScheduler" or scheduler.config.stochastic_sampling:
-        raise UnsupportedError(f"{type(scheduler).__name__} with invert_sigmas=True is not known to fit")
+    if _name(scheduler) != "FlowMatchEulerDiscreteScheduler" or scheduler.config.stochastic_sampling:
+        raise UnsupportedError(f"{_name(scheduler)} with invert_sigmas=True is not known to fit")
     # Mochi's convention: sigmas rise from 0 to 1 and stand for the share of the clean image
     return Affine(a=1.0, b=1 - sigma, sigma=1 - sigma, alpha=sigma)
 

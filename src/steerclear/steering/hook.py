@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from steerclear.errors import ConfigError, PipelineBusyError, UnsupportedError
-from steerclear.steering.denoised import Affine, affine, rule_for
+from steerclear.steering.denoised import Affine, HostScheduler, affine, rule_for
 from steerclear.steering.instance import overridden
 
 
@@ -160,7 +160,7 @@ class _SteeredStep:
         after_step: AfterStep | None,
     ) -> None:
         functools.update_wrapper(self, original)
-        self._scheduler = scheduler
+        self._scheduler = HostScheduler(scheduler)
         self._original = original
         self._signature = inspect.signature(original)
         self._on_denoised = on_denoised
@@ -197,9 +197,8 @@ class _SteeredStep:
 
     def __deepcopy__(self, memo: Any) -> NoReturn:
         # the copy would step the scheduler that it was copied from
-        raise UnsupportedError(
-            f"this pipeline copies its {type(self._scheduler).__name__} while it runs: it cannot be steered"
-        )
+        name = type(self._scheduler.real).__name__
+        raise UnsupportedError(f"this pipeline copies its {name} while it runs: it cannot be steered")
 
 
 def _split_variance(model_output: Tensor, sample: Tensor) -> tuple[Tensor, Tensor | None]:

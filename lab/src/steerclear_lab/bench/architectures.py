@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from steerclear.testing import parts
+
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -22,12 +24,14 @@ class Architecture:
         published: the repository whose configuration it has.
         pipe: makes the pipeline, its weights on the meta device.
         embeddings: shapes of the random embeddings that a call takes, by argument.
+        text: makes the text encoders and tokenizers, by component.
     """
 
     name: str
     published: str
     pipe: Callable[[], Any]
     embeddings: dict[str, tuple[int, ...]]
+    text: Callable[[], dict[str, Any]]
 
 
 def build(architecture: Architecture, device: str, stored: str) -> Any:
@@ -50,6 +54,30 @@ def build(architecture: Architecture, device: str, stored: str) -> Any:
     if device == "cpu" and stored != "float32":
         _compute_in_float32(denoiser)
     pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def prompted(architecture: Architecture, device: str, stored: str) -> Any:
+    """The pipeline on a device, with text encoders, so that it can be guarded.
+
+    The text encoders have the published widths and two layers: they run once a request. The autoencoder has
+    the denoiser's precision, as `pipe.to(dtype)` leaves it.
+
+    Args:
+        architecture: what to build.
+        device: "cpu" or "cuda".
+        stored: dtype of all weights, a key of STORED.
+    """
+    pipe = build(architecture, device, stored)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        components = architecture.text()
+    for name, part in components.items():
+        if isinstance(part, nn.Module):
+            part.to(device, STORED[stored]).eval().requires_grad_(False)
+        setattr(pipe, name, part)
+    if device != "cpu":
+        pipe.vae.to(STORED[stored])
     return pipe
 
 
@@ -218,6 +246,44 @@ def _sd3() -> Any:
     )
 
 
+def _flux() -> Any:
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    return FluxPipeline(
+        vae=_vae(
+            16, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False
+        ),
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        transformer=_unfilled(FluxTransformer2DModel, guidance_embeds=True),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+    )
+
+
+def _clip_l() -> dict[str, Any]:
+    """The smaller CLIP, which all these architectures have."""
+    return {"text_encoder": parts.clip_text(768), "tokenizer": parts.clip_tokenizer()}
+
+
+def _clip_l_and_g() -> dict[str, Any]:
+    """Both CLIPs, for SDXL."""
+    second = {"text_encoder_2": parts.clip_text(1280, projection=True), "tokenizer_2": parts.clip_tokenizer()}
+    return {**_clip_l(), **second}
+
+
+def _t5(number: int) -> dict[str, Any]:
+    """A T5 as the second or third text encoder."""
+    return {f"text_encoder_{number}": parts.t5_text(4096), f"tokenizer_{number}": parts.byte_tokenizer(512)}
+
+
+def _sd3_text() -> dict[str, Any]:
+    """Both CLIPs with their projections, and a T5."""
+    first = {"text_encoder": parts.clip_text(768, projection=True), "tokenizer": parts.clip_tokenizer()}
+    return {**_clip_l_and_g(), **first, **_t5(3)}
+
+
 def _unfilled(cls: Any, **config: Any) -> Any:
     """A module without memory for its weights; filling it in the wanted dtype keeps the peak low."""
     with torch.device("meta"):
@@ -248,18 +314,28 @@ ARCHITECTURES = {
             published="CompVis/stable-diffusion-v1-4",
             pipe=_sd14,
             embeddings={EMBEDS: (1, 77, 768)},
+            text=_clip_l,
         ),
         Architecture(
             name="sdxl",
             published="stabilityai/stable-diffusion-xl-base-1.0",
             pipe=_sdxl,
             embeddings={EMBEDS: (1, 77, 2048), POOLED: (1, 1280)},
+            text=_clip_l_and_g,
         ),
         Architecture(
             name="sd3",
             published="stabilityai/stable-diffusion-3-medium",
             pipe=_sd3,
             embeddings={EMBEDS: (1, 333, 4096), POOLED: (1, 2048)},
+            text=_sd3_text,
+        ),
+        Architecture(
+            name="flux",
+            published="black-forest-labs/FLUX.1-dev",
+            pipe=_flux,
+            embeddings={EMBEDS: (1, 512, 4096), POOLED: (1, 768)},
+            text=lambda: {**_clip_l(), **_t5(2)},
         ),
     )
 }

@@ -1,0 +1,114 @@
+"""What a GPU needs of a guard: gradients that its kernels survive, and an end when it is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from steerclear.errors import DeviceLostError
+
+# what the messages of errors that come from a device and not from Python begin with, or hold
+_DEVICE_WORDS = (
+    "CUDA error",
+    "HIP error",
+    "CUDA driver error",
+    "cuDNN error",
+    "CUBLAS_STATUS",
+    "CUDNN_STATUS",
+)
+
+_cudnn_lock = threading.Lock()
+_cudnn_users = 0
+_cudnn_before = True
+
+
+def raise_if_lost(error: BaseException) -> None:
+    """Raise DeviceLostError where an error has left the device unusable, for whoever goes on after errors.
+
+    After some errors (an illegal memory access, an assertion on the device) every later call fails in this
+    process, whatever it does. A guard that took them for a strategy's failure would withhold for ever.
+
+    Args:
+        error: what was caught.
+
+    Raises:
+        DeviceLostError: where the device no longer answers; not where it only ran out of memory.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DeviceLostError):
+            raise cause
+        if _is_of_device(cause) and not _device_answers():
+            raise DeviceLostError(
+                f"the device failed and no longer answers ({type(cause).__name__}: "
+                f"{str(cause).splitlines()[0]}); nothing is handed out. Restart the process"
+            ) from error
+        cause = cause.__cause__ or cause.__context__
+
+
+@contextmanager
+def raising_if_lost() -> Iterator[None]:
+    """Turn an error that has left the device unusable into DeviceLostError; others pass as they are."""
+    try:
+        yield
+    except Exception as error:
+        raise_if_lost(error)
+        raise
+
+
+def _is_of_device(error: BaseException) -> bool:
+    """Whether an error comes from the device and may have made it unusable."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    kind = getattr(torch, "AcceleratorError", ())  # of torch 2.8 and later
+    return isinstance(error, kind) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in _DEVICE_WORDS)
+    )
+
+
+def _device_answers() -> bool:
+    """Whether every GPU still computes; False where there is none that could be asked."""
+    try:
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(index)
+            torch.zeros(1, device=f"cuda:{index}").item()
+    except torch.OutOfMemoryError:
+        return True
+    except RuntimeError:
+        return False
+    return torch.cuda.is_available()
+
+
+@contextmanager
+def differentiable_kernels() -> Iterator[None]:
+    """Until the block ends, run what a gradient can pass: no cuDNN attention, and no compiled modules.
+
+    The backward pass of cuDNN's attention ends in an illegal memory access at the size of FLUX.1 (torch 2.11,
+    H100), and a compiled module would be compiled once more for gradients, which takes minutes.
+    """
+    with ExitStack() as stack:
+        if hasattr(torch.compiler, "set_stance"):  # torch 2.6 and later
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_without_cudnn_attention())
+        yield
+
+
+@contextmanager
+def _without_cudnn_attention() -> Iterator[None]:
+    """Turn cuDNN's attention off; the switch is the process's, so the last of several blocks restores it."""
+    global _cudnn_users, _cudnn_before
+    with _cudnn_lock:
+        if _cudnn_users == 0:
+            _cudnn_before = torch.backends.cuda.cudnn_sdp_enabled()
+            torch.backends.cuda.enable_cudnn_sdp(False)
+        _cudnn_users += 1
+    try:
+        yield
+    finally:
+        with _cudnn_lock:
+            _cudnn_users -= 1
+            if _cudnn_users == 0:
+                torch.backends.cuda.enable_cudnn_sdp(_cudnn_before)
