@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 
@@ -20,8 +20,9 @@ _DEVICE_WORDS = (
     "CUDNN_STATUS",
 )
 
-_cudnn_lock = threading.Lock()
-_cudnn_users = 0
+# of `differentiable_kernels`: how many blocks run, and how the switch stood before the first
+_lock = threading.Lock()
+_users = 0
 _cudnn_before = True
 
 
@@ -84,31 +85,21 @@ def _device_answers() -> bool:
 
 @contextmanager
 def differentiable_kernels() -> Iterator[None]:
-    """Until the block ends, run what a gradient can pass: no cuDNN attention, and no compiled modules.
+    """Until the block ends, run attention by kernels that a gradient can pass: not by cuDNN's.
 
-    The backward pass of cuDNN's attention ends in an illegal memory access at the size of FLUX.1 (torch 2.11,
-    H100), and a compiled module would be compiled once more for gradients, which takes minutes.
+    Its backward pass ends in an illegal memory access at the size of FLUX.1 (torch 2.11, H100). The switch is
+    the process's, so the last of several blocks that run at a time restores it.
     """
-    with ExitStack() as stack:
-        if hasattr(torch.compiler, "set_stance"):  # torch 2.6 and later
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(_without_cudnn_attention())
-        yield
-
-
-@contextmanager
-def _without_cudnn_attention() -> Iterator[None]:
-    """Turn cuDNN's attention off; the switch is the process's, so the last of several blocks restores it."""
-    global _cudnn_users, _cudnn_before
-    with _cudnn_lock:
-        if _cudnn_users == 0:
+    global _users, _cudnn_before
+    with _lock:
+        if _users == 0:
             _cudnn_before = torch.backends.cuda.cudnn_sdp_enabled()
             torch.backends.cuda.enable_cudnn_sdp(False)
-        _cudnn_users += 1
+        _users += 1
     try:
         yield
     finally:
-        with _cudnn_lock:
-            _cudnn_users -= 1
-            if _cudnn_users == 0:
+        with _lock:
+            _users -= 1
+            if _users == 0:
                 torch.backends.cuda.enable_cudnn_sdp(_cudnn_before)

@@ -15,8 +15,9 @@ from steerclear.errors import UnsupportedError
 
 def to_tensor(images: Sequence[Image.Image]) -> Tensor:
     """Pixels of pictures of one size: (B, 3, H, W) in [0, 1]."""
-    arrays = [np.asarray(image.convert("RGB"), dtype=np.float32) for image in images]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous() / 255
+    arrays = np.stack([np.asarray(image.convert("RGB")) for image in images])
+    pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)
+    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def rgb_copy(image: Image.Image) -> Image.Image:
@@ -38,7 +39,9 @@ def rgb_copy(image: Image.Image) -> Image.Image:
             f"the range of pixels of mode {image.mode!r} is unknown; convert the picture to RGB"
         )
     rgb = image if image.mode == "RGB" else image.convert("RGB")
-    return Image.frombytes("RGB", rgb.size, rgb.tobytes())
+    copy = Image.new("RGB", rgb.size)
+    copy.paste(rgb)
+    return copy
 
 
 def to_image(pixels: Tensor) -> Image.Image:

@@ -20,7 +20,7 @@ from steerclear.generators.passes import LeaveEarly
 from steerclear.generators.start import starting_with
 from steerclear.pixels import rgb_copy
 from steerclear.steering import Step, steer, unwrapped_call
-from steerclear.steering.hook import AfterStep, OnDenoised, frozen
+from steerclear.steering.hook import AfterStep, OnDenoised, frozen, uncompiled
 
 
 @dataclass
@@ -98,6 +98,7 @@ class WatchedRun:
         call = unwrapped_call(self.pipe) if self._gradients else self.pipe
         try:
             with (
+                uncompiled(self.pipe) if self._gradients else nullcontext(),
                 self._hooks(),
                 steer(self.pipe, self._before, self._after),
                 begin,

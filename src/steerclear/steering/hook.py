@@ -11,7 +11,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -137,6 +137,26 @@ def frozen(pipe: Any) -> Iterator[None]:
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def uncompiled(pipe: Any) -> Iterator[None]:
+    """Until the block ends, a pipeline calls the originals of its compiled modules.
+
+    A compiled module would be compiled once more for gradients, which takes minutes.
+    """
+    with ExitStack() as stack:
+        for stage in (pipe, getattr(pipe, "decoder_pipe", None)):
+            for name, component in getattr(stage, "components", {}).items():
+                if not isinstance(component, torch.nn.Module):
+                    continue
+                original = getattr(component, "_orig_mod", component)  # of `torch.compile(module)`
+                if original is not component:
+                    stack.enter_context(overridden(stage, **{name: original}))
+                for module in original.modules():
+                    if vars(module).get("_compiled_call_impl") is not None:  # of `module.compile()`
+                        stack.enter_context(overridden(module, _compiled_call_impl=None))
+        yield
 
 
 _locks: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
