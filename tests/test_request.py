@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from steerclear.errors import InputError
 from steerclear.request import (
     LONGEST_PROMPT,
+    check_networks,
     checked_arguments,
     checked_prompts,
     of_row,
@@ -222,43 +225,55 @@ def test_a_pipeline_that_makes_one_image_at_a_time_is_asked_for_one():
 
 
 def test_each_image_has_its_own_prompts_arguments_and_shares_the_others():
-    tensor, flat = torch.arange(6).reshape(2, 3), torch.arange(2)
+    tensor, pictures = torch.arange(6).reshape(2, 3), torch.zeros(2, 3, 4, 4)
     both = {
         "negative_prompt": ["a", "b"],
-        "negative_prompt_2": ["c", "d"],
-        "negative_prompt_3": ["e", "f"],
-        "image": ["g", "h"],
-        "mask_image": ["i", "j"],
+        "negative_prompt_2": ("c", "d"),
+        "image": [Image.new("L", (1, 1), 1), Image.new("L", (1, 1), 2)],
+        "control_image": [np.zeros((4, 4, 3)), np.ones((4, 4, 3))],
+        "an_argument_of_a_new_pipeline": ["e", "f"],
         "class_labels": [5, 6],
         "negative_prompt_embeds": tensor,
-        "negative_pooled_prompt_embeds": tensor,
         "image_embeddings": tensor,
+        "mask_image": pictures,
     }
     shared = {
         "guidance_scale": 4.0,
         "sigmas": [1.0, 0.5],
         "timesteps": tensor,
+        "original_size": [64, 64],
+        "controlnet_conditioning_scale": [0.5, 1.0],
+        "ip_adapter_image": [Image.new("L", (1, 1)), Image.new("L", (1, 1))],
+        "callback_on_step_end_tensor_inputs": ["latents", "prompt_embeds"],
         "cross_attention_kwargs": {"a": 1},
+        "padding_mask_crop": None,
     }
     row = of_row({**both, **shared}, 1, 2)
-    for name in ("negative_prompt_embeds", "negative_pooled_prompt_embeds", "image_embeddings"):
-        assert torch.equal(row.pop(name), tensor[1:])
-    assert row == {
-        "negative_prompt": "b",
-        "negative_prompt_2": "d",
-        "negative_prompt_3": "f",
-        "image": "h",
-        "mask_image": "j",
-        "class_labels": [6],
-        **shared,
-    }
-    first = of_row({"image": tensor, "mask_image": tensor, "negative_prompt": "one for all"}, 0, 2)
-    assert torch.equal(first["image"], tensor[:1])
-    assert torch.equal(first["mask_image"], tensor[:1])
-    assert first["negative_prompt"] == "one for all"
-    assert of_row({"image": flat}, 1, 2)["image"] is flat  # no batch
-    assert of_row({"image": tensor}, 1, 3)["image"] is tensor  # one picture for all of three prompts
-    assert of_row({"image": ["g", "h"]}, 1, 3)["image"] == ["g", "h"]
+    assert {name: row[name] for name in shared} == shared
+    assert [row["negative_prompt"], row["negative_prompt_2"]] == ["b", "d"]
+    assert row["an_argument_of_a_new_pipeline"] == "f"
+    assert row["image"].getpixel((0, 0)) == 2
+    assert row["control_image"].sum() == 48
+    assert row["class_labels"] == [6]
+    assert torch.equal(row["negative_prompt_embeds"], tensor[1:])
+    assert torch.equal(row["image_embeddings"], tensor[1:])
+    assert row["mask_image"].shape == (1, 3, 4, 4)
+
+
+def test_what_holds_for_all_prompts_stays_whole():
+    picture, texts = torch.zeros(3, 8, 8), ["a", "b"]
+    assert of_row({"negative_prompt": "one for all"}, 0, 2)["negative_prompt"] == "one for all"
+    assert of_row({"image": picture}, 1, 3)["image"] is picture  # three channels, not three prompts
+    assert of_row({"image": torch.arange(2)}, 1, 2)["image"].shape == (2,)
+    assert of_row({"negative_prompt": texts}, 1, 3)["negative_prompt"] is texts
+
+
+def test_several_prompts_with_several_control_networks_are_refused():
+    pipe = SimpleNamespace(controlnet=SimpleNamespace(nets=[1, 2]))
+    check_networks(pipe, 1)
+    check_networks(SimpleNamespace(controlnet=SimpleNamespace(nets=[1])), 2)
+    with pytest.raises(InputError, match="several networks in its controlnet"):
+        check_networks(pipe, 2)
 
 
 def test_telling_a_call_apart_leaves_the_callers_arguments_alone():

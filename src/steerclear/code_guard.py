@@ -5,7 +5,6 @@ or withheld.
 from __future__ import annotations
 
 import math
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +28,7 @@ from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.nudge.space import check_judges
 from steerclear.pixels import fit, rgb_copy, to_tensor
 from steerclear.settle import settle
-from steerclear.steering.seeds import seeds_of
+from steerclear.steering.seeds import drawn, seeds_of, telling_seeds
 from steerclear.types import Detection, GuardOutput, Outcome, Report
 
 Detections = tuple[Detection, ...]
@@ -103,7 +102,7 @@ class CodeGuard:
 
         The noise is `torch.randn((num_images, *latent_shape), generator=generator)`, or one such draw a
         generator of a list; an image that no filter flags is bit-identical to what the module makes of it.
-        With generator=None the guard draws its own, so that the report's seed makes a single picture again.
+        With generator=None the guard draws one for each image, so that the report's seed makes it again.
         Raises InputError for a number of images that does not fit; what the module itself raises is passed
         on.
         """
@@ -112,10 +111,11 @@ class CodeGuard:
         if isinstance(generator, list) and len(generator) != num_images:
             raise InputError(f"{len(generator)} generators do not fit {num_images} images; pass one each")
         if generator is None:
-            generator = torch.Generator().manual_seed(secrets.randbits(63))
+            generator = drawn(num_images)
         with self.model.lock, raising_if_lost():
+            telling = telling_seeds(generator, num_images)
             noise = self.model.noise(num_images, generator)
-            return self._guarded(self.model.code(noise), seeds_of(generator, num_images), budget)
+            return self._guarded(self.model.code(noise), seeds_of(generator, num_images), telling, budget)
 
     def reconstruct(
         self, images: Sequence[Image.Image], *, seed: int = 0, budget: Budget | None = None
@@ -130,15 +130,25 @@ class CodeGuard:
             raise InputError(f"{len(images)} images to reconstruct must be one or more of one size")
         with self.model.lock, raising_if_lost():
             code = self.model.encode(to_tensor(images))
-            return self._guarded(code, seeds_of(torch.Generator().manual_seed(seed), len(images)), budget)
+            seeds = seeds_of(torch.Generator().manual_seed(seed), len(images))
+            return self._guarded(code, seeds, seeds, budget)
 
     def check(self, images: Sequence[Image.Image]) -> list[Detections]:
         """The filters' findings on finished images, one tuple per image."""
         return judge(self.filters, images)
 
     @torch.no_grad()
-    def _guarded(self, code: Tensor, seeds: list[int], budget: Budget | None) -> GuardOutput:
-        """The module's images of codes (B, …), each looked at and settled on its own."""
+    def _guarded(
+        self, code: Tensor, seeds: list[int], telling: Sequence[int | None], budget: Budget | None
+    ) -> GuardOutput:
+        """The module's images of codes (B, …), each looked at and settled on its own.
+
+        Args:
+            code: (B, …).
+            seeds: for what an attempt draws, one per image.
+            telling: of the report, see `Report.seed`.
+            budget: in the place of the ladder's.
+        """
         began = time.monotonic()
         pictures = [None if image is None else rgb_copy(image) for image in self.model.pictures(code)]
         looked = iter(judge(self.filters, [image for image in pictures if image is not None]))
@@ -154,12 +164,12 @@ class CodeGuard:
                 image=first,
                 withhold=self.withhold,
                 ladder=ladder,
-                prepare=partial(self._task, code[i : i + 1], first, report),
+                prepare=partial(self._task, code[i : i + 1], first, seeds[i], report),
                 verify=self._verify,
                 learn=partial(self._learn, first.size if first else (0, 0)),
             )
             images.append(image)
-            reports.append(replace(report, seconds=report.seconds + shared))
+            reports.append(replace(report, seed=telling[i], seconds=report.seconds + shared))
         return GuardOutput(images, reports)
 
     def _verify(self, candidate: Candidate, image: Image.Image) -> Detections:
@@ -167,7 +177,7 @@ class CodeGuard:
         finite = all((*finite_images(candidate.run), *candidate.run.finite))
         return detections if finite else (*detections, *_unseen())
 
-    def _task(self, code: Tensor, image: Image.Image | None, report: Report) -> CodeTask:
+    def _task(self, code: Tensor, image: Image.Image | None, seed: int, report: Report) -> CodeTask:
         if image is None:
             raise ArithmeticError("the module made pixels that are not finite")
         wishes = None
@@ -177,7 +187,7 @@ class CodeGuard:
         space = None if self.encoder is None else self._space
         task = CodeTask(
             model=self.model,
-            seed=report.seed,
+            seed=seed,
             code=code,
             space=space,
             unwanted=code[:0],

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
+
+from torch.nn import Module
 
 from steerclear.errors import ConfigError, SteerclearError
 from steerclear.generators import PipelineRunner
@@ -98,12 +100,33 @@ class DropIn(ABC):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Wait for the pipeline. There is one lock per scheduler, which carries the state, for all guards."""
+        """Wait for the pipeline, and for every other one that shares a network or the scheduler with it.
+
+        Hooks sit on the networks, and the scheduler carries the state of a run. All guards of such parts
+        queue, whichever pipelines hold them. The locks are taken in one order, so that no two callers wait
+        for each other.
+        """
         while True:
-            scheduler = self.pipe.scheduler
+            parts = shared_parts(self.pipe)
             with _queues_guard:
-                lock = _queues.setdefault(scheduler, threading.RLock())
-            with lock:
-                if self.pipe.scheduler is scheduler:  # else it was set to another one while this call waited
+                locks = [_queues.setdefault(part, threading.RLock()) for part in parts]
+            with ExitStack() as stack:
+                for lock in locks:
+                    stack.enter_context(lock)
+                # else a part was set to another one while this call waited
+                if [id(part) for part in shared_parts(self.pipe)] == [id(part) for part in parts]:
                     yield
                     return
+
+
+def shared_parts(pipe: Any) -> list[Any]:
+    """A pipeline's networks and schedulers, which other pipelines may hold as well, in an order for all."""
+    components = {id(part): part for part in getattr(pipe, "components", {}).values()}
+    components[id(pipe.scheduler)] = pipe.scheduler
+    parts = [part for part in components.values() if isinstance(part, Module) or hasattr(part, "step")]
+    return sorted({id(original): original for original in map(_original, parts)}.values(), key=id)
+
+
+def _original(part: Any) -> Any:
+    """The module that a compiled one was made of: both are one network."""
+    return getattr(part, "_orig_mod", part)

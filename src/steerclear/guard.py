@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
 from steerclear.following import FollowedLibrary, renewed
 from steerclear.generators import PipelineRunner
+from steerclear.generators.limits import takes_generators
 from steerclear.guard_options import (
     GuardOptions,
     OnWithheld,
@@ -40,6 +40,7 @@ from steerclear.nudge.space import LATENT, check_judges
 from steerclear.pipelines import load_pipeline
 from steerclear.protected import Protected
 from steerclear.request import checked_arguments, checked_prompts, without_inference_tensors
+from steerclear.steering.seeds import drawn
 from steerclear.types import Detection, GuardOutput, Outcome
 
 # for a pipeline that takes class labels: other classes first, of which most pass
@@ -365,8 +366,9 @@ class Guard(DropIn):
                 arguments do. A pipeline that takes class labels is given `class_labels=[…]` and no prompt:
                 prompt filters see nothing of it.
             num_images_per_prompt: how many images of each prompt.
-            generator: of the noise; with None the guard draws its own, so that the report's seed makes the
-                picture again.
+            generator: of the noise, as the pipeline takes it. With None the guard draws one for each image,
+                so that the report's seed makes the picture again; `torch.manual_seed` before the call
+                repeats them.
             budget: of each flagged image of this call, in the place of the ladder's.
             **kwargs: the pipeline's own arguments.
 
@@ -381,7 +383,9 @@ class Guard(DropIn):
         """
         prompts = checked_prompts(self.pipe, prompt, kwargs)
         if generator is None:
-            generator = torch.Generator().manual_seed(secrets.randbits(63))
+            images = num_images_per_prompt if isinstance(num_images_per_prompt, int) else 1
+            new = drawn(max(1, len(prompts) * images))
+            generator = new if len(new) > 1 and takes_generators(self.pipe, kwargs) else new[0]
         arguments = checked_arguments(
             self.pipe, kwargs, images=num_images_per_prompt, prompts=len(prompts), generator=generator
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from steerclear.encoders.base import Encoder
-from steerclear.errors import UnsupportedError
+from steerclear.errors import InputError, UnsupportedError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.generators import LeaveEarly, Pass, PipelineRunner
+from steerclear.generators.passes import InterruptedRun
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.ladder import Ladder
 from steerclear.nudge.space import PREVIEW, EncoderSpace, check_judges
@@ -25,7 +26,7 @@ from steerclear.pixels import to_image
 from steerclear.protected import Protected
 from steerclear.request import of_row, picture_size, unread
 from steerclear.settle import settle
-from steerclear.steering.seeds import seeds_of
+from steerclear.steering.seeds import seeds_of, telling_seeds
 from steerclear.types import Detection, GuardOutput, Outcome, Report
 
 PLACEHOLDER = (128, 128, 128)  # plain grey
@@ -97,9 +98,16 @@ class GuardedCall:
     def run(self) -> GuardOutput:
         """Make all images of the call, and hand out what passes; None stands for what is withheld."""
         began = time.monotonic()
-        seeds = seeds_of(self.generator, len(self.prompts) * self.images_per_prompt)
+        count = len(self.prompts) * self.images_per_prompt
+        seeds, telling = seeds_of(self.generator, count), telling_seeds(self.generator, count)
         known = [row for row in self._check_prompts() for _ in range(self.images_per_prompt)]
-        first, detections = self._first_pass(known)
+        self.runner.cancelled = self.ladder.budget.cancelled
+        before = self.runner.evaluations
+        try:
+            first, detections = self._first_pass(known)
+        except InterruptedRun as stop:
+            nfe = (self.runner.evaluations - before) / count
+            return self._interrupted(known, telling, reason=str(stop), nfe=nfe, began=began)
         # image-to-image does only a part of the scheduler's steps, which the pipeline knows
         running = getattr(self.pipe, "decoder_pipe", self.pipe)
         steps = getattr(running, "_num_timesteps", None) or len(self.pipe.scheduler.timesteps)
@@ -119,15 +127,49 @@ class GuardedCall:
             reports.append(
                 replace(
                     report,
+                    seed=telling[i],
                     seconds=report.seconds + shared,
                     unread=cut,
                     library_version=self.library_version,
                 )
             )
-        if self.placeholders and None in images:
-            grey = Image.new("RGB", self._size(first), PLACEHOLDER)
-            images = [grey if image is None else image for image in images]
-        return GuardOutput(images, reports)
+        return GuardOutput(self._with_placeholders(images, partial(self._size, first)), reports)
+
+    def _interrupted(
+        self,
+        known: Sequence[tuple[Detection, ...]],
+        seeds: Sequence[int | None],
+        *,
+        reason: str,
+        nfe: float,
+        began: float,
+    ) -> GuardOutput:
+        """What a call ends with whose first pass the caller ended: nothing, and a report for each image."""
+        seconds = (time.monotonic() - began) / len(known)
+        reports = [
+            Report(
+                self.prompts[i // self.images_per_prompt],
+                seeds[i],
+                Outcome.WITHHELD,
+                detections,
+                nfe=nfe,
+                nfe_plain=nfe,
+                seconds=seconds,
+                reason=reason,
+                library_version=self.library_version,
+            )
+            for i, detections in enumerate(known)
+        ]
+        return GuardOutput(self._with_placeholders([None] * len(known), partial(self._size, Pass())), reports)
+
+    def _with_placeholders(
+        self, images: list[Image.Image | None], size: Callable[[], tuple[int, int]]
+    ) -> list[Image.Image | None]:
+        """The images, with a plain grey picture of (width, height) for None where the guard was told so."""
+        if not self.placeholders or None not in images:
+            return images
+        grey = Image.new("RGB", size(), PLACEHOLDER)
+        return [grey if image is None else image for image in images]
 
     def _size(self, first: Pass) -> tuple[int, int]:
         """(width, height) of the call's pictures."""
@@ -144,9 +186,25 @@ class GuardedCall:
         if not self.runner.prompted:
             return [()] * len(self.prompts)
         columns = [
-            answers(f, partial(f.check_prompts, self.prompts), len(self.prompts)) for f in self.prompt_filters
+            answers(f, partial(f.check_prompts, prompts), len(prompts))
+            for prompts in self._texts()
+            for f in self.prompt_filters
         ]
         return [tuple(column[i] for column in columns) for i in range(len(self.prompts))]
+
+    def _texts(self) -> list[list[str]]:
+        """The prompts, and beside them those for a second and third text encoder where the call has some."""
+        texts = [self.prompts]
+        for name in ("prompt_2", "prompt_3"):
+            given = self.kwargs.get(name)
+            if not given:
+                continue
+            texts.append([given] * len(self.prompts) if isinstance(given, str) else list(given))
+            if len(texts[-1]) != len(self.prompts):
+                raise InputError(
+                    f"{len(texts[-1])} texts of {name} were given for {len(self.prompts)} prompts"
+                )
+        return texts
 
     def _first_pass(self, known: list[tuple[Detection, ...]]) -> tuple[Pass, list[tuple[Detection, ...]]]:
         """The plain pipeline, watched, and what decides on each image.
@@ -249,7 +307,7 @@ class GuardedCall:
                 return False
             return not flagged(judge((*self.filters, *self.strict), [to_image(row) for row in pixels])[0])
 
-        return SteerTask(
+        task = SteerTask(
             runner=self.runner,
             prompt=row.prompt,
             seed=row.seed,
@@ -265,6 +323,8 @@ class GuardedCall:
             spaces=partial(self._space, size),
             prefer=self.prefer,
         )
+        task.kwargs = _telling_the_attempt(kwargs, task)
+        return task
 
     def _space(self, size: tuple[int, int] | None, name: str) -> EncoderSpace:
         """E of the objective. Raises ConfigError where the encoder is the only judge, UnsupportedError where
@@ -305,6 +365,20 @@ class GuardedCall:
             grown: Tensor = torch.unique(torch.cat([known, new.to(known)]), dim=0)
             return grown
         return known if len(known) or fallback is None else fallback
+
+
+def _telling_the_attempt(kwargs: dict[str, Any], task: SteerTask) -> dict[str, Any]:
+    """The arguments, with a callback that is also told which strategy is being tried."""
+    callback = kwargs.get("callback_on_step_end")
+    if callback is None:
+        return kwargs
+
+    def called(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> Any:
+        return callback(pipe, step, timestep, {**values, "attempt": task.strategy})
+
+    # diffusers asks the objects of its own callback classes which tensors they want
+    names = getattr(callback, "tensor_inputs", kwargs.get("callback_on_step_end_tensor_inputs", ["latents"]))
+    return {**kwargs, "callback_on_step_end": called, "callback_on_step_end_tensor_inputs": names}
 
 
 def matched_items(detections: Sequence[Detection]) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from steerclear.errors import InputError
@@ -14,22 +16,15 @@ from steerclear.generators.limits import check_limits
 from steerclear.generators.passes import class_name
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
-# arguments that may be lists with one entry per prompt
-LISTS_PER_PROMPT = (
-    "negative_prompt",
-    "negative_prompt_2",
-    "negative_prompt_3",
-    "image",
-    "mask_image",
-    "class_labels",
-)
-# arguments that may be tensors with one row per prompt
-TENSORS_PER_PROMPT = (
-    "negative_prompt_embeds",
-    "negative_pooled_prompt_embeds",
-    "image",
-    "mask_image",
-    "image_embeddings",
+# lists that belong to the steps or to adapters, whatever their length
+NOT_PER_PROMPT = frozenset(
+    (
+        "callback_on_step_end_tensor_inputs",
+        "ip_adapter_image",
+        "ip_adapter_image_embeds",
+        "sigmas",
+        "timesteps",
+    )
 )
 
 
@@ -114,6 +109,7 @@ def checked_arguments(
                 f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
             )
     check_arguments(pipe, kwargs)
+    check_networks(pipe, prompts)
     check_limits(pipe, kwargs, steps=steps, prompts=prompts, generator=generator)
     if not isinstance(generator, torch.Generator):
         if not isinstance(generator, list) or not all(isinstance(g, torch.Generator) for g in generator):
@@ -140,16 +136,56 @@ def of_row(kwargs: Mapping[str, Any], prompt: int, prompts: int) -> dict[str, An
         prompt: index of the prompt.
         prompts: number of prompts in the call.
     """
-    arguments = dict(kwargs)
-    for name in LISTS_PER_PROMPT:
-        values = arguments.get(name)
-        if isinstance(values, list) and len(values) == prompts:
-            arguments[name] = [values[prompt]] if name == "class_labels" else values[prompt]
-    for name in TENSORS_PER_PROMPT:
-        value = arguments.get(name)
-        if isinstance(value, Tensor) and value.ndim > 1 and len(value) == prompts:
-            arguments[name] = value[prompt : prompt + 1]
-    return arguments
+    return {
+        name: _entry(name, value, prompt) if _goes_per_prompt(name, value, prompts) else value
+        for name, value in kwargs.items()
+    }
+
+
+def _goes_per_prompt(name: str, value: Any, prompts: int) -> bool:
+    """Whether an argument has one entry for each prompt.
+
+    That is told by its length and by what it holds: texts, pictures and tensors go per prompt. Numbers do
+    not, such as a size in pixels or the scale of each adapter, but for the numbers of classes.
+    """
+    if name in NOT_PER_PROMPT:
+        return False
+    if isinstance(value, Tensor | np.ndarray):
+        # a picture alone has up to three dimensions, and may be as high as there are prompts
+        alone = 3 if "image" in name and "embed" not in name else 1
+        return value.ndim > alone and len(value) == prompts
+    if not isinstance(value, list | tuple) or len(value) != prompts:
+        return False
+    return name == "class_labels" or all(
+        isinstance(v, str | Image.Image | Tensor | np.ndarray) for v in value
+    )
+
+
+def _entry(name: str, value: Any, prompt: int) -> Any:
+    """What an argument holds for one prompt; class labels, tensors and arrays stay a batch of one."""
+    if name == "class_labels" or isinstance(value, Tensor | np.ndarray):
+        return value[prompt : prompt + 1]
+    return value[prompt]
+
+
+def check_networks(pipe: Any, prompts: int) -> None:
+    """Raise InputError for several prompts where lists of pictures are for several control networks.
+
+    Such a list cannot be told from one with a picture for each prompt.
+    """
+    several = next(
+        (
+            name
+            for name, part in (("controlnet", "nets"), ("adapter", "adapters"))
+            if len(getattr(getattr(pipe, name, None), part, ())) > 1
+        ),
+        None,
+    )
+    if several is not None and prompts > 1:
+        raise InputError(
+            f"this {type(pipe).__name__} has several networks in its {several}, so a list of pictures may be "
+            f"for them or for the {prompts} prompts; ask for each prompt by itself"
+        )
 
 
 def without_inference_tensors(kwargs: Mapping[str, Any]) -> dict[str, Any]:

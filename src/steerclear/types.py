@@ -112,7 +112,8 @@ class Report:
 
     Attributes:
         prompt: as the caller wrote it; the class's name for a pipeline of class labels.
-        seed: makes this image again.
+        seed: a new generator of this seed makes this image again; None where no seed tells, since images
+            shared the caller's generator, or it had been drawn from before.
         outcome: clear, steered or withheld.
         detections: of the first image, all filters'.
         attempts: every rung that was tried, in order.
@@ -126,7 +127,7 @@ class Report:
     """
 
     prompt: str
-    seed: int
+    seed: int | None
     outcome: Outcome
     detections: tuple[Detection, ...]
     attempts: tuple[Attempt, ...] = ()

@@ -16,7 +16,13 @@ from steerclear.generators.decoded import as_scheduled
 from steerclear.generators.guidance import GuidancePair, magnitude
 from steerclear.generators.passes import LeaveEarly, Pass, class_called, finite_images
 from steerclear.generators.resume import add_noise, schedule_of, starting_at
-from steerclear.generators.start import begins_from_picture, noise_scale, regeneration_arguments, start_scale
+from steerclear.generators.start import (
+    CALLBACKS,
+    begins_from_picture,
+    noise_scale,
+    regeneration_arguments,
+    start_scale,
+)
 from steerclear.generators.watched_run import Evaluations, WatchedRun
 from steerclear.steering import Step
 from steerclear.steering.hook import OnDenoised
@@ -29,6 +35,9 @@ class PipelineRunner:
         pipe: a diffusers pipeline.
         traced: number of first steps at which the guidance's magnitude is recorded, see `Pass.magnitudes`.
 
+    Attributes:
+        cancelled: asked at each step of every run; where it says so, the run raises InterruptedRun.
+
     Raises:
         UnsupportedError: for a pipeline that cannot be guarded.
         ConfigError: for a pipeline that is not complete.
@@ -38,6 +47,7 @@ class PipelineRunner:
         check_pipeline(pipe)
         self.pipe = pipe
         self.traced = traced
+        self.cancelled: Callable[[], bool] | None = None
         self._evaluations = Evaluations()
         self._running: WatchedRun | None = None
         self._dtype: torch.dtype | None = None  # of the noisy latents of the last run
@@ -84,6 +94,7 @@ class PipelineRunner:
 
         Raises:
             InputError: where the pipeline refuses its arguments before its first step.
+            InterruptedRun: where the caller ended it.
         """
         result = Pass(resumed=resumed)
         total_before, prior_before = self._evaluations.total, self._evaluations.prior
@@ -121,6 +132,7 @@ class PipelineRunner:
             after_step=record_latents,
             gradients=gradients > 0,
             first_sample=first_sample,
+            cancelled=self.cancelled,
         )
         result.images = self._call(watched)
         if not result.images:
@@ -167,6 +179,7 @@ class PipelineRunner:
 
         before = self.evaluations
         start = self._as_drawn(start)
+        kwargs = {k: v for k, v in kwargs.items() if k not in CALLBACKS}  # a first look is no progress
         arguments = regeneration_arguments(self.pipe, condition, start, kwargs=kwargs, generator=generator)
         first_sample = arguments.pop("first_sample")
         watched = WatchedRun(
@@ -176,6 +189,7 @@ class PipelineRunner:
             on_denoised=leave_at_last,
             gradients=torch.is_grad_enabled(),
             first_sample=first_sample,
+            cancelled=self.cancelled,
         )
         self._call(watched)
         if torch.is_grad_enabled():

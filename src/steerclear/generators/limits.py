@@ -20,6 +20,11 @@ def takes_several(pipe: Any) -> bool:
     return not _is_any(pipe, "WuerstchenDecoderPipeline", "WuerstchenCombinedPipeline")
 
 
+def takes_generators(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call may hold a generator for each image; Kandinsky 2.2's not beside a negative prompt."""
+    return not (_is_any(pipe, "KandinskyV22CombinedPipeline") and kwargs.get("negative_prompt"))
+
+
 def check_limits(pipe: Any, kwargs: Mapping[str, Any], *, steps: int, prompts: int, generator: Any) -> None:
     """Check a request against what this pipeline can serve.
 
@@ -36,11 +41,7 @@ def check_limits(pipe: Any, kwargs: Mapping[str, Any], *, steps: int, prompts: i
     name = type(pipe).__name__
     if prompts > 1 and not takes_several(pipe):
         raise InputError(f"{name} takes one prompt at a time; ask for {prompts} pictures in {prompts} calls")
-    if (
-        _is_any(pipe, "KandinskyV22CombinedPipeline")
-        and isinstance(generator, list)
-        and kwargs.get("negative_prompt")
-    ):
+    if isinstance(generator, list) and not takes_generators(pipe, kwargs):
         raise InputError(f"{name} takes one generator, not a list of them, where there is a negative prompt")
     _check_one_step(pipe, steps)
     height, width = kwargs.get("height"), kwargs.get("width")

@@ -14,6 +14,10 @@ class LeaveEarly(Exception):  # noqa: N818 - leaving a run is no error
     """Raised by a callback to end a run: every image in it is already known to be flagged."""
 
 
+class InterruptedRun(Exception):  # noqa: N818 - the caller wants it so
+    """A run that its caller ended: what it made is half-denoised, and nobody waits for it."""
+
+
 @dataclass(kw_only=True)
 class Pass:
     """One run of the pipeline.

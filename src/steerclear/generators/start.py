@@ -15,8 +15,7 @@ from steerclear.generators.accepted import call_parameters
 from steerclear.generators.conditions import EMBEDS, Condition
 from steerclear.steering.instance import overridden
 
-# arguments that a regeneration sets itself, so that the caller's must not be passed on as well; callbacks see
-# the first run only, since what a regeneration would show them is not verified
+# arguments that a regeneration sets itself, so that the caller's must not be passed on as well
 NOT_PASSED_ON = frozenset(
     (
         "prompt",
@@ -31,12 +30,9 @@ NOT_PASSED_ON = frozenset(
         "num_images_per_prompt",
         "generator",
         "latents",
-        "callback",
-        "callback_steps",
-        "callback_on_step_end",
-        "callback_on_step_end_tensor_inputs",
     )
 )
+CALLBACKS = ("callback", "callback_steps", "callback_on_step_end", "callback_on_step_end_tensor_inputs")
 
 
 def begins_from_picture(pipe: Any, kwargs: Mapping[str, Any]) -> bool:

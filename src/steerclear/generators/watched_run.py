@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ from steerclear.errors import InputError
 from steerclear.generators.accepted import denoiser_of, prior_of
 from steerclear.generators.decoded import recording_decoded, recording_finite
 from steerclear.generators.guidance import GuidancePair, guidance_pair
-from steerclear.generators.passes import LeaveEarly
+from steerclear.generators.passes import InterruptedRun, LeaveEarly
 from steerclear.generators.start import starting_with
 from steerclear.pixels import rgb_copy
 from steerclear.steering import Step, steer, unwrapped_call
@@ -50,6 +50,7 @@ class WatchedRun:
         after_step: called after each scheduler step.
         gradients: run with gradients enabled, and with the parameters frozen.
         first_sample: the noisy latent (B, …) to begin with, where the call takes no `latents`.
+        cancelled: asked at each step; where it says so, the run ends.
 
     Attributes:
         finite: for each place that pixels passed, whether each row was finite there, in parts (B,) on their
@@ -67,6 +68,7 @@ class WatchedRun:
         after_step: AfterStep | None = None,
         gradients: bool = False,
         first_sample: Tensor | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self.pipe = pipe
         self.finite: dict[str, list[Tensor]] = {}
@@ -77,6 +79,7 @@ class WatchedRun:
         self._after_step = after_step
         self._gradients = gradients
         self._first_sample = first_sample
+        self._cancelled = cancelled
         self._prior = prior_of(pipe)
         self._outputs: list[Any] = []  # of the denoiser, since the last step
         self._reached_a_step = False
@@ -89,6 +92,7 @@ class WatchedRun:
 
         Raises:
             InputError: where the pipeline refuses its arguments before its first step.
+            InterruptedRun: where the caller ended it, by `cancelled` or by the pipeline's `interrupt`.
         """
         begin = nullcontext() if self._first_sample is None else starting_with(self.pipe, self._first_sample)
         parameters = frozen(self.pipe) if self._gradients else nullcontext()
@@ -107,8 +111,13 @@ class WatchedRun:
                 decoding,
                 watching,
             ):
+                pictures = call(**self._kwargs, output_type="pil").images
+                if getattr(
+                    self.pipe, "_interrupt", False
+                ):  # it has skipped steps, and decoded what there was
+                    raise InterruptedRun("interrupted")
                 # copies, since whatever holds the pictures as well could still change them
-                return [rgb_copy(image) for image in call(**self._kwargs, output_type="pil").images]
+                return [rgb_copy(image) for image in pictures]
         except LeaveEarly:
             return []
         except (ValueError, TypeError) as error:
@@ -152,6 +161,8 @@ class WatchedRun:
     def _before(self, step: Step) -> Tensor | None:
         """Callback before a scheduler step: another clean latent, or None to change nothing."""
         self._reached_a_step = True
+        if self._cancelled is not None and self._cancelled():
+            raise InterruptedRun("cancelled")
         times = 1 if self._images is None else len(step.sample) // self._images
         if times > 1:
             step = self._unrepeated(step)

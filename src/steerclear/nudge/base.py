@@ -22,10 +22,12 @@ class Task(Protocol):
     Attributes:
         seed: of the flagged image; the seed of each attempt is derived from it.
         attempt: number of rungs tried so far; set by the ladder.
+        strategy: name of the rung that is tried; set by the ladder.
     """
 
     seed: int
     attempt: int
+    strategy: str
 
     @property
     def nfe(self) -> float:
@@ -57,6 +59,7 @@ class SteerTask:
         prefer: how D is chosen where the caller prefers nothing: a name in
             `steerclear.nudge.prefer.PREFERENCES`.
         attempt: number of rungs tried so far, so that the next one can prefer something else.
+        strategy: name of the rung that is tried.
         cache: what strategies have computed for this image, by a key of their own.
     """
 
@@ -75,6 +78,7 @@ class SteerTask:
     spaces: Callable[[str], Callable[[Tensor], Tensor]] | None = None
     prefer: str = "text"
     attempt: int = 0
+    strategy: str = ""
     cache: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

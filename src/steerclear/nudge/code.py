@@ -34,6 +34,7 @@ class CodeTask:
         clear: (R, …) points of samples that no filter flags; where the caller prefers nothing, the nearest
             pull.
         attempt: number of rungs tried so far.
+        strategy: name of the rung that is tried.
     """
 
     model: CodeGenerator
@@ -44,6 +45,7 @@ class CodeTask:
     preferred: Tensor | None = None
     clear: Tensor | None = None
     attempt: int = 0
+    strategy: str = ""
 
     def __post_init__(self) -> None:
         self._evaluations_before = self.model.evaluations

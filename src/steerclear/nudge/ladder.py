@@ -12,6 +12,7 @@ from PIL import Image
 from steerclear import plugins
 from steerclear.devices import raise_if_lost
 from steerclear.errors import ConfigError
+from steerclear.generators.passes import InterruptedRun
 from steerclear.nudge.base import Candidate, Strategy, Task
 from steerclear.pixels import rgb_copy
 from steerclear.steering import derive
@@ -35,13 +36,13 @@ DEFAULT_LADDER = (
 class Budget:
     """What one flagged image may cost beyond its first run.
 
-    No rung begins once either limit is reached or the request is cancelled.
+    No rung begins once either limit is reached.
 
     Attributes:
         overhead: denoiser evaluations, as a multiple of the plain pipeline's.
         seconds: wall time; None for no limit.
-        cancelled: asked before every rung, so that a caller who no longer waits can end the request, for
-            example with the `is_set` of a `threading.Event`.
+        cancelled: asked before every rung and at each step of a pipeline, so that a caller who no longer
+            waits can end the request, for example with the `is_set` of a `threading.Event`.
 
     Raises:
         ConfigError: for a limit that is no number, negative or NaN, and a `cancelled` that cannot be called.
@@ -110,7 +111,7 @@ class Ladder:
             if self.budget.cancelled is not None and self.budget.cancelled():
                 return None, attempts, "cancelled"
             start, nfe_before, seed = time.monotonic(), task.nfe, derive(task.seed, rung.name, number)
-            task.attempt = number
+            task.attempt, task.strategy = number, rung.name
             image: Image.Image | None = None
             after: tuple[Detection, ...] = ()
             try:
@@ -119,6 +120,8 @@ class Ladder:
                 image, stopped = rgb_copy(candidate.image), candidate.stopped
                 after = verify(candidate, image)
                 learn(after)
+            except InterruptedRun as stop:
+                return None, attempts, str(stop)
             except Exception as error:  # a rung that fails must cost neither the batch nor the promise
                 raise_if_lost(error)
                 stopped = f"{type(error).__name__}: {error}"

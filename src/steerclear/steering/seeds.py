@@ -57,6 +57,39 @@ def seeds_of(generator: torch.Generator | list[torch.Generator], count: int) -> 
     return [first if count == 1 else derive(first, "image", i) for i in range(count)]
 
 
+def drawn(count: int) -> list[torch.Generator]:
+    """A generator for each of several images. Their seeds are drawn from torch's own generator, so that
+    `torch.manual_seed` repeats them.
+
+    Args:
+        count: number of images.
+    """
+    return generators(torch.randint(2**63 - 1, (count,)).tolist())
+
+
+def telling_seeds(generator: torch.Generator | list[torch.Generator], count: int) -> list[int | None]:
+    """For each image the seed of a new generator that makes it again; None where no seed can tell.
+
+    No seed tells the images that share a generator, nor one whose generator was drawn from before.
+
+    Args:
+        generator: of the request, before anything is drawn; one per image, or one for all.
+        count: number of images.
+    """
+    if not isinstance(generator, list):
+        generator = [generator] * count
+    return [
+        g.initial_seed() if sum(g is other for other in generator) == 1 and _is_new(g) else None
+        for g in generator
+    ]
+
+
+def _is_new(generator: torch.Generator) -> bool:
+    """Whether nothing was drawn from a generator since its seed was set."""
+    new = torch.Generator(generator.device).manual_seed(generator.initial_seed())
+    return torch.equal(generator.get_state(), new.get_state())
+
+
 def _checked(seed: int) -> int:
     """The seed itself, if it is in range."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _LARGEST:
