@@ -4,7 +4,9 @@
 
 The denoiser and the autoencoder have their published sizes and random weights, so pictures show nothing: the
 filter is told what to say. A clear request is timed against the plain pipeline's, in turn. Then each strategy
-answers one flagged request. The page gathers what has been measured so far, one configuration a run.
+answers one flagged request. The page gathers what has been measured so far, one configuration a run. With
+`--pairs 0` only the strategies run, and with `--strategies` and no name only the clear requests; what an
+earlier run measured of the other is kept.
 """
 
 from __future__ import annotations
@@ -87,8 +89,9 @@ def main() -> None:
     row = measured(args)
     kept = args.out / "guarded-size.json"
     rows = documents.read(kept)["rows"] if kept.is_file() else []
-    same = ("config", "stored", "mode", "device")
-    rows = [r for r in rows if any(r[key] != row[key] for key in same)] + [row]
+    same = ("config", "stored", "mode", "side", "device")
+    before = [r for r in rows if all(r[key] == row[key] for key in same)]
+    rows = [r for r in rows if r not in before] + [{**(before[0] if before else {}), **row}]
     documents.write(args.out, "guarded-size", {"rows": rows}, page(rows))
 
 
@@ -108,9 +111,11 @@ def measured(args: argparse.Namespace) -> Row:
     }
     prepare(pipe, args.mode)
     call = {"num_inference_steps": args.steps, "height": args.side, "width": args.side}
-    row["clear"] = clear_requests(pipe, call, pairs=args.pairs, device=args.device)
-    print(json.dumps({"config": args.config, "stored": args.stored, "clear": row["clear"]}), flush=True)
-    row["strategies"] = {}
+    if args.pairs:
+        row["clear"] = clear_requests(pipe, call, pairs=args.pairs, device=args.device)
+        print(json.dumps({"config": args.config, "stored": args.stored, "clear": row["clear"]}), flush=True)
+    if args.strategies:
+        row["strategies"] = {}
     for name in args.strategies:
         row["strategies"][name] = flagged_request(pipe, call, name, device=args.device)
         print(json.dumps({name: row["strategies"][name]}), flush=True)

@@ -22,10 +22,10 @@ def page(rows: list[Row]) -> str:
         {
             "commands": [row["command"] for row in rows],
             "torch": ", ".join(sorted({row["torch"] for row in rows})),
-            "clear": _clear(rows),
-            "flagged": _flagged(rows),
+            "clear": _clear([row for row in rows if "clear" in row]),
+            "flagged": _flagged([row for row in rows if "strategies" in row]),
             "target": TARGET,
-            "slow": [_named(row) for row in rows if row["clear"]["ratio"] > TARGET],
+            "slow": [_named(row) for row in rows if "clear" in row and row["clear"]["ratio"] > TARGET],
         },
     )
 
