@@ -174,11 +174,11 @@ def test_gradient_passes_run_without_cudnn_attention_and_plain_passes_with_it(st
 
 
 @pytest.mark.parametrize("how", ["compiled", "compiled in place", "blocks compiled"])
-def test_gradient_passes_run_the_originals_of_compiled_modules(how):
+def test_no_strategy_makes_a_compiled_module_be_compiled_once_more(how):
     pipe, compiled = tiny_pipeline(), []
 
     def backend(graph, inputs):
-        compiled.append(torch.is_grad_enabled())
+        compiled.append(graph)
         return graph
 
     torch._dynamo.reset()
@@ -190,11 +190,13 @@ def test_gradient_passes_run_the_originals_of_compiled_modules(how):
         case "blocks compiled":
             for block in pipe.unet.up_blocks:
                 block.compile(backend=backend)
-    for name in ("noise", "trajectory-through"):
-        guard = Guard(pipe, [MockFilter([True, False])], ladder=Ladder(strategies((name,))))
+    assert pipe("a fox", num_inference_steps=2).images
+    before = len(compiled)
+    for name in ("noise+condition", "trajectory-through", "final-latent+condition", "despecified"):
+        ladder = Ladder(strategies((name,)))
+        guard = Guard(pipe, [MockFilter([True, False])], ladder=ladder, preferred=["a bowl"])
         assert guard("a fox", num_inference_steps=2).reports[0].outcome is Outcome.STEERED
-    assert compiled
-    assert not any(compiled)
+    assert len(compiled) == before > 0
     torch._dynamo.reset()
 
 

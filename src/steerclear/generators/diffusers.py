@@ -76,6 +76,7 @@ class PipelineRunner:
         *,
         resumed: bool = False,
         gradients: int = 0,
+        eager: bool = False,
         first_sample: Tensor | None = None,
         **kwargs: Any,
     ) -> Pass:
@@ -89,6 +90,7 @@ class PipelineRunner:
             resumed: see `Pass`.
             gradients: number of first steps in which `step.denoised` can be differentiated by `step.sample`,
                 each step on its own. It needs `latents` or `first_sample`.
+            eager: call the originals of compiled modules, see `WatchedRun`.
             first_sample: the noisy latent (B, …) to begin with, where the call takes no `latents`.
             **kwargs: the arguments of the pipeline's call.
 
@@ -131,6 +133,7 @@ class PipelineRunner:
             on_denoised=record_step,
             after_step=record_latents,
             gradients=gradients > 0,
+            eager=eager,
             first_sample=first_sample,
             cancelled=self.cancelled,
         )
@@ -188,6 +191,7 @@ class PipelineRunner:
             evaluations=self._evaluations,
             on_denoised=leave_at_last,
             gradients=torch.is_grad_enabled(),
+            eager=True,
             first_sample=first_sample,
             cancelled=self.cancelled,
         )
@@ -271,6 +275,7 @@ class PipelineRunner:
         on_denoised: OnDenoised | None = None,
         resumed: bool = False,
         gradients: int = 0,
+        eager: bool = False,
     ) -> Pass:
         """Run the pipeline again, under another condition.
 
@@ -283,13 +288,14 @@ class PipelineRunner:
             on_denoised: as in `run`.
             resumed: see `Pass`.
             gradients: as in `run`.
+            eager: as in `run`.
 
         Raises:
             UnsupportedError: where the pipeline cannot begin from a given latent.
         """
         start = None if start is None else self._as_drawn(start)
         arguments = regeneration_arguments(self.pipe, condition, start, kwargs=kwargs, generator=generator)
-        return self.run(on_denoised, resumed=resumed, gradients=gradients, **arguments)
+        return self.run(on_denoised, resumed=resumed, gradients=gradients, eager=eager, **arguments)
 
     def _as_drawn(self, noise: Tensor) -> Tensor:
         """The noise in the precision in which the pipeline draws its own."""
@@ -330,7 +336,9 @@ class PipelineRunner:
                 "another"
             )
         if not self._schedule:
-            self.regenerate(condition, clean, kwargs=kwargs, generator=generator, on_denoised=_leave)
+            self.regenerate(
+                condition, clean, kwargs=kwargs, generator=generator, on_denoised=_leave, eager=True
+            )
         scheduler = self.pipe.scheduler
         noisy, skip = add_noise(
             scheduler, clean, schedule=self._schedule, strength=strength, generator=generator

@@ -49,6 +49,8 @@ class WatchedRun:
         on_denoised: called before each scheduler step, see `steerclear.steering.steer`.
         after_step: called after each scheduler step.
         gradients: run with gradients enabled, and with the parameters frozen.
+        eager: call the originals of compiled modules, as a run with gradients always does: for a batch of
+            another size they would be compiled once more.
         first_sample: the noisy latent (B, …) to begin with, where the call takes no `latents`.
         cancelled: asked at each step; where it says so, the run ends.
 
@@ -67,6 +69,7 @@ class WatchedRun:
         on_denoised: OnDenoised,
         after_step: AfterStep | None = None,
         gradients: bool = False,
+        eager: bool = False,
         first_sample: Tensor | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
@@ -78,6 +81,7 @@ class WatchedRun:
         self._on_denoised = on_denoised
         self._after_step = after_step
         self._gradients = gradients
+        self._eager = eager or gradients
         self._first_sample = first_sample
         self._cancelled = cancelled
         self._prior = prior_of(pipe)
@@ -102,7 +106,7 @@ class WatchedRun:
         call = unwrapped_call(self.pipe) if self._gradients else self.pipe
         try:
             with (
-                uncompiled(self.pipe) if self._gradients else nullcontext(),
+                uncompiled(self.pipe) if self._eager else nullcontext(),
                 self._hooks(),
                 steer(self.pipe, self._before, self._after),
                 begin,

@@ -133,6 +133,7 @@ def _predict(task: SteerTask, prompts: list[str]) -> Tensor:
         kwargs=unguided,
         generator=task.torch_generator(task.seed),
         on_denoised=leave,
+        eager=True,
     )
     assert run.denoised is not None
     return run.denoised
