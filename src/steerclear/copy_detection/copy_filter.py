@@ -76,7 +76,7 @@ class CopyFilter:
         """
         pictures = protected if isinstance(protected, Mapping) else protected.pictures()
         side = ProtectedSide.of(pictures, skip_blank=skip_blank, device=device)
-        return cls(CopyDetector(side, originals=pictures, **options), threshold)
+        return cls(CopyDetector(side, original_of=pictures.get, **options), threshold)
 
     def check(self, images: Tensor) -> list[Detection]:
         """images: (B, 3, H, W) in [0, 1]. One detection per image; one that cannot be looked at is flagged

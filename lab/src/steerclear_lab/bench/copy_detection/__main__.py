@@ -50,7 +50,7 @@ TIMED = 40  # pictures whose cost is measured
 def detector_for(pictures: dict[str, Image.Image]) -> CopyDetector:
     """The copy detector of a set, at its default thresholds."""
     protected = {name: pixels_of(picture) for name, picture in pictures.items()}
-    return CopyDetector(ProtectedSide.of(protected), originals=protected)
+    return CopyDetector(ProtectedSide.of(protected), original_of=protected.get)
 
 
 def whole_picture_filters(pictures: dict[str, Image.Image]) -> list[Filter]:
