@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steerclear.cli.inputs import read_names
-from steerclear.cli.library.options import DEFAULT_LIBRARY, LibraryOption
 from steerclear.cli.opening import open_encoders
+from steerclear.cli.options import DEFAULT_LIBRARY, LibraryOption
 from steerclear.cli.terminal import OK, PROBLEMS, one_line_errors, progress
 from steerclear.embedded import is_embedded
 from steerclear.errors import InputError, LibraryError
