@@ -117,11 +117,11 @@ def test_the_policy_of_what_is_added_holds(pipe, library, pictures):
 def test_named_filters_over_the_library_follow_and_others_are_made_once(pipe, library, pictures):
     mine = MockFilter(False, name="mine")
     guard = Guard.wrap(pipe, library.uri, filters=["hash", "test_following:once", mine], ladder=Ladder(()))
-    made = len(ONCE)
+    before = len(ONCE)
     add(library, pictures["owl"], [ENCODER])
     report = guard("a owl", generator=seeded(), **FAST).reports[0]
     assert by_each_filter(report.detections)["hash"] == "owl"
-    assert len(ONCE) == made
+    assert len(ONCE) == before
     assert ONCE[-1] in guard.filters
     assert mine in guard.filters
 

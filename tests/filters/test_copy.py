@@ -117,8 +117,8 @@ def test_a_library_that_is_too_large_to_hold_is_looked_at_by_its_nearest_items(l
     (plain,), (strict,) = named_filters("copy", parts), named_filters("copy", parts.strict({}))
     assert isinstance(plain.detector, IndexedCopyDetector)
     for name in NAMES:
-        (found,) = plain.check(mirrored(name))
-        assert (found.flagged, found.matched) == (True, name)
+        (detection,) = plain.check(mirrored(name))
+        assert (detection.flagged, detection.matched) == (True, name)
         assert strict.check(mirrored(name))[0].flagged
     assert not plain.check(torch.full((1, 3, 64, 64), 0.5))[0].flagged
 

@@ -214,7 +214,7 @@ def test_the_tensor_for_an_encoder_is_square_and_in_range():
 
 def test_a_perceptual_hash_stays_near_under_recompression_and_resizing_only():
     hashes = [phash(picture(seed)) for seed in range(8)]
-    for seed, own in enumerate(hashes):
+    for seed, hash_ in enumerate(hashes):
         small_jpeg = read_image(_bytes(picture(seed).resize((30, 34)), "JPEG", quality=60))
-        assert hamming(own, phash(small_jpeg)) <= 10
-        assert min(hamming(own, other) for s, other in enumerate(hashes) if s != seed) > 16
+        assert hamming(hash_, phash(small_jpeg)) <= 10
+        assert min(hamming(hash_, other) for s, other in enumerate(hashes) if s != seed) > 16

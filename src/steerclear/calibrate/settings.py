@@ -125,7 +125,7 @@ def draw_picture(pipe: Any, prompt: str, seed: int, settings: Settings) -> Image
     """
     import diffusers
 
-    own = pipe.scheduler
+    scheduler = pipe.scheduler
     arguments: dict[str, Any] = {
         "num_inference_steps": settings.steps,
         "guidance_scale": settings.guidance,
@@ -137,7 +137,7 @@ def draw_picture(pipe: Any, prompt: str, seed: int, settings: Settings) -> Image
         arguments["negative_prompt"] = settings.negative_prompt
     try:
         if settings.scheduler:
-            pipe.scheduler = getattr(diffusers, settings.scheduler).from_config(own.config)
+            pipe.scheduler = getattr(diffusers, settings.scheduler).from_config(scheduler.config)
         picture: Image.Image = pipe(prompt, **arguments).images[0]
     except Exception as error:  # pipelines raise errors of any kind, out of memory among them
         raise_if_lost(error)
@@ -146,7 +146,7 @@ def draw_picture(pipe: Any, prompt: str, seed: int, settings: Settings) -> Image
             "try --settings fixed"
         ) from error
     finally:
-        pipe.scheduler = own
+        pipe.scheduler = scheduler
     return picture
 
 
@@ -172,10 +172,10 @@ def _sizes(pipe: Any) -> tuple[tuple[int, int] | None, ...]:
 
 def _other_schedulers(pipe: Any) -> list[str]:
     """The usual schedulers but the pipeline's, as far as they take its configuration and can be steered."""
-    own = type(pipe.scheduler)
-    if own.__name__ in DISTILLED:
+    present = type(pipe.scheduler)
+    if present.__name__ in DISTILLED:
         return []
-    fitting = {cls.__name__: cls for cls in pipe.scheduler.compatibles if cls is not own}
+    fitting = {cls.__name__: cls for cls in pipe.scheduler.compatibles if cls is not present}
     return [name for name in SAMPLERS if name in fitting and _steerable(fitting[name], pipe.scheduler.config)]
 
 

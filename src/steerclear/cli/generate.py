@@ -202,14 +202,14 @@ def _make_all(
                     recipe = replace(
                         recipe, library_version=report.library_version, library_fingerprint=fingerprint
                     )
-                own_recipe = replace(recipe, prompt=prompt, seed=seed)
+                picture_recipe = replace(recipe, prompt=prompt, seed=seed)
                 with uninterrupted():
-                    line = _save(out / f"{number:04d}-{seed}.png", image, report, own_recipe)
+                    line = _save(out / f"{number:04d}-{seed}.png", image, report, picture_recipe)
                     report_file.write(line)
                     print_line(line, out)
                 code = FLAGGED if image is None else code
                 if compare:
-                    rows.append(_sheet_row(guard, own_recipe, image, report))
+                    rows.append(_sheet_row(guard, picture_recipe, image, report))
                 advance()
         finally:
             if rows:
