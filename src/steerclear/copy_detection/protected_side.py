@@ -94,12 +94,6 @@ class ProtectedSide:
         """(n, 3, SIDE, SIDE) in [0, 1] of the given rows."""
         return _as_pixels(self.pictures[rows])
 
-    @property
-    def bytes_each(self) -> float:
-        """Memory that a protected picture takes."""
-        kept = (self.pictures, self.sought)
-        return sum(t.numel() * t.element_size() for t in kept) / max(1, len(self.ids))
-
 
 def is_recognisable(picture: Tensor) -> bool:
     """Returns whether a picture (3, H, W) in [0, 1] has anything in it by which the copy detector could tell
