@@ -102,8 +102,8 @@ def test_one_prompt_or_several_are_a_list_of_them():
         ("", "'' is empty"),
         (" \n", "is empty"),
         (["a fox", " "], "' ' is empty"),
-        (["a fox", None], "None is empty"),
-        (["a fox", 3], "3 is empty"),
+        (["a fox", None], "None is no text"),
+        (["a fox", 3], "3 is no text"),
         (["a fox", "x" * (LONGEST_PROMPT + 1)], "4001 characters is too long; 4000 is the most"),
     ],
 )

@@ -10,7 +10,8 @@ from PIL import Image
 
 from steerclear.devices import raise_if_lost
 from steerclear.errors import InputError, UnsupportedError
-from steerclear.generators.accepted import call_parameters, denoiser_of
+from steerclear.generators.accepted import call_parameters
+from steerclear.pipelines import native_size
 from steerclear.steering.denoised import rule_for
 
 FEWEST_STEPS = 4  # fewer steps than these are not drawn at unless they are given
@@ -58,7 +59,11 @@ class Grid:
     """The settings that pictures are drawn at; the first of each axis is what the user gave.
 
     Attributes:
-        steps, guidance, sizes, negative_prompts, schedulers: as in `Settings`.
+        steps: see `Settings`.
+        guidance: see `Settings`.
+        sizes: see `Settings`.
+        negative_prompts: see `Settings`.
+        schedulers: see `Settings`.
     """
 
     steps: tuple[int, ...]
@@ -159,13 +164,9 @@ def _sizes(pipe: Any) -> tuple[tuple[int, int] | None, ...]:
 
     The three others together take as long as about five native ones do.
     """
-    side = getattr(pipe, "default_sample_size", None)
-    if side is None:
-        side = getattr(getattr(denoiser_of(pipe), "config", None), "sample_size", None)
-    factor = getattr(pipe, "vae_scale_factor", None)
-    if not isinstance(side, int) or not isinstance(factor, int):
+    native = native_size(pipe)
+    if native is None:
         return (None,)
-    native = side * factor
     half = native // 16 * 8  # autoencoders halve a picture three times, most of them
     return (None, (half, native), (native, half), (2 * native, 2 * native)) if half else (None,)
 

@@ -44,8 +44,11 @@ class Detector(Protocol):
 class CopyFilter:
     """Flags a picture that shows a protected one.
 
-    detector: does the work; several filters can share it. threshold: the score is the evidence over its
-    thresholds, so that 1 is the point where a picture counts as a copy; below 1 is stricter.
+    Attributes:
+        detector: does the work; several filters can share it.
+        threshold: flagged from this score on. The score is the evidence over its thresholds, so that 1 is the
+            point where a picture counts as a copy; below 1 is stricter.
+        name: the filter's name.
     """
 
     detector: Detector
@@ -68,8 +71,9 @@ class CopyFilter:
         Args:
             protected: the pictures. Those of a library are its thumbnails.
             threshold: see the class.
-            skip_blank, device: see `ProtectedSide.of`.
-            options: of the `CopyDetector`.
+            skip_blank: see `ProtectedSide.of`.
+            device: see `ProtectedSide.of`.
+            **options: of the `CopyDetector`.
 
         Raises:
             LibraryError: no picture, or a blank one.
@@ -79,8 +83,9 @@ class CopyFilter:
         return cls(CopyDetector(side, original_of=pictures.get, **options), threshold)
 
     def check(self, images: Tensor) -> list[Detection]:
-        """images: (B, 3, H, W) in [0, 1]. One detection per image; one that cannot be looked at is flagged
-        with its reason.
+        """Returns one detection per image (B, 3, H, W) in [0, 1].
+
+        An image that cannot be looked at, such as one that is very long, is flagged, with the reason.
         """
         detections: list[Detection | None] = [None] * len(images)
         for i, image in enumerate(images):

@@ -150,9 +150,8 @@ def square_tensor(picture: Image.Image, size: int) -> Tensor:
 def phash(picture: Image.Image) -> str:
     """Returns the 64-bit perceptual hash of a picture as 16 hex digits.
 
-    The bits are the signs of the lowest 8 × 8 DCT terms around their median. Two hashes that
-    differ in at most about ten bits mean the same picture: small changes of size, quality or brightness flip
-    few.
+    The bits are the signs of the lowest 8 × 8 DCT terms around their median. Small changes of size, quality
+    or brightness flip few: hashes that differ in at most about ten bits mean the same picture.
     """
     import numpy as np
 
