@@ -19,14 +19,6 @@ from steerclear.types import Detection
 STRICT = 0.93  # score from which a steered or suspect picture is flagged
 
 
-class HoldsPictures(Protocol):
-    """What a library is to the copy detector."""
-
-    def pictures(self) -> Mapping[str, Tensor]:
-        """Pictures (3, H, W) in [0, 1] by id."""
-        ...
-
-
 class Detector(Protocol):
     """What finds protected pictures in pictures, such as `CopyDetector`."""
 
@@ -59,17 +51,17 @@ class CopyFilter:
     @classmethod
     def of(
         cls,
-        protected: Mapping[str, Tensor] | HoldsPictures,
+        pictures: Mapping[str, Tensor],
         *,
         threshold: float = 1.0,
         skip_blank: bool = False,
         device: torch.device | str = "cpu",
         **options: Any,
     ) -> CopyFilter:
-        """A filter for pictures (3, H, W) in [0, 1] by id, or for all that a library holds now.
+        """Makes a filter for protected pictures.
 
         Args:
-            protected: the pictures. Those of a library are its thumbnails.
+            pictures: (3, H, W) in [0, 1] by id.
             threshold: see the class.
             skip_blank: see `ProtectedSide.of`.
             device: see `ProtectedSide.of`.
@@ -78,7 +70,6 @@ class CopyFilter:
         Raises:
             LibraryError: no picture, or a blank one.
         """
-        pictures = protected if isinstance(protected, Mapping) else protected.pictures()
         side = ProtectedSide.of(pictures, skip_blank=skip_blank, device=device)
         return cls(CopyDetector(side, original_of=pictures.get, **options), threshold)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from steerclear import embedded
 from steerclear.copy_detection import CopyDetector, Match, ProtectedSide, SecondOpinion, is_recognisable
 from steerclear.copy_detection.detector import REMEMBERED, picture_key
 from steerclear.copy_detection.features import shrunk
@@ -20,6 +19,7 @@ from steerclear.copy_detection.nominate import WIDTH, whitening_fingerprint
 from steerclear.copy_detection.protected_side import check_pixels, check_shape
 from steerclear.copy_detection.second_opinion import SHORT_SIDE
 from steerclear.copy_detection.windows import parts, sample
+from steerclear.embedded import is_embedded_library
 from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.errors import LibraryError
 from steerclear.library.latents import LatentCache
@@ -72,9 +72,9 @@ def original_pixels(library: Library, item: str) -> Tensor | None:
 
     Returns:
         (3, H, W) in [0, 1], as large as the second opinion can use; None where the file is gone or changed,
-        and for the embedded library, whose thumbnails are the pictures themselves.
+        and for the embedded library, whose thumbnails are as large.
     """
-    if library.uri == str(embedded.LIBRARY_FOLDER):
+    if is_embedded_library(library.uri):
         return None
     with suppress(LibraryError):  # the thumbnail is there
         picture = original(library.get(item), library.uri)
@@ -169,7 +169,7 @@ def protected_side(library: Library, device: torch.device | str = "cpu") -> Prot
 
 
 def _described(library: Library, pictures: Mapping[str, Tensor], device: torch.device | str) -> ProtectedSide:
-    shipped = library.uri == str(embedded.LIBRARY_FOLDER)  # never written to
+    shipped = is_embedded_library(library.uri)
     cache = None if shipped else LatentCache(library, whitening_fingerprint())
     known: dict[str, Tensor] = {}
     if cache is not None:
