@@ -351,7 +351,9 @@ def test_what_no_text_encoder_reads_is_the_end_of_the_prompt():
 def test_what_the_most_patient_encoder_reads_is_read():
     assert unread(reading(**{"": (CLIPText(), 4), "_2": (CLIPText(), 6)}), PROMPT, {}) == "five"
     # the shorter end, and not the one that comes first in the alphabet
-    assert unread(reading(**{"": (CLIPText(), 2), "_2": (CLIPText(), 3)}), PROMPT, {}) == "two three four five"
+    assert (
+        unread(reading(**{"": (CLIPText(), 2), "_2": (CLIPText(), 3)}), PROMPT, {}) == "two three four five"
+    )
     assert (
         unread(reading(**{"": (CLIPText(), 4), "_2": (CLIPText(), 6), "_3": (CLIPText(), 9)}), PROMPT, {})
         is None
