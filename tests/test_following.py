@@ -11,6 +11,7 @@ from steerclear import Guard, Library, loading
 from steerclear.errors import LibraryError
 from steerclear.filters import CustomFilter, PixelFilter, PromptFilter
 from steerclear.filters.early import EarlyVerdict
+from steerclear.fingerprints import file_fingerprint
 from steerclear.following import renewed
 from steerclear.library import add
 from steerclear.nudge import Ladder
@@ -20,6 +21,11 @@ from steerclear.types import Outcome
 
 FAST = {"num_inference_steps": 2, "guidance_scale": 4.0}
 ENCODER = FakeEncoder(name="descriptor")
+EARLY = {
+    "threshold": 2.0,
+    "step": 0,
+    "settings": {"schedulers": ["PNDMScheduler"], "steps": [1, 9], "guidance": [1, 9], "spacing": None},
+}
 THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999, "copy": 1000.0}
 
 
@@ -117,11 +123,11 @@ def test_the_policy_of_what_is_added_holds(pipe, library, pictures):
 def test_named_filters_over_the_library_follow_and_others_are_made_once(pipe, library, pictures):
     mine = MockFilter(False, name="mine")
     guard = Guard.wrap(pipe, library.uri, filters=["hash", "test_following:once", mine], ladder=Ladder(()))
-    made = len(ONCE)
+    before = len(ONCE)
     add(library, pictures["owl"], [ENCODER])
     report = guard("a owl", generator=seeded(), **FAST).reports[0]
     assert by_each_filter(report.detections)["hash"] == "owl"
-    assert len(ONCE) == made
+    assert len(ONCE) == before
     assert ONCE[-1] in guard.filters
     assert mine in guard.filters
 
@@ -204,26 +210,30 @@ def test_parts_that_the_user_built_stay_as_they_are(pipe, library, pictures):
 
 def test_an_early_verdict_knows_what_is_added(wrapped, library, pictures, monkeypatch):
     """The verdict is built of a calibration that was made on this very model; the settings are the tests'."""
-    note = {
-        "thresholds": THRESHOLDS,
-        "early": {
-            "threshold": 2.0,
-            "step": 0,
-            "settings": {
-                "schedulers": ["PNDMScheduler"],
-                "steps": [1, 9],
-                "guidance": [1, 9],
-                "spacing": None,
-            },
-        },
-    }
-    library.write_note("calibration", note)
+    library.write_note("calibration", {"thresholds": THRESHOLDS, "early": EARLY})
     monkeypatch.setattr(loading, "made_on", lambda *_: True)
     guard = Guard.wrap(wrapped.pipe, library)
     assert guard.early.ids == ("fox",)
     add(library, pictures["owl"], [ENCODER])
     guard.check([])
     assert (guard.early.ids, len(guard.early.latents)) == (("fox", "owl"), 2)
+
+
+def test_what_the_guard_was_told_when_it_was_made_holds_for_what_is_added(pipe, library, pictures, tmp_path):
+    """The model's folder, by which its calibration is known; a policy for every item; no early verdict."""
+    weights = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    note = library.read_note("calibration") | {"early": EARLY, "model": file_fingerprint(weights)}
+    library.write_note("calibration", note)
+    guard = Guard.wrap(pipe, library, model=tmp_path / "model", policy="withhold")
+    no_early = Guard.wrap(pipe, library, model=tmp_path / "model", early=False)
+    assert (guard.early.ids, no_early.early) == (("fox",), None)
+    add(library, pictures["owl"], [ENCODER])
+    report = guard("a owl", generator=seeded(), **FAST).reports[0]
+    no_early.check([])
+    assert report.reason == "the library's policy for 'owl' is to withhold"
+    assert (guard.early.ids, no_early.early) == (("fox", "owl"), None)
 
 
 def test_the_users_early_verdict_stays(pipe, library, pictures):

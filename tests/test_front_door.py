@@ -473,6 +473,28 @@ def test_nothing_is_remembered_of_a_text_encoder_that_a_method_has_changed(pipe)
     assert guard.runner is not runner
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "enable_vae_tiling",
+        "disable_vae_tiling",
+        "load_lora_weights",
+        "unload_lora_weights",
+        "fuse_lora",
+        "unfuse_lora",
+        "set_adapters",
+        "delete_adapters",
+        "register_to_config",
+    ],
+)
+def test_a_method_of_diffusers_that_changes_the_pipeline_is_known_by_its_name(pipe, name, monkeypatch):
+    monkeypatch.setattr(pipe, name, lambda: "changed", raising=False)
+    guard = Guard(pipe, [MockFilter(False)])
+    runner = guard.runner
+    assert getattr(guard, name)() == "changed"
+    assert guard.runner is not runner
+
+
 @pytest.mark.parametrize("images", ["a.png", ["a.png"], [None], None])
 def test_what_is_no_list_of_pictures_is_not_checked(pipe, images):
     with pytest.raises(InputError, match="PIL"):

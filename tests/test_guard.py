@@ -55,9 +55,12 @@ def early_verdict(
     pipe, protected, threshold, step=0, scheduler=None, steps=(3, 3), guidance=(4.0, 4.0), spacing="same"
 ):
     latents = protected.latents(tuple(protected.pictures), latent_like(pipe))
-    own = pipe.scheduler.config.timestep_spacing
+    usual = pipe.scheduler.config.timestep_spacing
     settings = Settings(
-        (scheduler or type(pipe.scheduler).__name__,), steps, guidance, own if spacing == "same" else spacing
+        (scheduler or type(pipe.scheduler).__name__,),
+        steps,
+        guidance,
+        usual if spacing == "same" else spacing,
     )
     return EarlyVerdict(tuple(protected.pictures), latents, threshold, step, settings)
 
@@ -391,8 +394,10 @@ def test_two_guards_around_one_pipeline_queue(pipe):
     guards = [Guard(pipe, [MockFilter(False)]) for _ in range(2)]
     want = plain(pipe, "a fox", [1])[0].tobytes()
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda i: guards[i % 2]("a fox", generator=generators([1]), **FAST), range(4)))
-    assert {out.images[0].tobytes() for out in made} == {want}
+        outputs = list(
+            pool.map(lambda i: guards[i % 2]("a fox", generator=generators([1]), **FAST), range(4))
+        )
+    assert {out.images[0].tobytes() for out in outputs} == {want}
 
 
 def steered(pipe, strategy, *preferred):

@@ -119,9 +119,9 @@ def test_what_one_of_several_encoders_reads_counts_as_read():
 def test_a_library_of_pictures_of_another_size_is_brought_to_the_models(pipe, side):
     picture = pipe("a small fox", generator=seeded(), **FAST).images[0].resize((side, side))
     protected = Protected(pipe, {"item": to_tensor([picture])[0]})
-    found = Detection("mock", True, 1.0, 0.5, "item")
+    copy = Detection("mock", True, 1.0, 0.5, "item")
     guard = Guard(
-        pipe, [MockFilter([found, False])], protected=protected, ladder=Ladder(strategies(("shield",)))
+        pipe, [MockFilter([copy, False])], protected=protected, ladder=Ladder(strategies(("shield",)))
     )
     assert guard("a small fox", generator=seeded(), **FAST).reports[0].outcome == Outcome.STEERED
 
@@ -133,11 +133,9 @@ def test_protected_pictures_are_packed_as_the_pipelines_latents_are(family, size
     kwargs = {**tiny_call(family, "a small fox", 2), **size}
     picture = pipe(generator=seeded(), **kwargs).images[0]
     protected = Protected(pipe, {"item": to_tensor([picture])[0]})
-    found = Detection("mock", True, 1.0, 0.5, "item")
+    copy = Detection("mock", True, 1.0, 0.5, "item")
     ladder = Ladder(strategies(("trajectory+condition",)))
-    guard = Guard(
-        pipe, [MockFilter([found, False])], protected=protected, preferred=["an owl"], ladder=ladder
-    )
+    guard = Guard(pipe, [MockFilter([copy, False])], protected=protected, preferred=["an owl"], ladder=ladder)
     report = guard(generator=seeded(), **kwargs).reports[0]
     assert report.outcome == Outcome.STEERED, (report.reason, report.attempts)
 
@@ -245,11 +243,11 @@ def test_weights_that_accelerate_brings_in_are_used_as_the_pipeline_uses_them(fa
     out = Guard(pipe, [MockFilter(False)])(generator=seeded(), **kwargs)
     assert out.images[0].tobytes() == plain.tobytes()
     picture = to_tensor([plain])[0]
-    found = Detection("mock", True, 1.0, 0.5, "item")
+    copy = Detection("mock", True, 1.0, 0.5, "item")
     for strategy in ("trajectory", "trajectory-through", "final-latent+condition"):
         guard = Guard(
             pipe,
-            [MockFilter([found, False])],
+            [MockFilter([copy, False])],
             protected=Protected(pipe, {"item": picture}),
             preferred=["an owl"],
             ladder=Ladder(

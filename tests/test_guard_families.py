@@ -244,9 +244,9 @@ def test_the_latent_of_a_pass_is_the_one_that_is_decoded_also_where_inpainting_p
     family,
 ):
     pipe = tiny_pipeline(family)
-    made = PipelineRunner(pipe).run(generator=seeded(), **ask(family))
+    run = PipelineRunner(pipe).run(generator=seeded(), **ask(family))
     want = pipe(generator=seeded(), output_type="latent", **ask(family)).images
-    torch.testing.assert_close(made.latents, want, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(run.latents, want, rtol=1e-5, atol=1e-5)
     assert "decode" not in vars(pipe.vae)
 
 
@@ -269,8 +269,8 @@ def test_what_inpainting_puts_back_cannot_lead_a_shielded_latent_into_a_ball_uns
     other = first.latents.clone()
     other[..., :4] += 3 * first.latents.std()  # in the kept half
     task.unwanted = other
-    made = Shield(nudge_condition=False, radius=0.3).apply(task, 7).run
-    assert float(distances(made.latents, other)) >= 0.3 * 0.99
+    run = Shield(nudge_condition=False, radius=0.3).apply(task, 7).run
+    assert float(distances(run.latents, other)) >= 0.3 * 0.99
 
 
 def test_inpainting_in_nine_channels_is_guarded_too():

@@ -333,14 +333,14 @@ def test_what_a_filter_finds_counts_whatever_its_name(pipe):
 
 
 def test_filters_of_the_pass_each_see_as_many_steps_as_they_need(pipe):
-    one, three = MemorizationFilter(1e9, 1, "one"), MemorizationFilter(1e9, 3, "three")
-    output = Guard(pipe, [one, three])(["a fox"] * 2, generator=generators([1, 2]), **FAST)
+    first_step, three_steps = MemorizationFilter(1e9, 1, "one"), MemorizationFilter(1e9, 3, "three")
+    output = Guard(pipe, [first_step, three_steps])(["a fox"] * 2, generator=generators([1, 2]), **FAST)
     for report in output.reports:
         assert [(d.filter, d.flagged, d.error) for d in report.detections] == [
             ("one", False, None),
             ("three", False, None),
         ]
-    alone = Guard(pipe, [one])("a fox", generator=generators([2]), **FAST).reports[0]
+    alone = Guard(pipe, [first_step])("a fox", generator=generators([2]), **FAST).reports[0]
     assert output.reports[1].detections[0].score == pytest.approx(alone.detections[0].score, rel=1e-3)
     assert output.reports[0].detections[0].score != pytest.approx(alone.detections[0].score, rel=1e-3)
 
@@ -356,8 +356,8 @@ def test_a_flagged_pass_does_not_excuse_the_pictures_of_the_others(pipe):
     guard = Guard(pipe, [MemorizationFilter(sum(scores) / 2), MockFilter([True, False])], ladder=Ladder(()))
     output = guard(["a fox", "an owl at night"], generator=generators([1, 1]), **FAST)
     assert output.images == [None, None]
-    found = sorted([(d.filter, d.flagged) for d in r.detections] for r in output.reports)
-    assert found == [[("memorization", False), ("mock", True)], [("memorization", True)]]
+    verdicts = sorted([(d.filter, d.flagged) for d in r.detections] for r in output.reports)
+    assert verdicts == [[("memorization", False), ("mock", True)], [("memorization", True)]]
 
 
 def test_the_seconds_of_a_call_are_shared_among_its_images(pipe):
@@ -383,8 +383,11 @@ def test_a_budget_of_the_call_takes_the_place_of_the_ladders_for_that_call(pipe)
 
 def test_a_finished_picture_is_checked_by_the_ordinary_filters_one_tuple_a_picture(pipe):
     ordinary, stricter = MockFilter([True, False]), MockFilter(True, name="strict")
-    found = Guard(pipe, [ordinary], strict=[stricter]).check([colour("red"), colour("blue")])
-    assert [[(d.filter, d.flagged) for d in row] for row in found] == [[("mock", True)], [("mock", False)]]
+    detections = Guard(pipe, [ordinary], strict=[stricter]).check([colour("red"), colour("blue")])
+    assert [[(d.filter, d.flagged) for d in row] for row in detections] == [
+        [("mock", True)],
+        [("mock", False)],
+    ]
     assert stricter.count == 0
 
 
@@ -399,8 +402,8 @@ def test_without_a_ladder_a_guard_takes_the_one_that_its_pipeline_can_follow(pip
         "final-latent",
         *("resample",) * 2,
     ) == WORDLESS_LADDER
-    own = Ladder(())
-    assert Guard(pipe, [MockFilter(False)], ladder=own).ladder is own
+    given = Ladder(())
+    assert Guard(pipe, [MockFilter(False)], ladder=given).ladder is given
 
 
 def test_what_a_guard_cannot_work_with_is_named_when_it_is_made(pipe):

@@ -86,11 +86,11 @@ def test_what_the_library_says_is_to_be_withheld_is_known(library, tmp_path):
 
 def test_another_autoencoder_or_another_size_never_gets_what_was_kept(library, monkeypatch):
     first, second = tiny_pipeline("sd1"), tiny_pipeline("sd1", seed=1)
-    one = Protected.of(first, library).latents(["0"], like(first))
+    latents = Protected.of(first, library).latents(["0"], like(first))
     other = Protected.of(second, library)
     seen = spied(other, monkeypatch)
-    assert not torch.allclose(other.latents(["0"], like(second)), one)
-    assert other.latents(["0"], like(second, 128)).shape[-1] == 2 * one.shape[-1]
+    assert not torch.allclose(other.latents(["0"], like(second)), latents)
+    assert other.latents(["0"], like(second, 128)).shape[-1] == 2 * latents.shape[-1]
     assert len(seen) == 2
 
 

@@ -57,6 +57,29 @@ def test_names_that_the_documentation_has_shown_are_forwarded():
     assert load_encoder is steerclear.load_encoder
 
 
+def python_m(*arguments, before="pass"):
+    """`python -m …` in a process of its own, after a line of Python."""
+    module, *rest = arguments
+    code = f"{before}\nimport runpy, sys; sys.argv[1:] = {rest}; runpy._run_module_as_main({module!r})"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("module", ["main_job", "experiments"])  # a file and a folder
+def test_a_command_of_the_benchmarks_works_at_its_old_place_and_says_where_it_lives_now(module):
+    result = python_m(f"steerclear.bench.{module}", "--help")
+    assert result.returncode == 0
+    assert f"python -m steerclear_lab.bench.{module}" in result.stdout
+    (warning,) = result.stderr.splitlines()
+    assert "steerclear.bench has moved to steerclear_lab.bench" in warning
+
+
+def test_a_command_of_the_benchmarks_says_what_to_install_where_the_laboratory_is_missing():
+    result = python_m("steerclear.bench.main_job", before="import sys; sys.modules['steerclear_lab'] = None")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "run: pip install steerclear-lab" in line
+
+
 def test_a_name_that_has_never_been_there_is_not_forwarded():
     from steerclear import emoji
 

@@ -102,8 +102,8 @@ def test_one_prompt_or_several_are_a_list_of_them():
         ("", "'' is empty"),
         (" \n", "is empty"),
         (["a fox", " "], "' ' is empty"),
-        (["a fox", None], "None is empty"),
-        (["a fox", 3], "3 is empty"),
+        (["a fox", None], "None is no text"),
+        (["a fox", 3], "3 is no text"),
         (["a fox", "x" * (LONGEST_PROMPT + 1)], "4001 characters is too long; 4000 is the most"),
     ],
 )
@@ -350,6 +350,10 @@ def test_what_no_text_encoder_reads_is_the_end_of_the_prompt():
 
 def test_what_the_most_patient_encoder_reads_is_read():
     assert unread(reading(**{"": (CLIPText(), 4), "_2": (CLIPText(), 6)}), PROMPT, {}) == "five"
+    # the shorter end, and not the one that comes first in the alphabet
+    assert (
+        unread(reading(**{"": (CLIPText(), 2), "_2": (CLIPText(), 3)}), PROMPT, {}) == "two three four five"
+    )
     assert (
         unread(reading(**{"": (CLIPText(), 4), "_2": (CLIPText(), 6), "_3": (CLIPText(), 9)}), PROMPT, {})
         is None

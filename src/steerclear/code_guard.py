@@ -45,9 +45,8 @@ class CodeGuard:
         withhold: ids for which nothing is handed out.
         strict: further filters that a steered picture must pass as well.
         encoder: the space of the objective, differentiable, applied to the generated image. Without one it is
-            the code
-            itself: the push is off the protected pictures' codes if the model has an encoder, else off the
-                flagged code.
+            the code itself: the push is away from the protected pictures' codes if the model has an encoder,
+            else away from the flagged code.
         preferred: pictures that pull.
         samples: how many random images are drawn to pull where nothing is preferred; those that are clear do.
         ladder: strategies that act on codes, and budget.
@@ -100,11 +99,17 @@ class CodeGuard:
     ) -> GuardOutput:
         """Random images, of which only those that pass are handed out.
 
-        The noise is `torch.randn((num_images, *latent_shape), generator=generator)`, or one such draw a
-        generator of a list; an image that no filter flags is bit-identical to what the module makes of it.
-        With generator=None the guard draws one for each image, so that the report's seed makes it again.
-        Raises InputError for a number of images that does not fit; what the module itself raises is passed
-        on.
+        The noise is `torch.randn((num_images, *latent_shape), generator=generator)`. An image that no filter
+        flags is bit-identical to what the module makes of it. What the module itself raises is passed on.
+
+        Args:
+            num_images: how many.
+            generator: of the noise; a list has one for each image. With None the guard draws one for each,
+                so that the report's seed makes it again.
+            budget: of each flagged image of this call, in the place of the ladder's.
+
+        Raises:
+            InputError: for a number of images below 1, or another one than that of the generators.
         """
         if num_images < 1:
             raise InputError(f"num_images is {num_images}; it must be at least 1")
@@ -122,9 +127,14 @@ class CodeGuard:
     ) -> GuardOutput:
         """Images encoded and decoded, of which only those that pass are handed out.
 
-        seed: for what an attempt draws. Raises InputError for no image or images of several sizes,
-            UnsupportedError for a
-        generator without an encoder.
+        Args:
+            images: one or more of one size.
+            seed: for what an attempt draws.
+            budget: of each flagged image of this call, in the place of the ladder's.
+
+        Raises:
+            InputError: for no image, or images of several sizes.
+            UnsupportedError: for a model without an encoder.
         """
         if len({image.size for image in images}) != 1:
             raise InputError(f"{len(images)} images to reconstruct must be one or more of one size")

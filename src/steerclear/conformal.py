@@ -21,7 +21,7 @@ class Bounded:
         exceeding: how many of them it flags.
         upper: the largest false-positive rate, in [0, 1], that agrees with these scores at the confidence.
         fpr: the rate that was asked for, in (0, 1).
-        confidence: in (0, 1).
+        confidence: CONFIDENCE, as evidence has it.
     """
 
     threshold: float
@@ -37,8 +37,8 @@ class Bounded:
         return self.upper <= self.fpr
 
 
-def bounded_threshold(clean: Sequence[float], fpr: float, confidence: float = CONFIDENCE) -> Bounded:
-    """Finds the lowest threshold whose false-positive rate is at most `fpr` with the stated confidence.
+def bounded_threshold(clean: Sequence[float], fpr: float) -> Bounded:
+    """Finds the lowest threshold whose false-positive rate is at most `fpr`, with a confidence of 95 %.
 
     Flagged means score ≥ threshold. The k highest scores may be flagged if the Clopper–Pearson bound for k of
     n is within `fpr`: the tolerance limit of Wilks (1941), to which split conformal prediction with a
@@ -48,23 +48,22 @@ def bounded_threshold(clean: Sequence[float], fpr: float, confidence: float = CO
     Args:
         clean: a filter's scores on clean images, drawn like those that it will see.
         fpr: the false-positive rate, in (0, 1).
-        confidence: how sure it must be, in (0, 1).
 
     Returns:
         The threshold with its evidence.
 
     Raises:
         InputError: if there are no scores, or one is not finite.
-        ConfigError: for a rate or a confidence outside (0, 1).
+        ConfigError: for a rate outside (0, 1).
     """
-    _check(fpr, confidence)
+    _check(fpr)
     scores = sorted((float(score) for score in clean), reverse=True)
     if not scores:
         raise InputError("there are no clean scores to calibrate on; give clean images or prompts")
     if not all(math.isfinite(score) for score in scores):
         raise InputError("a filter gave clean scores that are not finite; it cannot be calibrated")
     n, k = len(scores), 0
-    while k + 1 < n and upper_rate(k + 1, n, confidence) <= fpr:
+    while k + 1 < n and upper_rate(k + 1, n) <= fpr:
         k += 1
     # flagged means ≥, so the threshold lies just above the first score that must stay clear
     threshold = math.nextafter(scores[k], math.inf)
@@ -72,36 +71,35 @@ def bounded_threshold(clean: Sequence[float], fpr: float, confidence: float = CO
         threshold=threshold,
         n=n,
         exceeding=sum(score >= threshold for score in scores),
-        upper=upper_rate(k, n, confidence),
+        upper=upper_rate(k, n),
         fpr=fpr,
-        confidence=confidence,
+        confidence=CONFIDENCE,
     )
 
 
-def upper_rate(k: int, n: int, confidence: float = CONFIDENCE) -> float:
+def upper_rate(k: int, n: int) -> float:
     """Returns the one-sided Clopper–Pearson bound of a rate.
 
     Args:
         k: how many of the trials were hits.
         n: the number of trials.
-        confidence: in (0, 1).
 
     Returns:
-        The largest rate at which k or fewer hits still have a probability of 1 − confidence.
+        The largest rate at which k or fewer hits still have a probability of 1 − CONFIDENCE.
     """
     from scipy.stats import beta
 
-    return 1.0 if k >= n else float(beta.ppf(confidence, k + 1, n - k))
+    return 1.0 if k >= n else float(beta.ppf(CONFIDENCE, k + 1, n - k))
 
 
-def needed(fpr: float, confidence: float = CONFIDENCE) -> int:
-    """Returns how many clean scores it takes to state a false-positive rate: (1 − fpr)ⁿ ≤ 1 − confidence.
+def needed(fpr: float) -> int:
+    """Returns how many clean scores it takes to state a false-positive rate: (1 − fpr)ⁿ ≤ 1 − CONFIDENCE.
 
     Raises:
-        ConfigError: for a rate or a confidence outside (0, 1).
+        ConfigError: for a rate outside (0, 1).
     """
-    _check(fpr, confidence)
-    return math.ceil(math.log(1 - confidence) / math.log1p(-fpr))
+    _check(fpr)
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-fpr))
 
 
 def auc(copies: Sequence[float], clean: Sequence[float]) -> float:
@@ -111,7 +109,6 @@ def auc(copies: Sequence[float], clean: Sequence[float]) -> float:
     return float(mannwhitneyu(copies, clean).statistic) / (len(copies) * len(clean))
 
 
-def _check(fpr: float, confidence: float) -> None:
-    for name, value in (("false-positive rate", fpr), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise ConfigError(f"the {name} is {value}; it must lie between 0 and 1")
+def _check(fpr: float) -> None:
+    if not 0 < fpr < 1:
+        raise ConfigError(f"the false-positive rate is {fpr}; it must lie between 0 and 1")

@@ -60,7 +60,8 @@ class DeviceLostError(SteerclearError, RuntimeError):
 class WithheldError(SteerclearError):
     """At least one image of a call was withheld, and the guard's `on_withheld` is "raise".
 
-    output: the call's `GuardOutput`; the images that passed are in it.
+    Attributes:
+        output: the call's `GuardOutput`; the images that passed are in it.
     """
 
     def __init__(self, message: str, output: Any) -> None:

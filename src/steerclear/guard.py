@@ -330,7 +330,7 @@ class Guard(DropIn):
         return None if self._followed is None else self._followed.library
 
     def _checked(self, name: str, value: Any) -> Any:
-        """What is set as an attribute that holds filters or an option, if it is one."""
+        """The value to set, checked where the attribute holds filters or is `on_withheld`."""
         if name == "on_withheld":
             check_on_withheld(value)
         if name in _FILTERS.values() or name == "strict":

@@ -214,7 +214,8 @@ class GuardedCall:
         """
         early, arguments = self.early, self.arguments
         detections = known
-        # what points at a protected item: of the first kind a pass is left, of both the strict filters look
+        # latents that resemble a protected one: an early detection ends the pass, a suspicion only has the
+        # strict filters look at the finished picture
         early_detections, suspicions = list[tuple[Detection, ...]](), list[tuple[Detection, ...]]()
 
         def watch(running: Pass) -> None:

@@ -117,7 +117,7 @@ def guard_parts(
     encoders = open_encoders(opened, device, at_hand)
     calibration = opened.read_note("calibration")
     of_model = calibration if calibration and made_on(calibration, model) else None
-    protected = _protected(pipe, opened, policy)
+    protected = Protected.of(pipe, opened, policy)
     if before is not None:
         protected.share_latents_of(before.protected)
     if alternatives is None:
@@ -264,13 +264,6 @@ def early_verdict(pipe: Any, protected: Protected, calibration: Mapping[str, Any
         tuple(ranges["schedulers"]), tuple(ranges["steps"]), tuple(ranges["guidance"]), ranges["spacing"]
     )
     return EarlyVerdict(ids, latents, early["threshold"], early["step"], settings)
-
-
-def _protected(pipe: Any, library: Library, policy: Policy | None) -> Protected:
-    withhold = library.ids("withhold") if policy is None else library.ids() if policy == "withhold" else ()
-    # what ships inside is never written to, and its thumbnails are the pictures themselves
-    shipped = library.uri == str(embedded.LIBRARY_FOLDER)
-    return Protected(pipe, library.pictures(), withhold, None if shipped else library, library.captions_of)
 
 
 def _own_encoders(pipe: Any, model: str | Path, library: Library) -> dict[str, Callable[[], Encoder]]:

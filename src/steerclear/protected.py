@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from steerclear.embedded import is_embedded_library
 from steerclear.errors import LibraryError
 from steerclear.pixels import to_image, to_tensor
 from steerclear.steering.autoencoder import AutoencoderCodec, autoencoder_of
@@ -20,7 +21,7 @@ from steerclear.steering.codecs import codec_for
 from steerclear.steering.preview import Preview, preview_for
 
 if TYPE_CHECKING:
-    from steerclear.library import Library
+    from steerclear.library import Library, Policy
     from steerclear.library.latents import LatentCache
 
 Size = tuple[int, int] | None  # height and width in pixels
@@ -83,15 +84,19 @@ class Protected:
             self._cache = before._cache
 
     @classmethod
-    def of(cls, pipe: Any, library: Library) -> Protected:
-        """Makes it of a library, which also keeps the latents."""
-        return cls(
-            pipe,
-            library.pictures(),
-            withhold=library.ids("withhold"),
-            library=library,
-            describe=library.captions_of,
+    def of(cls, pipe: Any, library: Library, policy: Policy | None = None) -> Protected:
+        """Makes it of a library, which also keeps the latents.
+
+        Args:
+            pipe: the pipeline whose autoencoder makes the latents.
+            library: the protected library.
+            policy: what holds for every item, in the place of what each item says.
+        """
+        withhold = (
+            library.ids("withhold") if policy is None else library.ids() if policy == "withhold" else ()
         )
+        kept_in = None if is_embedded_library(library.uri) else library
+        return cls(pipe, library.pictures(), withhold, kept_in, library.captions_of)
 
     def captions(self, ids: Sequence[str]) -> tuple[str, ...]:
         """Returns the captions of those of the items that have one, in the order of the ids."""

@@ -51,7 +51,9 @@ def checked_prompts(pipe: Any, prompt: str | Sequence[str] | None, kwargs: Mappi
     if not prompts:
         raise InputError("no prompt was given; pass a string or a list of strings")
     for text in prompts:
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str):
+            raise InputError(f"the prompt {text!r} is no text; pass a string or a list of strings")
+        if not text.strip():
             raise InputError(f"the prompt {text!r} is empty; say what the picture should show")
         if len(text) > LONGEST_PROMPT:
             raise InputError(

@@ -71,9 +71,8 @@ class Detection:
             if self.error is None:
                 object.__setattr__(self, "error", f"the {name} {value!r} is no finite number")
             if not isinstance(value, float):
-                object.__setattr__(
-                    self, name, math.nan
-                )  # a report is written as JSON, which knows numbers alone
+                # a report is written as JSON, which knows numbers alone
+                object.__setattr__(self, name, math.nan)
         if self.error is not None or self.score >= self.threshold or self.flagged:
             object.__setattr__(self, "flagged", True)
 

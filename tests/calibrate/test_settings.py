@@ -67,11 +67,11 @@ def test_a_flow_matching_model_is_not_given_a_sampler_of_another_kind():
 
 
 def test_a_picture_has_the_size_that_was_drawn_and_the_pipeline_keeps_its_scheduler(pipe):
-    own = pipe.scheduler
+    scheduler = pipe.scheduler
     settings = Settings(2, 4.0, (32, 64), "blurry", "EulerDiscreteScheduler")
     picture = draw_picture(pipe, "a fox", 0, settings)
     assert picture.size == (32, 64)
-    assert pipe.scheduler is own
+    assert pipe.scheduler is scheduler
     again = draw_picture(pipe, "a fox", 0, settings)
     assert np.array_equal(picture, again)
     without = draw_picture(pipe, "a fox", 0, Settings(2, 4.0, (32, 64), None, "EulerDiscreteScheduler"))
@@ -79,7 +79,7 @@ def test_a_picture_has_the_size_that_was_drawn_and_the_pipeline_keeps_its_schedu
 
 
 def test_settings_that_the_pipeline_cannot_draw_are_named_with_the_way_out(pipe):
-    own = pipe.scheduler
+    scheduler = pipe.scheduler
     with pytest.raises(InputError, match=r"cannot draw 'a fox' at .* 33 × 64.*try --settings fixed"):
         draw_picture(pipe, "a fox", 0, Settings(2, 4.0, (33, 64), scheduler="EulerDiscreteScheduler"))
-    assert pipe.scheduler is own
+    assert pipe.scheduler is scheduler

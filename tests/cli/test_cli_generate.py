@@ -170,11 +170,11 @@ def test_each_picture_names_the_library_that_it_was_compared_with_also_while_tha
     make = generate_command.make
 
     def make_and_add(*arguments):
-        made = make(*arguments)
+        output = make(*arguments)
         if len(states) == 1:
             add(library, write_pictures(here / "art", [1]), [ENCODER])
             states.append((library.version, library.fingerprint()[:16]))
-        return made
+        return output
 
     monkeypatch.setattr(generate_command, "make", make_and_add)
     assert run("generate", ORDINARY, "--library", "growing", "--seeds", "0-1", *TOGETHER).code == 0

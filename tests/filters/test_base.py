@@ -29,8 +29,8 @@ def test_findings_lie_by_image_and_within_it_by_filter():
         MockFilter([False, True, False], name="first"),
         MockFilter([True, False, False], name="second"),
     )
-    found = inspect([first, second], pictures((8, 8), (8, 8), (8, 8)))
-    assert [[(d.filter, d.flagged) for d in row] for row in found] == [
+    detections = inspect([first, second], pictures((8, 8), (8, 8), (8, 8)))
+    assert [[(d.filter, d.flagged) for d in row] for row in detections] == [
         [("first", False), ("second", True)],
         [("first", True), ("second", False)],
         [("first", False), ("second", False)],
@@ -71,9 +71,9 @@ def test_nothing_to_look_at_has_no_findings():
     ],
 )
 def test_a_filter_that_does_not_answer_for_each_image_flags_them_all_and_says_why(answer, said):
-    found = answers(MockFilter(name="broken", threshold=0.7), answer, 2)
-    assert len(found) == 2
-    for detection in found:
+    detections = answers(MockFilter(name="broken", threshold=0.7), answer, 2)
+    assert len(detections) == 2
+    for detection in detections:
         assert detection.flagged
         assert math.isnan(detection.score)
         assert (detection.filter, detection.threshold, detection.error) == ("broken", 0.7, said)
@@ -104,8 +104,8 @@ def test_library_filters_all_look_at_every_image_and_the_others_at_what_is_clear
     second = MockFilter([False, True, False], name="second", cost="library")
     dear, costless = MockFilter(True, name="network"), MockFilter(False, name="costless")
     del costless.cost  # counts as a network
-    found = judge([dear, costless, first, second], pictures((8, 8), (8, 8), (8, 8)))
-    assert [[d.filter for d in row] for row in found] == [
+    detections = judge([dear, costless, first, second], pictures((8, 8), (8, 8), (8, 8)))
+    assert [[d.filter for d in row] for row in detections] == [
         ["first", "second"],
         ["first", "second"],
         ["first", "second", "network", "costless"],
@@ -117,8 +117,8 @@ def test_library_filters_all_look_at_every_image_and_the_others_at_what_is_clear
 def test_what_was_found_before_comes_first_and_spares_the_networks():
     known = [(COPY,), (CLEAR,)]
     dear = MockFilter(True, name="network")
-    found = judge([dear], pictures((8, 8), (8, 8)), known)
-    assert [[d.filter for d in row] for row in found] == [["mock"], ["mock", "network"]]
+    detections = judge([dear], pictures((8, 8), (8, 8)), known)
+    assert [[d.filter for d in row] for row in detections] == [["mock"], ["mock", "network"]]
     assert known == [(COPY,), (CLEAR,)]
 
 

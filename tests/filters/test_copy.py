@@ -12,7 +12,7 @@ from steerclear.copy_detection import CopyFilter
 from steerclear.embedded import PROTECTED_FOLDER
 from steerclear.filters import copy as copies
 from steerclear.filters import inspect
-from steerclear.filters.copy import IndexedCopyDetector, Originals, copy_detector
+from steerclear.filters.copy import IndexedCopyDetector, copy_detector, original_pixels
 from steerclear.filters.library import FilterParts, named_filters
 from steerclear.library import Library, add
 from steerclear.pixels import to_tensor
@@ -79,13 +79,17 @@ def test_a_library_that_cannot_be_written_to_is_described_all_the_same(library, 
     assert len(copy_detector(library).side) == len(NAMES)
 
 
-def test_an_original_is_read_while_it_is_there_and_the_thumbnail_after(library, files):
-    originals = Originals(library)
-    assert set(originals) == set(NAMES)
-    assert originals["photo-chelsea"].shape == (3, 256, 256)
+def test_an_original_is_read_while_it_is_there(library, files):
+    assert original_pixels(library, "photo-chelsea").shape == (3, 256, 256)
     (files / "photo-chelsea.png").unlink()
-    assert originals["photo-chelsea"].shape == (3, 64, 64)
-    assert originals["mascot-acme"].shape == (3, 256, 256)
+    assert original_pixels(library, "photo-chelsea") is None
+    assert original_pixels(library, "mascot-acme").shape == (3, 256, 256)
+
+
+def test_what_the_detector_keeps_of_a_picture_is_its_thumbnail_to_the_pixel(library):
+    side, thumbnails = copy_detector(library).side, library.pictures()
+    for row, item in enumerate(side.ids):
+        assert torch.equal(side.pixels(torch.tensor([row]))[0], thumbnails[item])
 
 
 def test_plain_and_strict_filters_share_the_detector(library):
@@ -113,8 +117,8 @@ def test_a_library_that_is_too_large_to_hold_is_looked_at_by_its_nearest_items(l
     (plain,), (strict,) = named_filters("copy", parts), named_filters("copy", parts.strict({}))
     assert isinstance(plain.detector, IndexedCopyDetector)
     for name in NAMES:
-        (found,) = plain.check(mirrored(name))
-        assert (found.flagged, found.matched) == (True, name)
+        (detection,) = plain.check(mirrored(name))
+        assert (detection.flagged, detection.matched) == (True, name)
         assert strict.check(mirrored(name))[0].flagged
     assert not plain.check(torch.full((1, 3, 64, 64), 0.5))[0].flagged
 

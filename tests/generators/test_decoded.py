@@ -79,9 +79,9 @@ def test_a_rungs_picture_that_is_no_number_is_not_handed_out_whichever_rung_made
     guard = Guard(pipe, [MockFilter([True] + [False] * 20)], ladder=LADDER, preferred=["a bear"])
     out = guard("a fox", generator=generators([1])[0], **FAST)
     assert out.images == [None]
-    made = [attempt for attempt in out.reports[0].attempts if attempt.after]
-    assert len(made) == len(LADDER.rungs)
-    assert all(errors(attempt.after) for attempt in made)
+    with_pictures = [attempt for attempt in out.reports[0].attempts if attempt.after]
+    assert len(with_pictures) == len(LADDER.rungs)
+    assert all(errors(attempt.after) for attempt in with_pictures)
 
 
 def test_a_run_that_does_not_say_whether_its_pixels_are_finite_is_not_believed():

@@ -39,11 +39,11 @@ def test_every_planted_near_duplicate_comes_back_first_with_its_exact_cosine(ind
     index, vectors = indexed
     base = vectors[::120]
     queries = F.normalize(base + 0.5 * unit(len(base), 1), dim=1)
-    found = index.matches(queries, 3)
-    assert [row[0][0] for row in found] == [str(i) for i in range(0, ROWS, 120)]
+    matches = index.matches(queries, 3)
+    assert [row[0][0] for row in matches] == [str(i) for i in range(0, ROWS, 120)]
     exact = (queries * base).sum(1).tolist()
-    assert [row[0][1] for row in found] == pytest.approx(exact, abs=1e-5)
-    assert all(row == sorted(row, key=lambda pair: -pair[1]) for row in found)
+    assert [row[0][1] for row in matches] == pytest.approx(exact, abs=1e-5)
+    assert all(row == sorted(row, key=lambda pair: -pair[1]) for row in matches)
 
 
 def test_a_row_added_after_the_index_was_built_is_found(indexed):

@@ -27,14 +27,14 @@ def test_two_actors_make_the_table_that_one_process_makes(cluster, tmp_path):
     pictures = write_pictures(tmp_path / "art", range(7))
     (tmp_path / "art" / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (40, 40), "white").save(tmp_path / "art" / "blank.png")
-    made, reports = [], []
+    tables, reports = [], []
     for name, actors in (("alone", 0), ("cluster", 2)):
         library = Library.create(tmp_path / name, [encoder])
         add(library, pictures[:1], [encoder])
         reports.append(add(library, [tmp_path / "art"], [encoder], owner="Acme", batch=2, ray_actors=actors))
-        made.append(library.export().drop_columns(["added"]))
+        tables.append(library.export().drop_columns(["added"]))
     assert reports[0] == reports[1]
     assert len(reports[1].added) == 6
     assert len(reports[1].skipped_duplicates) == 1
     assert [Path(path).name for path, _ in reports[1].failed] == ["blank.png", "broken.png"]
-    assert made[0].equals(made[1])
+    assert tables[0].equals(tables[1])

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from steerclear.errors import ImageError, InputError
 from steerclear.library import read_frames, read_image
-from steerclear.library.images import hamming, is_blank, phash, square_tensor, thumbnail
+from steerclear.library.images import is_blank, phash, square_tensor, thumbnail
 from steerclear.pixels import to_tensor
 
 
@@ -212,9 +212,13 @@ def test_the_tensor_for_an_encoder_is_square_and_in_range():
         assert torch.allclose(tensor, torch.ones(()), atol=1e-4)
 
 
+def differing_bits(a, b):
+    return (int(a, 16) ^ int(b, 16)).bit_count()
+
+
 def test_a_perceptual_hash_stays_near_under_recompression_and_resizing_only():
     hashes = [phash(picture(seed)) for seed in range(8)]
-    for seed, own in enumerate(hashes):
+    for seed, hash_ in enumerate(hashes):
         small_jpeg = read_image(_bytes(picture(seed).resize((30, 34)), "JPEG", quality=60))
-        assert hamming(own, phash(small_jpeg)) <= 10
-        assert min(hamming(own, other) for s, other in enumerate(hashes) if s != seed) > 16
+        assert differing_bits(hash_, phash(small_jpeg)) <= 10
+        assert min(differing_bits(hash_, other) for s, other in enumerate(hashes) if s != seed) > 16

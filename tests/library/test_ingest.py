@@ -126,9 +126,9 @@ def test_a_list_says_more_than_the_options_do(empty, encoder, pictures, tmp_path
         pq.write_table(pa.Table.from_pylist(rows), listing)
     report = add(empty, listing, [encoder], owner="Acme", tags=["x"], captions={"picture-1": "one"})
     assert report.added == ["zero", "picture-1"]
-    zero, one = empty.get("zero"), empty.get("picture-1")
-    assert (zero.owner, zero.tags, zero.policy, zero.caption) == ("Zed", ("a", "b", "c"), "withhold", "")
-    assert (one.owner, one.tags, one.policy, one.caption) == ("Acme", ("x",), "steer", "one")
+    first, second = empty.get("zero"), empty.get("picture-1")
+    assert (first.owner, first.tags, first.policy, first.caption) == ("Zed", ("a", "b", "c"), "withhold", "")
+    assert (second.owner, second.tags, second.policy, second.caption) == ("Acme", ("x",), "steer", "one")
     assert [Path(p).name for p, _ in report.failed] == ["gone.png", "picture-2.png", "picture-3.png"]
     assert "belongs to another picture" in report.failed[-1][1]
 

@@ -102,7 +102,7 @@ def test_a_packed_latent_that_is_not_square_needs_its_size():
         codec_for(pipe).decode(latents)
     with pytest.raises(InputError, match="64×64"):
         codec_for(pipe, height=64, width=64).decode(latents)
-    with pytest.raises(InputError, match="both height and width"):
+    with pytest.raises(InputError, match="codec_for needs both"):
         codec_for(pipe, height=64)
 
 

@@ -78,8 +78,8 @@ def pipeline(family, name):
     if family not in _pipelines:
         pipe = tiny_pipeline(family)
         _pipelines[family] = pipe, pipe.scheduler
-    pipe, own = _pipelines[family]
-    scheduler = own if name is None else tiny_pipeline(family, name).scheduler
+    pipe, usual = _pipelines[family]
+    scheduler = usual if name is None else tiny_pipeline(family, name).scheduler
     for holder in (pipe, getattr(pipe, "decoder_pipe", pipe)):
         holder.scheduler = scheduler
     return pipe

@@ -219,15 +219,15 @@ def test_gradients_reach_the_initial_latent(sd1):
         pass
 
     def first_denoised(z):
-        found = []
+        predictions = []
 
         def look(step):
-            found.append(step.denoised)
+            predictions.append(step.denoised)
             raise EnoughError
 
         with pytest.raises(EnoughError), steer(pipe, on_denoised=look):
             unwrapped_call(pipe)("a fox", num_inference_steps=4, latents=z, output_type="latent")
-        return (found[0] * weight).sum()
+        return (predictions[0] * weight).sum()
 
     z = start.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(first_denoised(z), z)

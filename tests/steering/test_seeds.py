@@ -29,8 +29,8 @@ def test_an_image_does_not_depend_on_its_batch():
 
     def images(*seeds):
         asked = ["a fox"] * len(seeds)
-        made = pipe(asked, generator=generators(seeds), num_inference_steps=2, guidance_scale=4.0).images
-        return [np.asarray(image, dtype=int) for image in made]
+        drawn = pipe(asked, generator=generators(seeds), num_inference_steps=2, guidance_scale=4.0).images
+        return [np.asarray(image, dtype=int) for image in drawn]
 
     (alone,) = images(8)
     for place, seeds in ((1, (7, 8)), (0, (8, 9, 7))):

@@ -26,10 +26,10 @@ def test_the_fake_encoder_is_deterministic_unit_length_and_differentiable():
 
 
 def test_two_names_are_two_spaces():
-    one, other = FakeEncoder(), FakeEncoder(name="other")
-    assert one.fingerprint != other.fingerprint
-    assert one.fingerprint == FakeEncoder().fingerprint
-    assert not torch.allclose(one(images()), other(images()))
+    encoder, other = FakeEncoder(), FakeEncoder(name="other")
+    assert encoder.fingerprint != other.fingerprint
+    assert encoder.fingerprint == FakeEncoder().fingerprint
+    assert not torch.allclose(encoder(images()), other(images()))
 
 
 def test_near_images_lie_near_and_grey_has_a_direction():
@@ -64,9 +64,9 @@ def test_the_mock_filter_can_look_fail_and_give_no_number():
 def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    one, other, third = tiny_pipeline("sd1"), tiny_pipeline("sd1"), tiny_pipeline("sd1", seed=1)
+    first, second, third = tiny_pipeline("sd1"), tiny_pipeline("sd1"), tiny_pipeline("sd1", seed=1)
     assert torch.equal(before, torch.get_rng_state())
-    weights = [pipe.unet.conv_in.weight for pipe in (one, other, third)]
+    weights = [pipe.unet.conv_in.weight for pipe in (first, second, third)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -75,8 +75,8 @@ def test_a_scheduler_comes_by_name_or_as_an_object():
     from diffusers import DDPMScheduler
 
     assert type(tiny_pipeline("sd1", "PNDMScheduler").scheduler).__name__ == "PNDMScheduler"
-    own = DDPMScheduler()
-    assert tiny_pipeline("sd1", own).scheduler is own
+    scheduler = DDPMScheduler()
+    assert tiny_pipeline("sd1", scheduler).scheduler is scheduler
 
 
 @pytest.mark.parametrize("family", FAMILIES)

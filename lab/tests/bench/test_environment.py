@@ -107,7 +107,7 @@ def test_a_page_says_where_the_source_has_changed_if_the_source_decides_its_figu
 ) -> None:
     page = publish.PAGES[name]
     text = page.write(documents.read(stamped / f"{name}.json"))
-    assert (OTHER_SOURCE in text) == page.made_by_source
+    assert (OTHER_SOURCE in text) == page.depends_on_source
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_stamp_changes_nothing_else_in_a_document(stamped: Path) -> None:
     for name, page in publish.PAGES.items():
         before = documents.read(BENCHMARKS / f"{name}.json")
         after = documents.read(stamped / f"{name}.json")
-        assert (MARKER in json.dumps(after)) == page.made_by_source
+        assert (MARKER in json.dumps(after)) == page.depends_on_source
         assert without_source(after) == without_source(before)
         lines = (stamped / f"{name}.json").read_text().count("\n")
         assert abs(lines - (BENCHMARKS / f"{name}.json").read_text().count("\n")) <= 4

@@ -10,7 +10,8 @@ from PIL import Image
 
 from steerclear.devices import raise_if_lost
 from steerclear.errors import InputError, UnsupportedError
-from steerclear.generators.accepted import call_parameters, denoiser_of
+from steerclear.generators.accepted import call_parameters
+from steerclear.pipelines import native_size
 from steerclear.steering.denoised import rule_for
 
 FEWEST_STEPS = 4  # fewer steps than these are not drawn at unless they are given
@@ -58,7 +59,11 @@ class Grid:
     """The settings that pictures are drawn at; the first of each axis is what the user gave.
 
     Attributes:
-        steps, guidance, sizes, negative_prompts, schedulers: as in `Settings`.
+        steps: see `Settings`.
+        guidance: see `Settings`.
+        sizes: see `Settings`.
+        negative_prompts: see `Settings`.
+        schedulers: see `Settings`.
     """
 
     steps: tuple[int, ...]
@@ -125,7 +130,7 @@ def draw_picture(pipe: Any, prompt: str, seed: int, settings: Settings) -> Image
     """
     import diffusers
 
-    own = pipe.scheduler
+    scheduler = pipe.scheduler
     arguments: dict[str, Any] = {
         "num_inference_steps": settings.steps,
         "guidance_scale": settings.guidance,
@@ -137,7 +142,7 @@ def draw_picture(pipe: Any, prompt: str, seed: int, settings: Settings) -> Image
         arguments["negative_prompt"] = settings.negative_prompt
     try:
         if settings.scheduler:
-            pipe.scheduler = getattr(diffusers, settings.scheduler).from_config(own.config)
+            pipe.scheduler = getattr(diffusers, settings.scheduler).from_config(scheduler.config)
         picture: Image.Image = pipe(prompt, **arguments).images[0]
     except Exception as error:  # pipelines raise errors of any kind, out of memory among them
         raise_if_lost(error)
@@ -146,7 +151,7 @@ def draw_picture(pipe: Any, prompt: str, seed: int, settings: Settings) -> Image
             "try --settings fixed"
         ) from error
     finally:
-        pipe.scheduler = own
+        pipe.scheduler = scheduler
     return picture
 
 
@@ -159,23 +164,19 @@ def _sizes(pipe: Any) -> tuple[tuple[int, int] | None, ...]:
 
     The three others together take as long as about five native ones do.
     """
-    side = getattr(pipe, "default_sample_size", None)
-    if side is None:
-        side = getattr(getattr(denoiser_of(pipe), "config", None), "sample_size", None)
-    factor = getattr(pipe, "vae_scale_factor", None)
-    if not isinstance(side, int) or not isinstance(factor, int):
+    native = native_size(pipe)
+    if native is None:
         return (None,)
-    native = side * factor
     half = native // 16 * 8  # autoencoders halve a picture three times, most of them
     return (None, (half, native), (native, half), (2 * native, 2 * native)) if half else (None,)
 
 
 def _other_schedulers(pipe: Any) -> list[str]:
     """The usual schedulers but the pipeline's, as far as they take its configuration and can be steered."""
-    own = type(pipe.scheduler)
-    if own.__name__ in DISTILLED:
+    present = type(pipe.scheduler)
+    if present.__name__ in DISTILLED:
         return []
-    fitting = {cls.__name__: cls for cls in pipe.scheduler.compatibles if cls is not own}
+    fitting = {cls.__name__: cls for cls in pipe.scheduler.compatibles if cls is not present}
     return [name for name in SAMPLERS if name in fitting and _steerable(fitting[name], pipe.scheduler.config)]
 
 

@@ -98,7 +98,7 @@ def _floored(name: str, bound: Bounded, scores: Sequence[float]) -> Bounded:
         bound,
         threshold=floor,
         exceeding=exceeding,
-        upper=upper_rate(exceeding, bound.n, bound.confidence),
+        upper=upper_rate(exceeding, bound.n),
     )
 
 

@@ -13,6 +13,7 @@ import typer
 from steerclear.cli.calibration_results import LIKELY_COPIES, print_results
 from steerclear.cli.inputs import check_folder, number, whole_number
 from steerclear.cli.opening import library_filter_names, model_folder, open_encoders, open_library
+from steerclear.cli.options import ConsentOption, LibraryOption, StepsOption
 from steerclear.cli.picture_sources import PictureSources
 from steerclear.cli.recipe import EMBEDDED
 from steerclear.cli.terminal import OK, one_line_errors, progress
@@ -45,16 +46,7 @@ def calibrate(
             "generate from, one a line. May be given several times.",
         ),
     ],
-    library: Annotated[
-        str,
-        typer.Option(
-            "--library",
-            "-l",
-            metavar="DIR",
-            envvar="STEERCLEAR_LIBRARY",
-            help="Folder or address of the library to calibrate.",
-        ),
-    ],
+    library: LibraryOption,
     fpr: Annotated[
         float,
         typer.Option(
@@ -76,20 +68,13 @@ def calibrate(
             help="Alter at most so many pictures of the library, in even steps.",
         ),
     ] = 200,
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Only for a library that was built with a module:object: that name again, as your consent "
-            "to import it.",
-        ),
-    ] = None,
+    encoder: ConsentOption = None,
     model: Annotated[
         str,
         typer.Option(metavar="FOLDER_OR_ID", help="What generates from prompts, as in `generate`."),
     ] = EMBEDDED,
     seeds: Annotated[str, typer.Option(metavar="LIST", help="For each prompt, as in `generate`.")] = "0",
-    steps: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Denoising steps.")] = 25,
+    steps: StepsOption = 25,
     guidance: Annotated[
         float | None, typer.Option(parser=number, metavar="X", help="Guidance scale, as in `generate`.")
     ] = None,

@@ -12,6 +12,7 @@ import typer
 
 from steerclear.cli.inputs import whole_number
 from steerclear.cli.opening import open_encoders, open_library
+from steerclear.cli.options import ConsentOption, FilterOption, ProtectedOption
 from steerclear.cli.recipe import EMBEDDED, read_filters
 from steerclear.cli.terminal import BAD_INPUT, FLAGGED, OK, one_line_errors, print_error
 from steerclear.errors import ImageError, InputError
@@ -26,33 +27,9 @@ if TYPE_CHECKING:
 
 def check(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Picture files.")],
-    library: Annotated[
-        str,
-        typer.Option(
-            "--library",
-            "-l",
-            metavar="DIR",
-            help="Folder or address of the protected pictures; `embedded` is the library that comes with "
-            "steerclear.",
-        ),
-    ] = EMBEDDED,
-    filter_names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--filter",
-            metavar="NAME",
-            help="A further filter, by its name (hash, nudity, …) or as module:object; may be given several "
-            "times.",
-        ),
-    ] = None,
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Only for a library that was built with a module:object: that name again, as your consent "
-            "to import it.",
-        ),
-    ] = None,
+    library: ProtectedOption = EMBEDDED,
+    filter_names: FilterOption = None,
+    encoder: ConsentOption = None,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -146,9 +123,9 @@ def _findings(path: Path, filters: Sequence[Filter], limit: int) -> dict[str, An
     }
 
 
-def _worth_telling(found: list[tuple[int, Detection]]) -> list[tuple[int, Detection]]:
+def _worth_telling(pairs: list[tuple[int, Detection]]) -> list[tuple[int, Detection]]:
     """Of a filter's detections in all frames those that are flagged, else the one with the highest score."""
-    return [pair for pair in found if pair[1].flagged] or [max(found, key=lambda pair: pair[1].score)]
+    return [pair for pair in pairs if pair[1].flagged] or [max(pairs, key=lambda pair: pair[1].score)]
 
 
 def _image_filters(names: Sequence[str], parts: FilterParts) -> list[Filter]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steerclear.cli.inputs import check_folder, number, read_prompts, read_seeds, whole_number
+from steerclear.cli.inputs import check_folder, number, read_prompts, read_seeds
 from steerclear.cli.opening import load_guard, usual_guidance
+from steerclear.cli.options import FilterOption, ProtectedOption, StepsOption
 from steerclear.cli.recipe import (
     EMBEDDED,
     Recipe,
@@ -52,32 +53,15 @@ def generate(
             help="A diffusers pipeline; `embedded` is the one that comes with steerclear.",
         ),
     ] = EMBEDDED,
-    library: Annotated[
-        str,
-        typer.Option(
-            "--library",
-            "-l",
-            metavar="DIR",
-            help="Folder or address of the protected pictures; `embedded` is the library that comes with "
-            "steerclear.",
-        ),
-    ] = EMBEDDED,
-    filter_names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--filter",
-            metavar="NAME",
-            help="A further filter, by its name (hash, nudity, …) or as module:object; may be given several "
-            "times.",
-        ),
-    ] = None,
+    library: ProtectedOption = EMBEDDED,
+    filter_names: FilterOption = None,
     seeds: Annotated[
         str,
         typer.Option(
             metavar="LIST", help="0-3, or 0,5,7, or both mixed; each seed gives one picture per prompt."
         ),
     ] = "0",
-    steps: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Denoising steps.")] = 25,
+    steps: StepsOption = 25,
     guidance: Annotated[
         float | None,
         typer.Option(
@@ -218,14 +202,14 @@ def _make_all(
                     recipe = replace(
                         recipe, library_version=report.library_version, library_fingerprint=fingerprint
                     )
-                own_recipe = replace(recipe, prompt=prompt, seed=seed)
+                picture_recipe = replace(recipe, prompt=prompt, seed=seed)
                 with uninterrupted():
-                    line = _save(out / f"{number:04d}-{seed}.png", image, report, own_recipe)
+                    line = _save(out / f"{number:04d}-{seed}.png", image, report, picture_recipe)
                     report_file.write(line)
                     print_line(line, out)
                 code = FLAGGED if image is None else code
                 if compare:
-                    rows.append(_sheet_row(guard, own_recipe, image, report))
+                    rows.append(_sheet_row(guard, picture_recipe, image, report))
                 advance()
         finally:
             if rows:

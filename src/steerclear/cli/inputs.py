@@ -160,16 +160,12 @@ def check_folder(folder: Path, option: str = "--out") -> None:
         )
 
 
-def check_file(path: Path, option: str = "--out") -> None:
-    """Check that a file can be written. Creates nothing.
-
-    Args:
-        path: the file.
-        option: the option that named it, for the message.
+def check_file(path: Path) -> None:
+    """Check that the file of --out can be written. Creates nothing.
 
     Raises:
         InputError: if it cannot.
     """
     if path.is_dir():
-        raise InputError(f"{option} {str(path)!r} is a folder; name the file to write")
-    check_folder(path.parent, option)
+        raise InputError(f"--out {str(path)!r} is a folder; name the file to write")
+    check_folder(path.parent)

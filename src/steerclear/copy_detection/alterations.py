@@ -6,9 +6,7 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
-from torch import Tensor
 
 Alteration = Callable[[Image.Image], Image.Image]
 TEXTS = ("SPECIAL OFFER", "Monday 14th")
@@ -248,8 +246,3 @@ def _noisy(strength: float, seed: int) -> Alteration:
         return Image.fromarray((np.asarray(p) + grain).clip(0, 255).round().astype(np.uint8))
 
     return spoil
-
-
-def pixels_of(picture: Image.Image) -> Tensor:
-    """(3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1).float() / 255

@@ -19,14 +19,6 @@ from steerclear.types import Detection
 STRICT = 0.93  # score from which a steered or suspect picture is flagged
 
 
-class HoldsPictures(Protocol):
-    """What a library is to the copy detector."""
-
-    def pictures(self) -> Mapping[str, Tensor]:
-        """Pictures (3, H, W) in [0, 1] by id."""
-        ...
-
-
 class Detector(Protocol):
     """What finds protected pictures in pictures, such as `CopyDetector`."""
 
@@ -44,8 +36,11 @@ class Detector(Protocol):
 class CopyFilter:
     """Flags a picture that shows a protected one.
 
-    detector: does the work; several filters can share it. threshold: the score is the evidence over its
-    thresholds, so that 1 is the point where a picture counts as a copy; below 1 is stricter.
+    Attributes:
+        detector: does the work; several filters can share it.
+        threshold: flagged from this score on. The score is the evidence over its thresholds, so that 1 is the
+            point where a picture counts as a copy; below 1 is stricter.
+        name: the filter's name.
     """
 
     detector: Detector
@@ -56,31 +51,32 @@ class CopyFilter:
     @classmethod
     def of(
         cls,
-        protected: Mapping[str, Tensor] | HoldsPictures,
+        pictures: Mapping[str, Tensor],
         *,
         threshold: float = 1.0,
         skip_blank: bool = False,
         device: torch.device | str = "cpu",
         **options: Any,
     ) -> CopyFilter:
-        """A filter for pictures (3, H, W) in [0, 1] by id, or for all that a library holds now.
+        """Makes a filter for protected pictures.
 
         Args:
-            protected: the pictures. Those of a library are its thumbnails.
+            pictures: (3, H, W) in [0, 1] by id.
             threshold: see the class.
-            skip_blank, device: see `ProtectedSide.of`.
-            options: of the `CopyDetector`.
+            skip_blank: see `ProtectedSide.of`.
+            device: see `ProtectedSide.of`.
+            **options: of the `CopyDetector`.
 
         Raises:
             LibraryError: no picture, or a blank one.
         """
-        pictures = protected if isinstance(protected, Mapping) else protected.pictures()
         side = ProtectedSide.of(pictures, skip_blank=skip_blank, device=device)
-        return cls(CopyDetector(side, originals=pictures, **options), threshold)
+        return cls(CopyDetector(side, original_of=pictures.get, **options), threshold)
 
     def check(self, images: Tensor) -> list[Detection]:
-        """images: (B, 3, H, W) in [0, 1]. One detection per image; one that cannot be looked at is flagged
-        with its reason.
+        """Returns one detection per image (B, 3, H, W) in [0, 1].
+
+        An image that cannot be looked at, such as one that is very long, is flagged, with the reason.
         """
         detections: list[Detection | None] = [None] * len(images)
         for i, image in enumerate(images):

@@ -67,7 +67,8 @@ def cell_agreement(maps: Tensor, goal: Tensor, mask: Tensor) -> tuple[Tensor, Te
     """Correlation of orientation maps in each cell, averaged by what the cell shows.
 
     Args:
-        maps, goal: (n, 2, S, S) of the picture and of the protected one.
+        maps: (n, 2, S, S) of the picture.
+        goal: (n, 2, S, S) of the protected picture.
         mask: (n, 1, S, S), 1 where it counts.
 
     Returns:
@@ -124,9 +125,15 @@ def textured_cells(pictures: Tensor) -> Tensor:
 
 
 def correlation(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-    """Pearson's correlation over the masked pixels of all channels, from 0 up.
+    """Pearson's correlation over the masked pixels of all channels, negative ones as 0.
 
-    x, y: (n, C, S, S); mask: (n, 1, S, S). Returns (n,) in [0, 1]; 0 where either side is plain.
+    Args:
+        x: (n, C, S, S).
+        y: (n, C, S, S).
+        mask: (n, 1, S, S), 1 where a pixel counts.
+
+    Returns:
+        (n,) in [0, 1]; 0 where either side is plain.
     """
     share = mask / mask.sum(dim=(2, 3), keepdim=True).clamp(min=1) / x.shape[1]
 

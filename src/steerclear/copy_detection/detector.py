@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -71,7 +71,8 @@ class CopyDetector:
         native: side in pixels of the smallest copy to look for in pictures that are more than twice as large,
             usually the model's own size.
         effort: how far to look; by default as the number of protected pictures asks for.
-        originals: larger versions of the protected pictures by id, which the second opinion sees better by.
+        original_of: gives a larger version (3, H, W) of the protected picture with an id, or None; the second
+            opinion sees better by it.
         mirrored: whether mirror images of the protected pictures are looked for.
         turned: whether quarter turns of them are looked for.
 
@@ -84,7 +85,7 @@ class CopyDetector:
     opinion: SecondOpinion | None = field(default_factory=SecondOpinion)
     native: int | None = None
     effort: Effort | None = None
-    originals: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    original_of: Callable[[str], Tensor | None] | None = field(default=None, repr=False)
     mirrored: bool = True
     turned: bool = True
     _known: OrderedDict[str, list[Match]] = field(
@@ -209,7 +210,7 @@ class CopyDetector:
 
     def _largest(self, item: str, row: int) -> Tensor:
         """The largest version (3, H, W) of a protected picture that there is."""
-        original = self.originals.get(item)
+        original = None if self.original_of is None else self.original_of(item)
         return self.side.pixels(torch.tensor([row]))[0] if original is None else original
 
 

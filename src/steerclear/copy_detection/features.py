@@ -16,10 +16,7 @@ SURROUNDINGS = 9  # side in pixels of the square over which a map's strength is 
 
 
 def gradients(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Change of each channel per pixel, to the right and downwards (Scharr's kernel).
-
-    pixels: (B, C, H, W). Returns two tensors of the same shape.
-    """
+    """Change of each channel per pixel, to the right and downwards (Scharr's kernel): two of (B, C, H, W)."""
     padded = F.pad(pixels, (1, 1, 1, 1), mode="replicate")
     across = (padded[..., :, 2:] - padded[..., :, :-2]) / 2
     down = (padded[..., 2:, :] - padded[..., :-2, :]) / 2
@@ -49,8 +46,11 @@ def orientation_maps(pixels: Tensor, floor: float = FLOOR) -> tuple[Tensor, Tens
 
 
 def box_mean(maps: Tensor, side: int) -> Tensor:
-    """Mean over the side × side square around each pixel; beyond the border it goes on. maps: (B, C, H, W);
-    side: odd.
+    """Mean over the square around each pixel; beyond the border its pixels go on.
+
+    Args:
+        maps: (B, C, H, W).
+        side: of the square in pixels, odd.
     """
     reach = side // 2
     height, width = maps.shape[-2:]

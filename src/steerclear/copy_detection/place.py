@@ -15,7 +15,8 @@ def place_of(placed: Tensor, height: int, width: int) -> Place:
 
     Args:
         placed: (2, 3), from the protected picture's coordinates in [−1, 1] to the picture's.
-        height, width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
     """
     (a, b, x), (c, d, y) = placed.tolist()
     reach_x, reach_y = abs(a) + abs(b), abs(c) + abs(d)
@@ -38,9 +39,10 @@ def place_of(placed: Tensor, height: int, width: int) -> Place:
 class Evidence:
     """What each measure says of a picture and a protected one.
 
-    orientation: how well the directions of the edges agree, in [0, 1]; soft: how well edges, brightness and
-    colours agree together, in [0, 1]; inliers: local features that agree on one placement, None where nobody
-    looked.
+    Attributes:
+        orientation: how well the directions of the edges agree, in [0, 1].
+        soft: how well edges, brightness and colours agree together, in [0, 1].
+        inliers: local features that agree on one placement; None where they were not compared.
     """
 
     orientation: float
@@ -52,8 +54,11 @@ class Evidence:
 class Match:
     """A protected picture that a picture resembles.
 
-    score: evidence over its thresholds, 1 or more where it is a copy; place: None where the picture left
-    before alignment.
+    Attributes:
+        id: of the protected picture.
+        score: evidence over its thresholds, 1 or more where it is a copy.
+        place: where it lies; None where it was not aligned.
+        evidence: what the score was made of.
     """
 
     id: str

@@ -25,8 +25,11 @@ BLANK = "it is blank, or nearly: there is nothing in it by which a copy could be
 class ProtectedSide:
     """The protected pictures as the copy detector compares with them.
 
-    ids: one for each picture; pictures: (N, 3, SIDE, SIDE) uint8; sought: (N, parts, WIDTH) vectors of their
-    parts, see `describe_parts`; unseen: why each picture was left out that cannot be recognised.
+    Attributes:
+        ids: N item ids.
+        pictures: (N, 3, SIDE, SIDE) uint8.
+        sought: (N, parts, WIDTH) vectors of their parts, see `describe_parts`.
+        unseen: id → why the picture was left out, of those that cannot be recognised.
     """
 
     ids: tuple[str, ...]
@@ -93,12 +96,6 @@ class ProtectedSide:
     def pixels(self, rows: Tensor) -> Tensor:
         """(n, 3, SIDE, SIDE) in [0, 1] of the given rows."""
         return _as_pixels(self.pictures[rows])
-
-    @property
-    def bytes_each(self) -> float:
-        """Memory that a protected picture takes."""
-        kept = (self.pictures, self.sought)
-        return sum(t.numel() * t.element_size() for t in kept) / max(1, len(self.ids))
 
 
 def is_recognisable(picture: Tensor) -> bool:

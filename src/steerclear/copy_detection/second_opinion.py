@@ -29,8 +29,13 @@ KEPT = 512  # protected pictures whose points stay in memory
 
 @dataclass(frozen=True)
 class Points:
-    """Local features of one picture of height × width pixels: at (n, 2) in pixels, vectors (n, 128) of unit
-    length.
+    """Local features of one picture.
+
+    Attributes:
+        at: (n, 2), in pixels.
+        vectors: (n, 128), of unit length.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
     """
 
     at: NDArray[np.float32]

@@ -67,7 +67,8 @@ def windows(
     """The windows of a picture, one tensor (W, 2, 3) for each scale.
 
     Args:
-        height, width: the picture's size in pixels; only their ratio matters.
+        height: of the picture, in pixels; only its ratio to the width matters.
+        width: of the picture, in pixels.
         scales: sides of the windows over the picture's short side.
         turns: small rotations of each window, in radians.
 

@@ -28,6 +28,14 @@ def read_prompts(name: str) -> list[tuple[str, str | None]]:
     return rows
 
 
+def is_embedded_library(uri: str) -> bool:
+    """Whether a library is the one inside the package.
+
+    That one is never written to, and its thumbnails are the pictures themselves.
+    """
+    return uri == str(LIBRARY_FOLDER)
+
+
 def is_embedded(model: str | Path) -> bool:
     """Whether a model folder is the one inside the package."""
     return Path(model).resolve() == MODEL_FOLDER.resolve()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from steerclear import embedded
 from steerclear.copy_detection import CopyDetector, Match, ProtectedSide, SecondOpinion, is_recognisable
 from steerclear.copy_detection.detector import REMEMBERED, picture_key
 from steerclear.copy_detection.features import shrunk
@@ -19,6 +19,7 @@ from steerclear.copy_detection.nominate import WIDTH, whitening_fingerprint
 from steerclear.copy_detection.protected_side import check_pixels, check_shape
 from steerclear.copy_detection.second_opinion import SHORT_SIDE
 from steerclear.copy_detection.windows import parts, sample
+from steerclear.embedded import is_embedded_library
 from steerclear.encoders.base import Encoder, check_embedding
 from steerclear.errors import LibraryError
 from steerclear.library.latents import LatentCache
@@ -58,37 +59,28 @@ def copy_detector(
     Raises:
         LibraryError: if the library holds no picture that can be recognised.
     """
-    return CopyDetector(protected_side(library, device), native=native, originals=Originals(library))
+    original_of = partial(original_pixels, library)
+    return CopyDetector(protected_side(library, device), native=native, original_of=original_of)
 
 
-class Originals(Mapping[str, Tensor]):
-    """A library's pictures (3, H, W) in [0, 1] by id, as large as the second opinion can use.
-
-    Each is read when it is asked for: from the file that the item was added from, while that is there and
-    unchanged, else the thumbnail.
+def original_pixels(library: Library, item: str) -> Tensor | None:
+    """Reads the file that an item was added from.
 
     Args:
-        library: the protected pictures, as they are now.
+        library: the protected pictures.
+        item: an id.
+
+    Returns:
+        (3, H, W) in [0, 1], as large as the second opinion can use; None where the file is gone or changed,
+        and for the embedded library, whose thumbnails are as large.
     """
-
-    def __init__(self, library: Library) -> None:
-        self._library, self._thumbnails = library, library.pictures()
-
-    def __getitem__(self, item: str) -> Tensor:
-        thumbnail = self._thumbnails[item]
-        if self._library.uri == str(embedded.LIBRARY_FOLDER):
-            return thumbnail  # whose thumbnails are the pictures themselves
-        with suppress(LibraryError):  # the thumbnail is there
-            picture = original(self._library.get(item), self._library.uri)
-            if picture is not None:
-                return shrunk(to_tensor([picture]), SHORT_SIDE)[0]
-        return thumbnail
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._thumbnails)
-
-    def __len__(self) -> int:
-        return len(self._thumbnails)
+    if is_embedded_library(library.uri):
+        return None
+    with suppress(LibraryError):  # the thumbnail is there
+        picture = original(library.get(item), library.uri)
+        if picture is not None:
+            return shrunk(to_tensor([picture]), SHORT_SIDE)[0]
+    return None
 
 
 class IndexedCopyDetector:
@@ -115,7 +107,7 @@ class IndexedCopyDetector:
         device: torch.device | str = "cpu",
     ) -> None:
         self._encoder, self._index, self._native, self._device = encoder, index, native, device
-        self._thumbnails, self._originals = library.pictures(), Originals(library)
+        self._thumbnails, self._original_of = library.pictures(), partial(original_pixels, library)
         self._opinion = SecondOpinion()
         self._detectors: OrderedDict[str, CopyDetector | None] = OrderedDict()
 
@@ -142,7 +134,7 @@ class IndexedCopyDetector:
         if seen:
             side = ProtectedSide.of(seen, device=self._device)
             detector = CopyDetector(
-                side, opinion=self._opinion, native=self._native, originals=self._originals
+                side, opinion=self._opinion, native=self._native, original_of=self._original_of
             )
         self._detectors[key] = detector
         for old in list(self._detectors)[:-REMEMBERED]:
@@ -177,7 +169,7 @@ def protected_side(library: Library, device: torch.device | str = "cpu") -> Prot
 
 
 def _described(library: Library, pictures: Mapping[str, Tensor], device: torch.device | str) -> ProtectedSide:
-    shipped = library.uri == str(embedded.LIBRARY_FOLDER)  # never written to
+    shipped = is_embedded_library(library.uri)
     cache = None if shipped else LatentCache(library, whitening_fingerprint())
     known: dict[str, Tensor] = {}
     if cache is not None:

@@ -43,15 +43,11 @@ class LanceIndex:
         uri: where the library lies, for error messages.
         table: the LanceDB table.
         column: the indexed vector column.
-        probes: how many partitions are scanned; by default all.
-        candidates: how many rows are compared exactly, for each match that is asked for.
     """
 
     uri: str
     table: Any
     column: str
-    probes: int | None = None
-    candidates: int = CANDIDATES
 
     def __len__(self) -> int:
         with lance_errors(self.uri):
@@ -85,10 +81,10 @@ class LanceIndex:
             search = (
                 self.table.search(query.numpy(), vector_column_name=self.column)
                 .distance_type("cosine")
-                .refine_factor(self.candidates)
+                .refine_factor(CANDIDATES)
             )
-            probes = self.probes or max(1, len(self) // ROWS_PER_PARTITION)
-            rows = search.nprobes(probes).select(["id", self.column, "_distance"]).limit(k).to_arrow()
+            partitions = max(1, len(self) // ROWS_PER_PARTITION)  # all are scanned
+            rows = search.nprobes(partitions).select(["id", self.column, "_distance"]).limit(k).to_arrow()
         if not len(rows):
             return []
         flat = rows[self.column].combine_chunks().flatten()

@@ -151,7 +151,7 @@ def phash(picture: Image.Image) -> str:
     """Returns the 64-bit perceptual hash of a picture as 16 hex digits.
 
     The bits are the signs of the lowest 8 × 8 DCT terms around their median. Small changes of size, quality
-    or brightness flip few bits; compare two hashes with `hamming`.
+    or brightness flip few: hashes that differ in at most about ten bits mean the same picture.
     """
     import numpy as np
 
@@ -159,15 +159,9 @@ def phash(picture: Image.Image) -> str:
     grey = np.asarray(picture.convert("L").resize((side, side), Image.Resampling.BOX), dtype=np.float64)
     basis = _dct_rows(side)
     terms = (basis @ grey @ basis.T).flatten()
-    bits = terms > np.median(
-        terms[1:]
-    )  # the first term is the mean grey, which says nothing about the drawing
+    # the first term is the mean grey, which says nothing about the drawing
+    bits = terms > np.median(terms[1:])
     return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
-
-
-def hamming(a: str, b: str) -> int:
-    """Returns in how many bits, 0 to 64, two hashes differ; up to about 10 means the same picture."""
-    return (int(a, 16) ^ int(b, 16)).bit_count()
 
 
 @cache

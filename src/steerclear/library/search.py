@@ -1,8 +1,8 @@
 """Nearest protected pictures by cosine, exactly: every query is compared with every vector.
 
 An approximate index misses a copy now and then, and one miss is one leak. Exact search is one matrix product:
-a million vectors of 512 numbers are compared in tens of milliseconds on a GPU, so speed is no reason to
-approximate.
+a million vectors of 512 numbers are compared in tens of milliseconds on a GPU. Only a larger library is
+searched by an index on disk, see `approximate`.
 """
 
 from __future__ import annotations

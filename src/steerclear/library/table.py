@@ -77,8 +77,8 @@ def write_lock(uri: str) -> Iterator[None]:
     """Lets one process at a time write to a local library; the system frees the lock when its holder dies.
 
     Checking that a picture and its id are new, and the commit that follows, must be one step. An object store
-    has no such
-    lock: two writers that add the same file there at once may store it twice, which `verify` reports.
+    has no such lock: two writers that add the same file there at once may store it twice, which `verify`
+    reports.
 
     Raises:
         LibraryError: if the library is read-only, or another process holds the lock for too long.

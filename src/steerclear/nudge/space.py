@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from steerclear.nudge.base import SteerTask
 
 LATENT, PREVIEW, DECODE = "latent", "preview", "decode"
-SPACES = (LATENT, PREVIEW, DECODE)
 
 Look = Callable[[Tensor], Tensor]
 """Latents (B, …) → pixels (B, 3, h, w), about [0, 1]."""
@@ -52,7 +51,7 @@ def objective(
 
     Args:
         task: gives the unwanted latents, and the encoder's spaces.
-        space: one of SPACES.
+        space: LATENT, PREVIEW or DECODE.
         preferred: (D, …) latents; E is applied to them and to the unwanted ones as well.
         alpha: weight of the pull.
         beta: weight of the push.

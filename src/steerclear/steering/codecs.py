@@ -52,7 +52,7 @@ def codec_for(
     if gradient_checkpointing:
         codec.checkpoint()
     if codec.packing is not None and (height is None) != (width is None):
-        raise InputError("codec_for needs both height and width, or neither")
+        raise InputError(f"height is {height} and width {width}; codec_for needs both, or neither")
     codec.size = None if height is None or width is None else (height, width)
     return codec
 

@@ -189,7 +189,7 @@ def _current_sigma(scheduler: Any, timestep: Any) -> float:
     return float(scheduler.sigmas[_step_index(scheduler, timestep)])
 
 
-def _one_value(scheduler: Any, timestep: Any) -> float:
+def _as_number(scheduler: Any, timestep: Any) -> float:
     """The timestep as a number, where a batch shares one."""
     if not isinstance(timestep, Tensor):
         return float(timestep)
@@ -214,7 +214,7 @@ def _preserving(scheduler: Any, alpha: float, sigma: float) -> Affine:
 
 def _from_alphas_cumprod(scheduler: Any, timestep: Any) -> Affine:
     """DDIM's formula (12): α² is `alphas_cumprod` at the timestep."""
-    alpha_squared = float(scheduler.alphas_cumprod[int(_one_value(scheduler, timestep))])
+    alpha_squared = float(scheduler.alphas_cumprod[int(_as_number(scheduler, timestep))])
     return _preserving(scheduler, math.sqrt(alpha_squared), math.sqrt(max(0.0, 1 - alpha_squared)))
 
 
@@ -272,7 +272,7 @@ def _flow(scheduler: Any, timestep: Any) -> Affine:
 
 def _minimax(scheduler: Any, timestep: Any) -> Affine:
     """Flow whose timestep is the share of the clean image, in [0, 1]; the output points towards it."""
-    sigma = 1 - _one_value(scheduler, timestep)
+    sigma = 1 - _as_number(scheduler, timestep)
     return Affine(a=1.0, b=sigma, sigma=sigma, alpha=1 - sigma)
 
 
@@ -306,7 +306,7 @@ def _trigonometric(scheduler: Any, timestep: Any) -> Affine:
 
 def _wuerstchen(scheduler: Any, timestep: Any) -> Affine:
     """Epsilon on a cosine schedule over timesteps in [0, 1]."""
-    t = torch.tensor([_one_value(scheduler, timestep)])
+    t = torch.tensor([_as_number(scheduler, timestep)])
     alpha_squared = float(scheduler._alpha_cumprod(t, t.device))
     alpha = math.sqrt(alpha_squared) or _LEAST_ALPHA
     sigma = math.sqrt(1 - alpha_squared)

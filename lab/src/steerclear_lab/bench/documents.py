@@ -32,9 +32,9 @@ def text_with_row_lines(document: Mapping[str, Any]) -> str:
     """A document as JSON whose `rows` take a line each, so that changes between versions can be read.
 
     Args:
-        document: with the list `rows` as its last entry.
+        document: with a list `rows`, which is written last.
     """
-    head = json.dumps({**document, "rows": []}, indent=1)
+    head = json.dumps({**{k: v for k, v in document.items() if k != "rows"}, "rows": []}, indent=1)
     rows = ",\n".join(json.dumps(row) for row in document["rows"])
     return head.removesuffix("[]\n}") + f"[\n{rows}\n]\n}}\n"
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steerclear.calibrate.settings import SAMPLERS
 from steerclear.embedded import MODEL_FOLDER, read_prompts
 from steerclear.generators import LeaveEarly, Pass, PipelineRunner
 from steerclear.pixels import cosines
@@ -32,14 +33,6 @@ from steerclear_lab.emoji.evaluate import STEPS as CALIBRATED_STEPS
 from steerclear_lab.emoji.thresholds import EARLY_STEPS, early_threshold
 from steerclear_lab.pages import render, table
 
-SCHEDULERS = (
-    "DDIMScheduler",
-    "DPMSolverMultistepScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "PNDMScheduler",
-    "UniPCMultistepScheduler",
-)
 GUIDANCES, STEPS = (2.0, 4.0, 7.5), (25, 50)
 FIRST_SEED = 80_000  # drawn by nothing else
 BATCH = 24
@@ -102,7 +95,7 @@ def measure(pipe: Any, latents: Tensor, thresholds: list[float], ordinary: int) 
     all_ordinary = [prompt for prompt, _ in read_prompts("ordinary")]
     clear = all_ordinary[:: max(1, len(all_ordinary) // ordinary)][:ordinary]
     config, rows = pipe.scheduler.config, []
-    for scheduler, guidance, steps in product(SCHEDULERS, GUIDANCES, STEPS):
+    for scheduler, guidance, steps in product(SAMPLERS, GUIDANCES, STEPS):
         pipe.scheduler = getattr(diffusers, scheduler).from_config(config)
         observe = partial(early_cosines, pipe, latents=latents, guidance=guidance, steps=steps)
         copies = observe(planted, first_seed=FIRST_SEED)
@@ -181,7 +174,7 @@ def quiet_settings(rows: list[Row], step: int, spacing: str) -> dict[str, Any]:
     """
     alarmed = {row["scheduler"] for row in rows if row["at"][step]["false_alarms"] > 0}
     return {
-        "schedulers": [s for s in SCHEDULERS if s not in alarmed],
+        "schedulers": [s for s in SAMPLERS if s not in alarmed],
         "steps": [min(STEPS), max(STEPS)],
         "guidance": [min(GUIDANCES), max(GUIDANCES)],
         "spacing": spacing,

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
 
 from steerclear.steering import derive
+from steerclear_lab.bench import suites
 from steerclear_lab.bench.baselines import METHODS, Method, configurations
 from steerclear_lab.bench.documents import Row
 from steerclear_lab.bench.memory import peak_bytes, weight_bytes
@@ -52,6 +54,27 @@ class Plan:
 
 FULL = Plan(validation=5, memorized=16, template=24, ordinary=28, seeds=3, trials=4)
 QUICK = Plan(validation=1, memorized=2, template=1, ordinary=1, seeds=2, trials=2)
+
+
+def emoji_suite(plan: Plan, work: Path, sscd: Path | None = None) -> Callable[[], Suite]:
+    """What makes the embedded model's suite for a plan, in this process or in another one.
+
+    Args:
+        plan: how much is run.
+        work: see `suites.emoji`.
+        sscd: see `suites.emoji`.
+    """
+    return partial(
+        suites.emoji,
+        validation=plan.validation,
+        memorized=plan.memorized,
+        template=plan.template,
+        ordinary=plan.ordinary,
+        seed=plan.seed,
+        steps=plan.steps,
+        work=work,
+        sscd=sscd,
+    )
 
 
 @dataclass(frozen=True)

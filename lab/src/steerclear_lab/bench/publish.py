@@ -46,36 +46,36 @@ class PublishedPage:
 
     Attributes:
         write: the page, given its document.
-        made_by_source: whether the source that makes and judges pictures decides its figures.
+        depends_on_source: whether the source that makes and judges pictures decides its figures.
     """
 
     write: Callable[[Row], str]
-    made_by_source: bool
+    depends_on_source: bool
 
 
 # the pages that have a document of the same name beside them
 PAGES = {
-    "beyond": PublishedPage(beyond_page, made_by_source=True),
-    "details": PublishedPage(details.page, made_by_source=True),
-    "early": PublishedPage(early.page, made_by_source=True),
-    "main-job": PublishedPage(main_job.page, made_by_source=True),
-    "memorization": PublishedPage(memorization.page, made_by_source=True),
-    "optimisers": PublishedPage(optimisers.page, made_by_source=True),
-    "preferring": PublishedPage(preferring.page, made_by_source=True),
-    "rivals": PublishedPage(lambda d: rivals_page.page(d, d["figures"]), made_by_source=True),
-    "rungs": PublishedPage(rungs.page, made_by_source=True),
-    "sweep": PublishedPage(sweep_page.page, made_by_source=True),
-    **{name: PublishedPage(report.text, made_by_source=True) for name in EXPERIMENTS},
+    "beyond": PublishedPage(beyond_page, depends_on_source=True),
+    "details": PublishedPage(details.page, depends_on_source=True),
+    "early": PublishedPage(early.page, depends_on_source=True),
+    "main-job": PublishedPage(main_job.page, depends_on_source=True),
+    "memorization": PublishedPage(memorization.page, depends_on_source=True),
+    "optimisers": PublishedPage(optimisers.page, depends_on_source=True),
+    "preferring": PublishedPage(preferring.page, depends_on_source=True),
+    "rivals": PublishedPage(lambda d: rivals_page.page(d, d["figures"]), depends_on_source=True),
+    "rungs": PublishedPage(rungs.page, depends_on_source=True),
+    "sweep": PublishedPage(sweep_page.page, depends_on_source=True),
+    **{name: PublishedPage(report.text, depends_on_source=True) for name in EXPERIMENTS},
     # finished pictures, altered: no guard makes them
     "copy-detection": PublishedPage(
-        lambda d: copy_detection_page.page(d, ["embedded", "stamps"]), made_by_source=False
+        lambda d: copy_detection_page.page(d, ["embedded", "stamps"]), depends_on_source=False
     ),
     # time and memory of architectures with random weights
-    "realsize": PublishedPage(lambda d: realsize_page.page(d["rows"]), made_by_source=False),
+    "realsize": PublishedPage(lambda d: realsize_page.page(d["rows"]), depends_on_source=False),
     # plain pictures of the model, by diffusers alone
-    "recipe": PublishedPage(card.page, made_by_source=False),
+    "recipe": PublishedPage(card.page, depends_on_source=False),
     # search among synthetic vectors
-    "scale": PublishedPage(scale.page, made_by_source=False),
+    "scale": PublishedPage(scale.page, depends_on_source=False),
 }
 
 
@@ -94,7 +94,7 @@ def pages(folder: Path) -> dict[str, str]:
 def stamp(folder: Path, source: str) -> None:
     """Write a fingerprint of the source into every document in a folder whose figures the source decides."""
     for name, page in PAGES.items():
-        if page.made_by_source:
+        if page.depends_on_source:
             documents.stamp(folder / f"{name}.json", source)
 
 

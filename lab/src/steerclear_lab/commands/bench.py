@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steerclear.cli.inputs import check_folder, number, whole_number
+from steerclear.cli.options import StepsOption
 from steerclear.cli.terminal import OK, one_line_errors, progress, quiet_libraries
 from steerclear.errors import InputError
 
@@ -40,7 +41,7 @@ def bench(
     seed: Annotated[
         int, typer.Option(parser=whole_number, metavar="N", help="Decides splits, choices and pictures.")
     ] = 0,
-    steps: Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Denoising steps.")] = 25,
+    steps: StepsOption = 25,
     model: Annotated[
         str | None,
         typer.Option(
@@ -136,7 +137,7 @@ def bench(
             typer.echo(f"report in {out}: {experiment}.md, {experiment}.json, {experiment}.png")
             raise typer.Exit(OK)
         from steerclear_lab.bench.baselines import METHODS, named
-        from steerclear_lab.bench.harness import FULL, PLAIN, QUICK, count, run
+        from steerclear_lab.bench.harness import FULL, PLAIN, QUICK, count, emoji_suite, run
         from steerclear_lab.bench.notebook import Notebook
 
         method_names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -160,17 +161,7 @@ def bench(
 
         build: Callable[[], Suite]
         if model is None:
-            build = partial(
-                suites.emoji,
-                validation=plan.validation,
-                memorized=plan.memorized,
-                template=plan.template,
-                ordinary=plan.ordinary,
-                seed=seed,
-                steps=steps,
-                work=out,
-                sscd=sscd,
-            )
+            build = emoji_suite(plan, out, sscd)
         else:
             assert prompts is not None
             assert references is not None

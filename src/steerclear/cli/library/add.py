@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steerclear.cli.inputs import read_names
-from steerclear.cli.library.options import DEFAULT_LIBRARY, LibraryOption
 from steerclear.cli.opening import open_encoders
+from steerclear.cli.options import DEFAULT_LIBRARY, LibraryOption
 from steerclear.cli.terminal import OK, PROBLEMS, one_line_errors, progress
 from steerclear.embedded import is_embedded
 from steerclear.errors import InputError, LibraryError
@@ -114,7 +114,7 @@ def add(
     holds = "no library was created" if discarded else f"the library holds {total}"
     typer.echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
     if thresholds_missing:
-        consent = "".join(f" --encoder {name}" for name in encoder or () if _is_own(name))
+        consent = "".join(f" --encoder {name}" for name in encoder or () if _is_module_object(name))
         typer.echo(
             "next: this library has no thresholds for its encoders yet, and no guard takes it without; run: "
             f"{calibrate_command(library)}{consent}",
@@ -156,7 +156,7 @@ def _encoders(library: str, names: Sequence[str], model: str | None = None) -> l
     return [load_encoder(encoder_name(name)) for name in read_names("encoder", names)]
 
 
-def _is_own(name: str) -> bool:
+def _is_module_object(name: str) -> bool:
     """Whether an encoder's name is a `module:object`."""
     from steerclear import plugins
 

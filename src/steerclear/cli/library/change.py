@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steerclear.cli.library.options import DEFAULT_LIBRARY, LibraryOption
+from steerclear.cli.options import DEFAULT_LIBRARY, LibraryOption
 from steerclear.cli.terminal import one_line_errors
 from steerclear.errors import InputError
 from steerclear.library.store import Library

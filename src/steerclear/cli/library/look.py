@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from steerclear.cli.inputs import read_names
-from steerclear.cli.library.options import DEFAULT_LIBRARY, JsonOption, LibraryOption
+from steerclear.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption
 from steerclear.cli.terminal import OK, PROBLEMS, one_line_errors, print_json, print_table
 from steerclear.library.store import Library
 

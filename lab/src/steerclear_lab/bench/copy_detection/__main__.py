@@ -23,14 +23,14 @@ import torch
 from PIL import Image
 
 from steerclear.copy_detection import CopyDetector, ProtectedSide
-from steerclear.copy_detection.alterations import alterations, pixels_of
+from steerclear.copy_detection.alterations import alterations
 from steerclear.embedded import LIBRARY_FOLDER
 from steerclear.encoders import DEFAULT, load_encoder
 from steerclear.filters import NearestFilter, PixelFilter, TiledFilter
 from steerclear.filters.base import Filter, inspect
 from steerclear.filters.pixel import AllPictures
 from steerclear.library.search import Index
-from steerclear.pixels import fit
+from steerclear.pixels import fit, to_tensor
 from steerclear_lab.bench.copy_detection import page as pages
 from steerclear_lab.bench.copy_detection import sheet as sheets
 from steerclear_lab.bench.copy_detection.pictures import (
@@ -49,8 +49,8 @@ TIMED = 40  # pictures whose cost is measured
 
 def detector_for(pictures: dict[str, Image.Image]) -> CopyDetector:
     """The copy detector of a set, at its default thresholds."""
-    protected = {name: pixels_of(picture) for name, picture in pictures.items()}
-    return CopyDetector(ProtectedSide.of(protected), originals=protected)
+    protected = {name: to_tensor([picture])[0] for name, picture in pictures.items()}
+    return CopyDetector(ProtectedSide.of(protected), original_of=protected.get)
 
 
 def whole_picture_filters(pictures: dict[str, Image.Image]) -> list[Filter]:
@@ -61,7 +61,7 @@ def whole_picture_filters(pictures: dict[str, Image.Image]) -> list[Filter]:
     assert calibration is not None
     thresholds = calibration["thresholds"]
     ids = tuple(pictures)
-    small = torch.cat([fit(pixels_of(picture)[None], 64) for picture in pictures.values()])
+    small = torch.cat([fit(to_tensor([picture]), 64) for picture in pictures.values()])
     encoder = load_encoder(DEFAULT)
     gallery = AllPictures(ids, small)
     return [
@@ -76,7 +76,7 @@ def measured(detector: CopyDetector, picture: Image.Image, item: str | None = No
     that it is a copy of.
     """
     began = time.perf_counter()
-    matches = detector.look(pixels_of(picture)[None])[0]
+    matches = detector.look(to_tensor([picture]))[0]
     seconds = time.perf_counter() - began
     evidence = [m.evidence for m in matches if m.evidence is not None]
     asked = [e.inliers for e in evidence if e.inliers is not None]
@@ -157,7 +157,7 @@ def steps_of(detector: CopyDetector, pictures: Sequence[Image.Image]) -> dict[st
     effort = detector.looking
     taken: dict[str, list[float]] = {"nominate": [], "align": [], "decide": []}
     for picture in pictures:
-        pixels = pixels_of(picture)
+        pixels = to_tensor([picture])[0]
         clock = [time.process_time()]
         looks = look(pixels[None], whitening(), symmetries())[0]
         nominees = nominate(
@@ -180,7 +180,7 @@ def steps_of(detector: CopyDetector, pictures: Sequence[Image.Image]) -> dict[st
 def _milliseconds(detector: CopyDetector, pictures: Sequence[Image.Image]) -> float:
     taken = []
     for picture in pictures:
-        pixels = pixels_of(picture)[None]
+        pixels = to_tensor([picture])
         began = time.process_time()
         detector.look(pixels)
         taken.append(1e3 * (time.process_time() - began))

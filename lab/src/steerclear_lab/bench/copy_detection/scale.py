@@ -16,10 +16,11 @@ from torch import Tensor
 
 from steerclear.copy_detection import CopyDetector, ProtectedSide
 from steerclear.copy_detection.align import SIDE
-from steerclear.copy_detection.alterations import alterations, pixels_of
+from steerclear.copy_detection.alterations import alterations
 from steerclear.copy_detection.features import squared
 from steerclear.copy_detection.nominate import look, nominate, whitening
 from steerclear.copy_detection.windows import symmetries
+from steerclear.pixels import to_tensor
 from steerclear_lab.bench.copy_detection.pictures import (
     LARGEST,
     clipart,
@@ -41,7 +42,7 @@ def scale(work: Path, sizes: tuple[int, ...] = SIZES) -> list[dict[str, Any]]:
 
     work: folder in which the distractors' vectors are kept.
     """
-    protected = {name: pixels_of(picture) for name, picture in embedded().items()}
+    protected = {name: to_tensor([picture])[0] for name, picture in embedded().items()}
     side = ProtectedSide.of(protected)
     copies = altered_copies()
     rows = []
@@ -59,7 +60,7 @@ def scale(work: Path, sizes: tuple[int, ...] = SIZES) -> list[dict[str, Any]]:
             {
                 "items": size,
                 "copies": len(some),
-                "kB an item": round(side.bytes_each / 1024, 1),
+                "kB an item": round((side.pictures.nbytes + side.sought.nbytes) / len(side) / 1024, 1),
                 "ms to nominate": round(statistics.median(times), 1),
                 **{f"recall of {n}": round(sum(r < n for r in ranks) / len(ranks), 4) for n in NOMINEES},
             }
@@ -86,7 +87,7 @@ def beside_a_generation(work: Path, sizes: tuple[int, ...] = SIZES) -> dict[str,
         began = time.process_time()
         unet(latents, 500, texts)
     seconds = (time.process_time() - began) * STEPS
-    side = ProtectedSide.of({name: pixels_of(picture) for name, picture in embedded().items()})
+    side = ProtectedSide.of({name: to_tensor([picture])[0] for name, picture in embedded().items()})
     pictures = [
         p.resize((512, 512)) for p in list(ordinary_drawings().values())[:: len(ordinary_drawings()) // 12]
     ]
@@ -101,7 +102,7 @@ def beside_a_generation(work: Path, sizes: tuple[int, ...] = SIZES) -> dict[str,
         detector, taken = CopyDetector(many), []
         for picture in pictures:
             began = time.process_time()
-            detector.look(pixels_of(picture)[None])
+            detector.look(to_tensor([picture]))
             taken.append(time.process_time() - began)
         shares[str(size)] = {
             "ms": round(1e3 * statistics.median(taken)),
@@ -114,7 +115,7 @@ def altered_copies() -> list[tuple[int, Tensor]]:
     """Every EVERYth altered copy of the embedded set with the row of its item, of all kinds."""
     others = list(ordinary_drawings().values())
     copies = [
-        (row, pixels_of(alter(picture)))
+        (row, to_tensor([alter(picture)])[0])
         for row, picture in enumerate(embedded().values())
         for strengths in alterations(others, seed=row).values()
         for alter in strengths.values()
@@ -142,7 +143,7 @@ def _among(side: ProtectedSide, more: int, work: Path) -> Tensor:
     """What is sought of the protected side with that of `more` distractors."""
     file = work / f"distractors-{more}.pt"
     if not file.exists():
-        named = {f"other {i}": squared(pixels_of(p)[None], SIDE)[0] for i, p in enumerate(distractors(more))}
+        named = {f"other {i}": squared(to_tensor([p]), SIDE)[0] for i, p in enumerate(distractors(more))}
         torch.save(ProtectedSide.of(named, skip_blank=True).sought, file)
     return torch.cat([side.sought, torch.load(file)])
 

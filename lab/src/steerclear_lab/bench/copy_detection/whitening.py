@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from steerclear.copy_detection.align import SIDE
-from steerclear.copy_detection.alterations import pixels_of
 from steerclear.copy_detection.features import squared
 from steerclear.copy_detection.nominate import (
     CELLS,
@@ -26,6 +25,7 @@ from steerclear.copy_detection.nominate import (
     seen_through,
 )
 from steerclear.copy_detection.windows import symmetries
+from steerclear.pixels import to_tensor
 from steerclear_lab.bench.copy_detection.pictures import clipart, ordinary_drawings
 
 RIDGE = 0.02  # share of the mean variance that is added, so that whitening does not blow up noise
@@ -58,7 +58,7 @@ def fit_whitening(pictures: Tensor, width: int = WIDTH) -> Whitening:
 def main() -> None:
     """The command that the module's first lines show."""
     pictures = [*ordinary_drawings().values(), *clipart(CLIPART)]
-    fitted = fit_whitening(torch.cat([squared(pixels_of(p)[None], SIDE) for p in pictures]))
+    fitted = fit_whitening(torch.cat([squared(to_tensor([p]), SIDE) for p in pictures]))
     save_file({"mean": fitted.mean.half(), "basis": fitted.basis.half().contiguous()}, WHITENING)
     print(f"{WHITENING}: fitted on {len(pictures)} pictures")
 

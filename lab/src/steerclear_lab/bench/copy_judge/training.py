@@ -71,14 +71,14 @@ def train(free: Tensor, ordinary: Tensor, folder: Path, schedule: Schedule = SCH
             ]
         )
         images = images[torch.randperm(pairs, generator=generator)].float() / 255
-        one, other = altered(images, generator), altered(images, generator)
+        first, second = altered(images, generator), altered(images, generator)
         # the last of the second views hold their neighbour's picture as well
-        other[-mixtures:] = mixed(other[-mixtures:], other.roll(1, 0)[-mixtures:], generator)
+        second[-mixtures:] = mixed(second[-mixtures:], second.roll(1, 0)[-mixtures:], generator)
         shows = torch.eye(pairs, dtype=torch.bool).repeat(2, 1)
         rows = torch.arange(2 * pairs - mixtures, 2 * pairs)
         shows[rows, (rows - pairs - 1) % pairs] = True
         same = (shows.float() @ shows.float().T) > 0
-        views = torch.cat([one, other]).to(device()).contiguous(memory_format=torch.channels_last)
+        views = torch.cat([first, second]).to(device()).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device().type, torch.bfloat16):
             embeddings = run.model(views)
         contrast, entropy = loss_of(embeddings.float(), same)

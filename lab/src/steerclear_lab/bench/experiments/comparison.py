@@ -11,10 +11,9 @@ from hashlib import sha256
 from typing import Any
 
 from steerclear.errors import InputError
-from steerclear_lab.bench import suites
 from steerclear_lab.bench.baselines import named
 from steerclear_lab.bench.experiments.common import Options
-from steerclear_lab.bench.harness import PLAIN, Plan, run, task_runner
+from steerclear_lab.bench.harness import PLAIN, Plan, emoji_suite, run, task_runner
 from steerclear_lab.bench.notebook import Notebook
 from steerclear_lab.bench.summary import document, picture_features
 from steerclear_lab.bench.workers import Workers
@@ -71,16 +70,7 @@ def _run(options: Options) -> dict[str, Any]:
     header = {"methods": METHODS, "plan": asdict(plan)}
     folder = options.work / sha256(json.dumps(header).encode()).hexdigest()[:12]
     notebook = Notebook(folder, header, (folder / "plan.json").exists(), options.processes)
-    build = partial(
-        suites.emoji,
-        validation=plan.validation,
-        memorized=plan.memorized,
-        template=plan.template,
-        ordinary=plan.ordinary,
-        seed=plan.seed,
-        steps=plan.steps,
-        work=folder,
-    )
+    build = emoji_suite(plan, folder)
     suite = build()
     workers = (
         Workers(partial(task_runner, build), options.processes) if options.processes > 1 else nullcontext()

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.errors import InputError
+from steerclear_lab.bench.documents import text as json_text
+from steerclear_lab.bench.documents import text_with_row_lines
 from steerclear_lab.bench.environment import environment, remark
 from steerclear_lab.bench.experiments import EXPERIMENTS
 from steerclear_lab.bench.experiments.common import Options
@@ -54,12 +56,8 @@ def run(name: str, options: Options) -> dict[str, Any]:
 def write(document: Mapping[str, Any], out: Path) -> None:
     """Write the files of one experiment, and the page of all."""
     name = document["experiment"]
-    content = json.dumps(document, indent=1) + "\n"
-    if "rows" in document:  # one line for each, so that changes can be read
-        rows = ",\n".join(json.dumps(row) for row in document["rows"])
-        content = json.dumps({**{k: v for k, v in document.items() if k != "rows"}, "rows": []}, indent=1)
-        content = content.removesuffix("[]\n}") + f"[\n{rows}\n]\n}}\n"
-    (out / f"{name}.json").write_text(content)
+    as_json = text_with_row_lines if "rows" in document else json_text
+    (out / f"{name}.json").write_text(as_json(document))
     (out / f"{name}.png").write_bytes(module(name).figure(document))
     (out / f"{name}.md").write_text(text(document))
     (out / PAGE).write_text(page(out))

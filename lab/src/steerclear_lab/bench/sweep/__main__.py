@@ -114,7 +114,7 @@ def judge_ordinary(judges: Judges, work: Path, drawn: Path, count: int) -> tuple
     return values[::2], values[1::2]
 
 
-def made_document(
+def document_of_run(
     *,
     rows: Sequence[Row],
     said: Mapping[str, Values],
@@ -197,7 +197,7 @@ def main() -> None:
     at = thresholds(ordinary[0])
     options = ["--requests", str(args.requests)] if args.requests < len(requests()) else []
     options += ["--ordinary", str(args.ordinary)] if args.ordinary != ORDINARY else []
-    document = made_document(
+    document = document_of_run(
         rows=rows,
         said=said,
         ordinary=ordinary,

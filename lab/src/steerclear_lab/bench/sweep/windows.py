@@ -105,16 +105,16 @@ class PixelSearch:
     def __call__(self, picture: Tensor) -> list[PixelMatch]:
         """The windows of a picture (3, H, W) that are nearest, by each of the measures."""
         height, width = picture.shape[-2:]
-        found: list[tuple[Box, int]] = []
+        candidates: list[tuple[Box, int]] = []
         for side in sides(height, width):
             scaled = [max(COARSE, round(length * COARSE / side)) for length in (height, width)]
             small = F.interpolate(
                 picture[None], size=scaled, mode="bicubic", antialias=True, align_corners=False
             ).clamp(0, 1)
-            found += self._coarsely(small, side, (height, width))
+            candidates += self._coarsely(small, side, (height, width))
         if height != width:
-            found += [((0, 0, 0), row) for row in range(len(self.fine))]
-        return self._closely(picture, self._nearest(picture, found))
+            candidates += [((0, 0, 0), row) for row in range(len(self.fine))]
+        return self._closely(picture, self._nearest(picture, candidates))
 
     def _coarsely(self, small: Tensor, side: int, shape: tuple[int, int]) -> list[tuple[Box, int]]:
         """Pairs of a window and a protected picture at one scale that are worth a closer look."""
@@ -143,12 +143,12 @@ class PixelSearch:
             for _, _, at, row in best
         ]
 
-    def _nearest(self, picture: Tensor, found: list[tuple[Box, int]]) -> list[tuple[Box, int]]:
+    def _nearest(self, picture: Tensor, candidates: list[tuple[Box, int]]) -> list[tuple[Box, int]]:
         """The best of all scales, each with its neighbours a pixel of the fine comparison away."""
-        found = list(dict.fromkeys(found))
-        if not found:
+        candidates = list(dict.fromkeys(candidates))
+        if not candidates:
             return []
-        matches = self._closely(picture, found)
+        matches = self._closely(picture, candidates)
         best = [
             match
             for measure in (_by_l2, _by_tiles, _by_structure)

@@ -1,0 +1,54 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from steerclear.cli.inputs import whole_number
+
+DEFAULT_LIBRARY = "library"
+
+# of the commands that look after a library
+LibraryOption = Annotated[
+    str,
+    typer.Option(
+        "--library",
+        "-l",
+        metavar="DIR",
+        envvar="STEERCLEAR_LIBRARY",
+        help="Folder or address of the library.",
+    ),
+]
+# of the commands that compare pictures with one
+ProtectedOption = Annotated[
+    str,
+    typer.Option(
+        "--library",
+        "-l",
+        metavar="DIR",
+        help="Folder or address of the protected pictures; `embedded` is the library that comes with "
+        "steerclear.",
+    ),
+]
+FilterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="NAME",
+        help="A further filter, by its name (hash, nudity, …) or as module:object; may be given several "
+        "times.",
+    ),
+]
+ConsentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        help="Only for a library that was built with a module:object: that name again, as your consent "
+        "to import it.",
+    ),
+]
+StepsOption = Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Denoising steps.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
