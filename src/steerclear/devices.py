@@ -93,7 +93,7 @@ def differentiable_kernels() -> Iterator[None]:
     global _users, _cudnn_before
     with _lock:
         if _users == 0:
-            _cudnn_before = torch.backends.cuda.cudnn_sdp_enabled()
+            _cudnn_before = bool(torch.backends.cuda.cudnn_sdp_enabled())  # type: ignore[no-untyped-call]
             torch.backends.cuda.enable_cudnn_sdp(False)
         _users += 1
     try:

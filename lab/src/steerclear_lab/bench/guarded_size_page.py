@@ -78,6 +78,6 @@ def _cell(result: Row | None) -> str:
     if result is None:
         return "–"
     if result["outcome"] != "steered":
-        return result["stopped"].replace("|", "/")
+        return str(result["stopped"]).replace("|", "/")
     memory = "" if result["peak_gib"] is None else f", {result['peak_gib']:.1f} GiB"
     return f"{result['seconds']:.1f} s{memory}"
