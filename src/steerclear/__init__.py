@@ -19,6 +19,7 @@ _HOMES = {
     "ConfigError": "errors",
     "CustomFilter": "filters",
     "Detection": "types",
+    "DeviceLostError": "errors",
     "EarlyVerdict": "filters",
     "Encoder": "encoders",
     "EncoderError": "errors",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from steerclear.encoders import Encoder as Encoder
     from steerclear.encoders import load_encoder as load_encoder
     from steerclear.errors import ConfigError as ConfigError
+    from steerclear.errors import DeviceLostError as DeviceLostError
     from steerclear.errors import EncoderError as EncoderError
     from steerclear.errors import ImageError as ImageError
     from steerclear.errors import InputError as InputError

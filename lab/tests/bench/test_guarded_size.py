@@ -23,6 +23,7 @@ def row(pipe, strategies):
         "device": "CPU",
         "torch": torch.__version__,
         "command": "python -m steerclear_lab.bench.guarded_size",
+        "note": "",
         "clear": guarded_size.clear_requests(pipe, CALL, pairs=2, device="cpu"),
         "strategies": {
             name: guarded_size.flagged_request(pipe, CALL, name, device="cpu") for name in strategies

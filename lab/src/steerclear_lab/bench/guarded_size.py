@@ -85,11 +85,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7, help="of plain and guarded clear requests, in turn")
     parser.add_argument("--mode", choices=MODES, default="plain", help="how the pipeline is run")
     parser.add_argument("--strategies", nargs="*", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument("--note", default="", help="what else to know of this run, for the page")
     args = parser.parse_args()
     row = measured(args)
     kept = args.out / "guarded-size.json"
     rows = documents.read(kept)["rows"] if kept.is_file() else []
-    same = ("config", "stored", "mode", "side", "device")
+    same = ("config", "stored", "mode", "side", "steps", "device")
     before = [r for r in rows if all(r[key] == row[key] for key in same)]
     rows = [r for r in rows if r not in before] + [{**(before[0] if before else {}), **row}]
     documents.write(args.out, "guarded-size", {"rows": rows}, page(rows))
@@ -108,6 +109,7 @@ def measured(args: argparse.Namespace) -> Row:
         "device": "CPU" if args.device == "cpu" else torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "command": _command(args),
+        "note": args.note,
     }
     prepare(pipe, args.mode)
     call = {"num_inference_steps": args.steps, "height": args.side, "width": args.side}

@@ -24,10 +24,20 @@ def page(rows: list[Row]) -> str:
             "torch": ", ".join(sorted({row["torch"] for row in rows})),
             "clear": _clear([row for row in rows if "clear" in row]),
             "flagged": _flagged([row for row in rows if "strategies" in row]),
+            "notes": _notes(rows),
             "target": TARGET,
             "slow": [_named(row) for row in rows if "clear" in row and row["clear"]["ratio"] > TARGET],
         },
     )
+
+
+def _notes(rows: list[Row]) -> list[str]:
+    """Each note once, with the rows that it is about."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        if row["note"]:
+            about.setdefault(row["note"], []).append(f"{_named(row)}, {row['steps']} steps")
+    return [f"{'; '.join(named)}: {note}." for note, named in about.items()]
 
 
 def _named(row: Row) -> str:

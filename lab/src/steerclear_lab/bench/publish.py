@@ -24,6 +24,7 @@ from steerclear_lab.bench import (
     memorization,
     optimisers,
     preferring,
+    guarded_size_page,
     realsize_page,
     rivals_page,
     rungs,
@@ -71,6 +72,7 @@ PAGES = {
         lambda d: copy_detection_page.page(d, ["embedded", "stamps"]), depends_on_source=False
     ),
     # time and memory of architectures with random weights
+    "guarded-size": PublishedPage(lambda d: guarded_size_page.page(d["rows"]), depends_on_source=False),
     "realsize": PublishedPage(lambda d: realsize_page.page(d["rows"]), depends_on_source=False),
     # plain pictures of the model, by diffusers alone
     "recipe": PublishedPage(card.page, depends_on_source=False),
