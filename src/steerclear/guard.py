@@ -187,7 +187,7 @@ class Guard(DropIn):
         budget: Budget | None = None,
         early: bool | EarlyVerdict = True,
         prefer: str = "text",
-        encoder: Encoder | str | None = None,
+        encoder: Encoder | str | Sequence[Encoder | str] | None = None,
         policy: Policy | None = None,
         on_withheld: OnWithheld = "none",
     ) -> Guard:
@@ -208,7 +208,8 @@ class Guard(DropIn):
                 very model; or a verdict of your own.
             prefer: how what pulls is chosen, see `nudge.prefer`.
             encoder: in whose space strategies steer that need one, itself or its name; by default the
-                library's first.
+                library's first. A library whose encoders do not ship inside needs them named here, in a list
+                where there are several: its own word loads nothing.
             policy: "steer" or "withhold" for every item, in the place of what each item says.
             on_withheld: see `Guard`.
 
@@ -264,7 +265,7 @@ class Guard(DropIn):
         budget: Budget | None = None,
         early: bool | EarlyVerdict = True,
         prefer: str = "text",
-        encoder: Encoder | str | None = None,
+        encoder: Encoder | str | Sequence[Encoder | str] | None = None,
         policy: Policy | None = None,
         on_withheld: OnWithheld = "none",
         torch_dtype: torch.dtype | None = None,

@@ -33,7 +33,7 @@ class GuardOptions(TypedDict, total=False):
     budget: Budget | None
     early: bool | EarlyVerdict
     prefer: str
-    encoder: Encoder | str | None
+    encoder: Encoder | str | Sequence[Encoder | str] | None
     policy: Policy | None
     on_withheld: OnWithheld
     torch_dtype: torch.dtype | None

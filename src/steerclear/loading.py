@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 
-from steerclear import embedded, plugins
+from steerclear import embedded
 from steerclear._moved import moved
-from steerclear.encoders import DEFAULT, Encoder, encoder_name, load_encoder
+from steerclear.encoders import DEFAULT, Encoder, check_consent, encoder_name, load_encoder
 from steerclear.encoders.embedded import CopyDescriptor
 from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters import EarlyVerdict, Filter
@@ -61,7 +61,7 @@ def guard_parts(
     alternatives: Sequence[str] | None = None,
     ladder: Sequence[str] | Ladder | None = None,
     early: bool | EarlyVerdict = True,
-    encoder: Encoder | str | None = None,
+    encoder: Encoder | str | Sequence[Encoder | str] | None = None,
     policy: Policy | None = None,
     before: GuardParts | None = None,
 ) -> GuardParts:
@@ -78,7 +78,9 @@ def guard_parts(
         early: use the early verdict, where the library was calibrated for this very model; or a verdict of
             your own.
         encoder: in whose space strategies steer that need one; by default the library's first that is
-            differentiable. A name also allows a library that was built with that `module:object`.
+            differentiable. A library whose encoders do not ship inside needs them named here, since its own
+            word loads nothing: `transformers:…`, `sscd:…`, `vae:…` and `module:object`. Of several the first
+            steers.
         policy: what holds for every item, in the place of what each item says.
         before: the parts of an earlier version of the library, whose encoders are used again.
 
@@ -96,8 +98,8 @@ def guard_parts(
     check_names("filters", filters)
     if ladder is not None and not isinstance(ladder, Ladder):
         check_names("ladder", ladder)
-    if encoder is not None and not isinstance(encoder, str | Encoder):
-        raise ConfigError(f"encoder is {encoder!r}; pass an encoder, or the name of one")
+    if not all(isinstance(given, str | Encoder) for given in named_encoders(encoder)):
+        raise ConfigError(f"encoder is {encoder!r}; pass an encoder, the name of one, or a list of these")
     if not isinstance(early, bool | EarlyVerdict):
         raise ConfigError(f"early is {early!r}; pass True, False or an EarlyVerdict")
     opened = library if isinstance(library, Library) else Library.open(library)
@@ -109,11 +111,16 @@ def guard_parts(
     at_hand = _own_encoders(pipe, model, opened)
     if before is not None:
         at_hand |= {ready.name: partial(_same, ready) for ready in before.encoders}
-    if isinstance(encoder, str):
-        wanted = encoder_name(encoder)
-        encoder = at_hand[wanted]() if wanted in at_hand else load_encoder(wanted, device)
-    if encoder is not None:
-        at_hand[encoder.name] = lambda: encoder
+    specs = {spec.name: spec for spec in opened.encoders}
+    named = list[Encoder]()
+    for given in named_encoders(encoder):
+        if isinstance(given, str):
+            wanted = encoder_name(given)
+            expected = specs[wanted].fingerprint if wanted in specs else None
+            make = at_hand.get(wanted) or partial(load_encoder, wanted, device, fingerprint=expected)
+            given = make()
+        at_hand[given.name] = partial(_same, given)
+        named.append(given)
     encoders = open_encoders(opened, device, at_hand)
     calibration = opened.read_note("calibration")
     of_model = calibration if calibration and made_on(calibration, model) else None
@@ -138,8 +145,15 @@ def guard_parts(
         alternatives=alternatives,
         ladder=ladder if ladder is None or isinstance(ladder, Ladder) else Ladder(strategies(ladder)),
         early=calibrated if isinstance(early, bool) else early,
-        encoder=encoder or next((e for e in encoders if e.differentiable), None),
+        encoder=next(iter(named), None) or next((e for e in encoders if e.differentiable), None),
     )
+
+
+def named_encoders(encoder: Any) -> list[Any]:
+    """What the option `encoder` holds: one encoder or name, several, or none."""
+    if encoder is None:
+        return []
+    return list(encoder) if isinstance(encoder, list | tuple) else [encoder]
 
 
 def check_names(option: str, values: Any) -> None:
@@ -182,19 +196,15 @@ def open_encoders(
         at_hand: by name, what gives an encoder that is loaded already.
 
     Raises:
-        EncoderError: if one is missing, or the library alone names a `module:object`.
+        EncoderError: if one is missing.
+        ConfigError: if the library alone names one that does not ship inside.
         LibraryError: if one is another version.
     """
     ready = at_hand or {}
     encoders = []
     for spec in library.encoders:
         if spec.name not in ready:
-            plugins.check_registered(
-                "encoder",
-                spec.name.partition(":")[0],
-                f"the library at {library.uri!r}",
-                advice=f"pass encoder={spec.name!r}, or --encoder {spec.name} on the command line",
-            )
+            check_consent(spec.name, f"the library at {library.uri!r}")
         encoders.append(ready[spec.name]() if spec.name in ready else load_encoder(spec.name, device))
     for encoder in encoders:
         library.check_encoder(encoder)

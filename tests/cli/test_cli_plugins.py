@@ -8,9 +8,10 @@ import sys
 import pytest
 from cli_doubles import COPIED, ORDINARY, TOGETHER, alter_little, plain, write_pictures
 
-from steerclear.library import Library
+from steerclear.library import Library, add
 from steerclear.output import read_png, save_png
 from steerclear.pipelines import load_pipeline
+from steerclear.testing import FakeEncoder
 
 OWN = """
 from pathlib import Path
@@ -223,6 +224,52 @@ def test_a_librarys_encoder_is_imported_only_if_the_user_names_it_too(
     result = run(*words, own_library, "--encoder", "own_plugins:encoder")
     assert result.code in (0, 3), result.stderr
     assert (here / "imported").exists()
+
+
+HOSTILE = (
+    "sscd:evil.pt",
+    "transformers:attacker/model",
+    "vae:attacker/model",
+    "transformers:folder",
+    "os:system",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("library", "add", "clean", "--library"),
+        ("library", "search", "art/picture-0.png", "--library"),
+        ("check", "art/picture-0.png", "--library"),
+        ("calibrate", "--clean", "clean", "--fpr", "0.4", "--library"),
+        ("generate", ORDINARY, *TOGETHER, "--library"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_a_librarys_word_alone_reads_no_file_runs_no_code_and_asks_no_hub(
+    run, here, words, name, monkeypatch
+):
+    write_pictures(here / "art", range(2))
+    write_pictures(here / "clean", range(3, 6))
+    (here / "evil.pt").write_bytes(b"a program")
+    (here / "folder").mkdir()
+    encoder = FakeEncoder(name=name)
+    library = Library.create("hostile", [encoder])
+    add(library, [here / "art"], [encoder])
+    library.write_note("calibration", {"thresholds": {"nearest": 0.999, "pixel": 0.99, "tiled": 0.99}})
+    touched = []
+    for target in (
+        "torch.jit.load",
+        "transformers.AutoModel.from_pretrained",
+        "steerclear.pipelines.load_pipeline",
+        "steerclear.encoders.pretrained.hashlib.sha256",
+    ):
+        monkeypatch.setattr(target, lambda *args, target=target, **kwargs: touched.append(target))
+    result = run(*words, "hostile")
+    assert (result.code, result.stdout) == (2, "")
+    assert f"--encoder {name}" in result.stderr
+    assert touched == []
 
 
 def test_a_picture_made_with_an_encoder_of_ones_own_is_replayed_with_it(run, here, own_library, own_plugins):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -23,7 +25,7 @@ from transformers import (
 from steerclear import Guard
 from steerclear.encoders import check_embedding, encoder_name, load_encoder
 from steerclear.encoders.pretrained import LatentEncoder, SscdEncoder, TransformersEncoder
-from steerclear.errors import EncoderError, LibraryError
+from steerclear.errors import ConfigError, EncoderError, LibraryError
 from steerclear.fingerprints import weights_fingerprint
 from steerclear.library import Library, add
 from steerclear.loading import open_encoders
@@ -158,12 +160,31 @@ def test_a_file_that_is_no_torchscript_is_named(tmp_path):
         SscdEncoder.load(tmp_path / "sscd.pt")
 
 
+def test_a_torchscript_file_with_another_fingerprint_is_not_opened(tmp_path, monkeypatch):
+    file = tmp_path / "sscd.pt"
+    file.write_bytes(b"another program")
+    monkeypatch.setattr("torch.jit.load", lambda *args, **kwargs: pytest.fail("it was opened"))
+    with pytest.raises(EncoderError, match="it is another file, and was not opened"):
+        load_encoder(f"sscd:{file}", fingerprint="0123456789abcdef")
+
+
+def test_pickled_weights_are_not_loaded(folders, tmp_path):
+    pickled = tmp_path / "pickled"
+    shutil.copytree(folders / "dinov2", pickled)
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    with pytest.raises(EncoderError, match="safetensors"):
+        load_encoder(f"transformers:{pickled}")
+
+
 def test_texts_lie_in_the_space_of_the_pictures_or_are_refused(folders):
     with pytest.raises(EncoderError, match="knows no texts"):
         TransformersEncoder.load(folders / "dinov2").texts(["a fox"])
 
 
-def test_a_library_of_two_encoders_opens_by_itself_and_asks_to_be_calibrated(folders, tmp_path, monkeypatch):
+def test_a_library_of_two_encoders_opens_where_both_are_named_and_asks_to_be_calibrated(
+    folders, tmp_path, monkeypatch
+):
     monkeypatch.chdir(folders)
     names = [encoder_name("vae:pipeline"), encoder_name("transformers:dinov2")]
     encoders = [load_encoder(name) for name in names]
@@ -173,12 +194,15 @@ def test_a_library_of_two_encoders_opens_by_itself_and_asks_to_be_calibrated(fol
     tiny("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(1)).images[0].save(picture)
     add(library, [picture], encoders)
     monkeypatch.chdir(tmp_path)
-    assert [e.name for e in open_encoders(Library.open(tmp_path / "library"))] == names
-    with pytest.raises(LibraryError, match="steerclear calibrate"):
+    with pytest.raises(ConfigError, match="a name in a file loads nothing"):
+        open_encoders(Library.open(tmp_path / "library"))
+    with pytest.raises(ConfigError, match="dinov2"):  # the model is named, so its autoencoder is at hand
         Guard.from_pretrained(folders / "pipeline", library=tmp_path / "library")
+    with pytest.raises(LibraryError, match="steerclear calibrate"):
+        Guard.from_pretrained(folders / "pipeline", library=tmp_path / "library", encoder=names[1])
     thresholds = {"nearest": 0.999, f"nearest {names[1]}": 0.999, "pixel": 0.99, "tiled": 0.99}
     library.write_note("calibration", {"thresholds": thresholds})
-    guard = Guard.from_pretrained(folders / "pipeline", library=tmp_path / "library")
+    guard = Guard.from_pretrained(folders / "pipeline", library=tmp_path / "library", encoder=names)
     detections = guard.check(
         [tiny("a fox", num_inference_steps=2, generator=torch.Generator().manual_seed(1)).images[0]]
     )[0]

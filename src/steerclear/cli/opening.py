@@ -67,25 +67,25 @@ def open_encoders(library: Library, model: Path | None = None, names: Sequence[s
     Args:
         library: the protected pictures.
         model: a model folder that may bring the copy descriptor that the library was built with.
-        names: the library's encoders that the user has named as well: a `module:object` is imported only if
-            it is among them, since a library's own word is not enough.
+        names: the library's encoders that the user has named as well: what does not ship inside is loaded
+            only if it is among them, since a library's own word is not enough.
 
     Raises:
         LibraryError: if the library was not built with an encoder that the user named, or with other weights.
         EncoderError: if an encoder is missing.
-        ConfigError: if the library alone names a `module:object`.
+        ConfigError: if the library alone names an encoder that does not ship inside.
     """
     from steerclear import loading
     from steerclear.encoders import encoder_name, load_encoder
 
     at_hand = dict(loading.own_descriptor(model, library)) if model else {}
-    of_library = [spec.name for spec in library.encoders]
+    of_library = {spec.name: spec.fingerprint for spec in library.encoders}
     for encoder in map(encoder_name, read_names("encoder", names)):
         if encoder not in of_library:
             raise LibraryError(
                 f"the library at {library.uri!r} was built with {', '.join(of_library)}, not with {encoder!r}"
             )
-        at_hand.setdefault(encoder, partial(load_encoder, encoder))
+        at_hand.setdefault(encoder, partial(load_encoder, encoder, fingerprint=of_library[encoder]))
     return loading.open_encoders(library, at_hand=at_hand)
 
 

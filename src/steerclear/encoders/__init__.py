@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from steerclear.errors import ConfigError, EncoderError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEFAULT", "Encoder", "check_embedding", "encoder_name", "load_encoder"]
+__all__ = ["DEFAULT", "Encoder", "check_consent", "check_embedding", "encoder_name", "load_encoder"]
 
 DEFAULT = "descriptor"  # the embedded copy descriptor
 KINDS = "descriptor, clip, transformers:NAME_OR_FOLDER, sscd:FILE, vae:MODEL, or module:object of your own"
@@ -39,7 +40,30 @@ def encoder_name(text: str) -> str:
     return f"{kind}:{Path(source).resolve()}" if source and Path(source).exists() else text
 
 
-def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
+def check_consent(name: str, file: str) -> None:
+    """Refuse an encoder that only a file names, where it would be loaded from somewhere else.
+
+    What a library's metadata or a picture's recipe names must neither run code, nor read other files, nor
+    reach a model hub: a TorchScript file is a program. The encoders that ship inside need no consent.
+
+    Args:
+        name: of the encoder, in the file.
+        file: what names it, for the error message.
+
+    Raises:
+        ConfigError: for `module:object`, and for a registered kind with a source.
+    """
+    kind, _, source = name.partition(":")
+    advice = f"pass encoder={name!r}, or --encoder {name} on the command line"
+    plugins.check_registered("encoder", kind, file, advice=advice)
+    if source:
+        raise ConfigError(
+            f"{file} names the encoder {name!r}, which would be loaded from {source!r}, and a name in a file "
+            f"loads nothing. If you trust it, {advice}"
+        )
+
+
+def load_encoder(name: str, device: torch.device | str = "cpu", *, fingerprint: str | None = None) -> Encoder:
     """Loads an encoder by its name onto a device. It takes images on any device.
 
     A registered kind is a callable (source, name, device) → Encoder. A `module:object` is an encoder, or a
@@ -47,16 +71,18 @@ def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
     finds it by its name.
 
     Args:
-        name: as `encoder_name` returns it. Only a name that the user gave may be a `module:object`: see
-            `plugins.check_registered`.
+        name: as `encoder_name` returns it. A name that the user did not give needs `check_consent` first.
         device: where its weights go.
+        fingerprint: that it must have. An encoder whose file is a program is compared before it is run.
 
     Raises:
-        EncoderError: if it is unknown, missing or damaged.
+        EncoderError: if it is unknown, missing or damaged, or a program with another fingerprint.
     """
     kind, _, source = name.partition(":")
     if plugins.is_registered("encoder", kind):
-        encoder: Encoder = plugins.load("encoder", kind)(source, name, device)
+        load = plugins.load("encoder", kind)
+        expected = {"fingerprint": fingerprint} if "fingerprint" in signature(load).parameters else {}
+        encoder: Encoder = load(source, name, device, **expected)
         return encoder
     if not source:
         raise EncoderError(f"there is no encoder {name!r}; there are {KINDS}")

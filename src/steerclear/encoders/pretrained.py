@@ -69,7 +69,11 @@ class TransformersEncoder:
         from transformers.image_processing_base import ImageProcessingMixin
 
         try:
-            model = AutoModel.from_pretrained(source, dtype=torch.float32).eval().requires_grad_(False)
+            # no code from the model's folder, and no pickled weights, which are a program
+            model = AutoModel.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            )
+            model = model.eval().requires_grad_(False)
             settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
         except (OSError, ValueError) as error:
             raise EncoderError(
@@ -148,18 +152,35 @@ class SscdEncoder:
 
     @classmethod
     def load(
-        cls, file: str | Path, name: str | None = None, device: torch.device | str = "cpu"
+        cls,
+        file: str | Path,
+        name: str | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        fingerprint: str | None = None,
     ) -> SscdEncoder:
-        """Loads a TorchScript file.
+        """Loads a TorchScript file. It is a program: load only what you trust.
 
         Args:
             file: one of the authors' files.
             name: the encoder's name; by default `sscd:FILE`.
             device: where the network goes.
+            fingerprint: that it must have, compared before the file is opened as TorchScript.
 
         Raises:
-            EncoderError: if the file is missing, is no TorchScript, or returns no embedding.
+            EncoderError: if the file is missing, has another fingerprint, is no TorchScript, or returns no
+                embedding.
         """
+        try:
+            content = Path(file).read_bytes() + f"{SSCD_SIDE}".encode()
+        except OSError as error:
+            raise EncoderError(f"{file} cannot be read: {error.strerror}") from error
+        read = hashlib.sha256(content).hexdigest()[:16]
+        if fingerprint is not None and fingerprint != read:
+            raise EncoderError(
+                f"{file} has the fingerprint {read}, and {fingerprint} is asked for: it is another file, and "
+                "was not opened"
+            )
         try:
             network = torch.jit.load(str(file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
             with torch.no_grad():
@@ -169,11 +190,10 @@ class SscdEncoder:
             raise EncoderError(
                 f"{file} is no TorchScript of a copy descriptor: {str(error).splitlines()[0]}"
             ) from error
-        content = Path(file).read_bytes() + f"{SSCD_SIDE}".encode()
         return cls(
             network=network.to(device),
             dim=dim,
-            fingerprint=hashlib.sha256(content).hexdigest()[:16],
+            fingerprint=read,
             name=name or f"sscd:{file}",
             device=device,
         )

@@ -114,7 +114,7 @@ def add(
     holds = "no library was created" if discarded else f"the library holds {total}"
     typer.echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
     if thresholds_missing:
-        consent = "".join(f" --encoder {name}" for name in encoder or () if _is_module_object(name))
+        consent = "".join(f" --encoder {name}" for name in encoder or () if ":" in name)
         typer.echo(
             "next: this library has no thresholds for its encoders yet, and no guard takes it without; run: "
             f"{calibrate_command(library)}{consent}",
@@ -154,13 +154,6 @@ def _encoders(library: str, names: Sequence[str], model: str | None = None) -> l
         else:
             return open_encoders(existing, Path(model) if model else None)
     return [load_encoder(encoder_name(name)) for name in read_names("encoder", names)]
-
-
-def _is_module_object(name: str) -> bool:
-    """Whether an encoder's name is a `module:object`."""
-    from steerclear import plugins
-
-    return not plugins.is_registered("encoder", name.partition(":")[0])
 
 
 def _read_captions(path: Path | None) -> dict[str, str]:

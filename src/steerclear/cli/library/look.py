@@ -147,18 +147,16 @@ def log(library: LibraryOption = DEFAULT_LIBRARY) -> None:
 def _search(library: Library, image: Path, *, count: int, encoder: str | None) -> list[tuple[str, float]]:
     import torch
 
-    from steerclear import plugins
-    from steerclear.encoders import check_embedding, encoder_name, load_encoder
+    from steerclear.encoders import check_consent, check_embedding, encoder_name, load_encoder
     from steerclear.library.images import read_image, square_tensor
 
     if encoder is None:
         spec = library.encoders[0]
-        kind = spec.name.partition(":")[0]
-        plugins.check_registered("encoder", kind, f"the library at {library.uri!r}")
+        check_consent(spec.name, f"the library at {library.uri!r}")
     else:
         (name,) = read_names("encoder", [encoder])
         spec = library.spec(encoder_name(name))
-    loaded = load_encoder(spec.name)
+    loaded = load_encoder(spec.name, fingerprint=spec.fingerprint)
     library.check_encoder(loaded)
     with torch.no_grad():
         query = loaded(square_tensor(read_image(image), loaded.size)[None])
