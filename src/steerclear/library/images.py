@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -13,12 +14,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from steerclear.errors import ImageError, InputError
 from steerclear.library.colour import shown
+from steerclear.library.files import read_file
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
 MAX_PIXELS = 80_000_000  # below Pillow's own limit, so that the error is ours
+LARGEST = 2**24  # pixels of a picture that is worked with; a larger one is reduced as soon as it is decoded
 MAX_FRAMES = 64  # frames of an animation that are looked at, evenly spaced over a longer one
 THUMBNAIL = 64  # side in pixels
 LEAST_NOISE = 0.05  # mean difference of neighbouring pixels in a thumbnail from which noise is no blank
@@ -86,9 +89,11 @@ def read_frames(
         raise InputError(f"the limit of frames must be at least 1, got {limit}")
     name = name or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
     try:
-        raw = source if isinstance(source, bytes) else Path(source).read_bytes()
+        raw = source if isinstance(source, bytes) else read_file(source)
     except OSError as error:
         raise ImageError(f"cannot read {name!r}: {error.strerror or error}") from error
+    except InputError as error:
+        raise ImageError(str(error)) from error
     if not raw:
         raise ImageError(f"cannot read {name!r}: the file is empty")
     with _named_errors(name, max_pixels):
@@ -181,7 +186,21 @@ def _frame(opened: Image.Image, index: int, name: str, max_pixels: int) -> Image
     if width * height > max_pixels:
         raise ImageError(f"{name!r} has {width} × {height} pixels, more than the limit of {max_pixels:,}")
     opened.load()
-    return shown(_upright(opened), name)
+    return shown(_upright(_reduced(opened)), name)
+
+
+def _reduced(opened: Image.Image) -> Image.Image:
+    """A picture with at most about LARGEST pixels: what follows takes many times its memory."""
+    factor = math.ceil(math.sqrt(opened.width * opened.height / LARGEST))
+    if factor == 1:
+        return opened
+    if opened.mode in ("1", "P", "PA") or "transparency" in opened.info:
+        opened = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
+    if opened.mode.startswith(("I", "F")):
+        return opened  # Pillow cannot reduce these
+    reduced = opened.reduce(factor)
+    reduced.info = opened.info  # the colour profile among them
+    return reduced
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steerclear.errors import InputError, LibraryError
+from steerclear.library.files import Reach
 from steerclear.library.images import MAX_PIXELS
 from steerclear.library.prepare import Prepared, Preprocessor, Skipped, embed_block
 from steerclear.library.schema import POLICIES, Entry, Inserted, Policy
-from steerclear.library.sources import Source, discover
+from steerclear.library.sources import NEAR, Source, discover
 
 if TYPE_CHECKING:
     from steerclear.encoders.base import Encoder
@@ -72,6 +73,7 @@ def add(
     workers: int | None = None,
     ray_actors: int = 0,
     max_pixels: int = MAX_PIXELS,
+    reach: Reach = NEAR,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> IngestReport:
     """Adds pictures to a library; a bad one is reported and does not stop the others.
@@ -95,6 +97,8 @@ def add(
         ray_actors: with more than 0, pictures are read and embedded by so many actors of a Ray cluster, and
             this process only commits.
         max_pixels: larger pictures are refused.
+        reach: what the rows of lists may name: nothing outside of the list's folder, and no address, unless
+            it says so.
         on_progress: called after each commit.
 
     Returns:
@@ -110,7 +114,7 @@ def add(
     if batch < 1:
         raise InputError(f"batch must be at least 1, got {batch}")
     _check_encoders(library, encoders)
-    sources, failed = discover([paths] if isinstance(paths, str | Path) else paths)
+    sources, failed = discover([paths] if isinstance(paths, str | Path) else paths, reach)
     report = IngestReport(failed=failed)
     preprocess = Preprocessor(
         defaults={"owner": owner, "licence": licence, "note": note, "tags": tuple(tags), "policy": policy},

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from steerclear.errors import SteerclearError
+from steerclear.library.files import same_store
 from steerclear.library.images import read_image
-from steerclear.library.sources import discover
+from steerclear.library.sources import read_source
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,7 +59,8 @@ def original(item: Item, library_uri: str) -> Image.Image | None:
     """Reads the file that an item was added from, if it is still there and unchanged.
 
     A member of a shard and a row of a dataset have no file of their own. A library on the local disk does not
-    make a request wait for the network.
+    make a request wait for the network, and one in a store reads addresses of that store alone: whoever made
+    the library may be somebody else.
 
     Args:
         item: an item of the library.
@@ -67,11 +69,10 @@ def original(item: Item, library_uri: str) -> Image.Image | None:
     Returns:
         The RGB picture, or None where only the thumbnail is left.
     """
-    if "://" in item.source and "://" not in library_uri:
+    if "://" in item.source and not same_store(item.source, library_uri):
         return None
     try:
-        sources, _ = discover([item.source])
-        raw = sources[0].read() if len(sources) == 1 and sources[0].ref == item.source else b""
+        raw = read_source(item.source)
         return read_image(raw, name=item.source) if hashlib.sha256(raw).hexdigest() == item.sha256 else None
     except (SteerclearError, OSError, ValueError, ImportError):
         return None  # moved, deleted, offline, or no reader for its protocol

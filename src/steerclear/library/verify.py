@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from steerclear.errors import ImageError, LibraryError
 from steerclear.library.images import THUMBNAIL, read_image
 from steerclear.library.rows import check_unit_length
-from steerclear.library.sources import Source, discover
+from steerclear.library.sources import Source, discover, read_source
 
 if TYPE_CHECKING:
     from steerclear.library.store import Library
@@ -89,7 +89,7 @@ def _source_problems(refs: Sequence[str], ids: Sequence[str], hashes: Sequence[s
             shard = ref.rsplit("#", 1)[0] if ".tar#" in ref else None
             if shard and shard not in shards:
                 shards[shard] = {source.ref: _sha256(source) for source in discover([shard])[0]}
-            current = shards[shard][ref] if shard else _sha256(discover([ref])[0][0])
+            current = shards[shard][ref] if shard else hashlib.sha256(read_source(ref)).hexdigest()
         except Exception as error:  # each kind of source fails in its own way
             problems.append(Problem(item_id, f"its source {ref!r} cannot be read: {error}"))
         else:

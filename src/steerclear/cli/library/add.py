@@ -16,6 +16,7 @@ from steerclear.cli.terminal import OK, PROBLEMS, one_line_errors, progress
 from steerclear.embedded import is_embedded
 from steerclear.errors import InputError, LibraryError
 from steerclear.library import ingest
+from steerclear.library.files import MAX_BYTES, Reach
 from steerclear.library.schema import POLICIES, Policy
 from steerclear.library.store import Library
 
@@ -58,6 +59,18 @@ def add(
             "the encoder, and nothing else is downloaded.",
         ),
     ] = None,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Also read addresses (with ://) that a list names.")
+    ] = False,
+    allow_outside: Annotated[
+        bool,
+        typer.Option(
+            "--allow-outside", help="Also read files outside of the folder of the list that names them."
+        ),
+    ] = False,
+    max_bytes: Annotated[
+        int, typer.Option("--max-bytes", min=1, metavar="N", help="Leave out files of more than N bytes.")
+    ] = MAX_BYTES,
     batch: Annotated[int, typer.Option(min=1, help="Pictures embedded and committed together.")] = 64,
     ray: Annotated[
         int, typer.Option("--ray", min=0, metavar="N", help="Read and embed with N actors of a Ray cluster.")
@@ -100,6 +113,7 @@ def add(
                     policy=chosen_policy,
                     captions=captions_by_path,
                     batch=batch,
+                    reach=Reach(remote=allow_remote, outside=allow_outside, max_bytes=max_bytes),
                     ray_actors=ray,
                     on_progress=lambda state: advance(state.done, state.total),
                 )
