@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from steerclear.cli.terminal import print_table
+from steerclear.cli.terminal import echo, print_table
 
 LIKELY_COPIES = "likely-copies"  # folder of the clean pictures that show a protected one
 
@@ -26,7 +24,8 @@ def print_results(evidence: Mapping[str, Any], out: Path, *, copies_given: bool)
     _print_thresholds(evidence, "given copies" if copies_given else "altered copies")
     _print_alterations(evidence)
     _print_blind_spots(evidence)
-    typer.echo(f"\nevidence in {out}: calibration.json, histograms.png, roc.png")
+    echo()
+    echo(f"evidence in {out}: calibration.json, histograms.png, roc.png")
     _warn_of_too_few(evidence)
 
 
@@ -35,16 +34,16 @@ def _print_likely_copies(evidence: Mapping[str, Any], out: Path) -> None:
     if not count:
         return
     shows, are, them = ("shows", "is", "it") if count == 1 else ("show", "are", "them")
-    typer.echo(
+    echo(
         f"{count} of the clean pictures {shows} a protected picture, it seems, and {are} left out. "
         f"Look at {them}:"
     )
     for number, copy in enumerate(named):
         file = out / LIKELY_COPIES / f"{number}.png"
-        typer.echo(f"  {file} shows {copy['matched']!r}: it is {copy['picture']}")
+        echo(f"  {file} shows {copy['matched']!r}: it is {copy['picture']}")
     if count > len(named):
-        typer.echo(f"  and {count - len(named)} more")
-    typer.echo()
+        echo(f"  and {count - len(named)} more")
+    echo()
 
 
 def _print_thresholds(evidence: Mapping[str, Any], copies: str) -> None:
@@ -66,11 +65,11 @@ def _print_thresholds(evidence: Mapping[str, Any], copies: str) -> None:
         _at_most(evidence["clear_upper"]),
         _percent(evidence["copies_flagged"]),
     ]
-    typer.echo(f"Thresholds, from {n} clean pictures. Rates are bounds with 95 % confidence")
+    echo(f"Thresholds, from {n} clean pictures. Rates are bounds with 95 % confidence")
     header = ["filter", "threshold", "clean flagged", "false-positive rate", f"{copies} flagged"]
     print_table(header, [*rows, together])
     if evidence["settings"]:
-        typer.echo(f"clean pictures were generated at: {_settings(evidence['settings'])}")
+        echo(f"clean pictures were generated at: {_settings(evidence['settings'])}")
 
 
 def _print_alterations(evidence: Mapping[str, Any]) -> None:
@@ -91,7 +90,8 @@ def _print_alterations(evidence: Mapping[str, Any]) -> None:
     items, altered = evidence["items"], evidence["items_altered"]
     what = "the" if altered == items else f"{altered} of the"
     pictures = "picture" if items == 1 else "pictures"
-    typer.echo(f"\nWhat the filters see: altered copies of {what} {items} protected {pictures}")
+    echo()
+    echo(f"What the filters see: altered copies of {what} {items} protected {pictures}")
     print_table(["alteration", "copies", "flagged", "share", "best filter", "measured at"], rows)
 
 
@@ -102,16 +102,16 @@ def _print_blind_spots(evidence: Mapping[str, Any]) -> None:
     if shares:
         # a kind's name may hold a comma
         kinds = "; ".join(f"{kind} ({_percent(share)})" for kind, share in shares.items())
-        typer.echo(f"blind to: {kinds}")
+        echo(f"blind to: {kinds}")
     else:
-        typer.echo(f"blind to none of these: at least {_percent(BLIND)} of each kind are flagged")
+        echo(f"blind to none of these: at least {_percent(BLIND)} of each kind are flagged")
     if unseen := evidence["unrecognisable"]:
         more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
-        typer.echo(f"too plain for `copy` to recognise once altered: {', '.join(unseen[:10])}{more}")
+        echo(f"too plain for `copy` to recognise once altered: {', '.join(unseen[:10])}{more}")
     if missed := evidence["mostly_missed"]:
         named = [f"{item} ({_percent(share)})" for item, share in list(missed.items())[:10]]
         more = f" and {len(missed) - 10} more" if len(missed) > 10 else ""
-        typer.echo(f"altered copies mostly missed of: {', '.join(named)}{more}")
+        echo(f"altered copies mostly missed of: {', '.join(named)}{more}")
 
 
 def _warn_of_too_few(evidence: Mapping[str, Any]) -> None:
@@ -120,7 +120,7 @@ def _warn_of_too_few(evidence: Mapping[str, Any]) -> None:
         return
     from steerclear.conformal import needed
 
-    typer.echo(
+    echo(
         f"warning: {n} clean pictures are too few to promise {100 * fpr:.2f} %: it takes {needed(fpr)}; "
         "the thresholds flag none of yours",
         err=True,

@@ -40,13 +40,27 @@ def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
         print_error(error)
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as error:
-        typer.echo(stopped, err=True)
+        echo(stopped, err=True)
         raise typer.Exit(STOPPED) from error
+
+
+def visible(text: str) -> str:
+    """A text in which every character can be seen: the others are escaped, as Python does.
+
+    File names, captions and notes may be somebody else's. A terminal would obey their escape codes, and show
+    a text with right-to-left marks or newlines as another one.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def echo(line: str = "", *, err: bool = False) -> None:
+    """Print one line, on stdout or stderr, with everything in it visible."""
+    typer.echo(visible(line), err=err)
 
 
 def print_error(error: object) -> None:
     """Print `error: …` in one line on stderr."""
-    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+    echo(f"error: {' '.join(str(error).split())}", err=True)
 
 
 @contextmanager
@@ -127,12 +141,14 @@ def quiet_libraries() -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print indented JSON on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print indented JSON on stdout; what cannot be seen is escaped in it, as JSON does."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns as wide as their widest cell, never cut, so that grep finds everything."""
+    header, rows = [visible(cell) for cell in header], [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

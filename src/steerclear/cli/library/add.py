@@ -12,7 +12,7 @@ import typer
 from steerclear.cli.inputs import read_names
 from steerclear.cli.opening import open_encoders
 from steerclear.cli.options import DEFAULT_LIBRARY, LibraryOption
-from steerclear.cli.terminal import OK, PROBLEMS, one_line_errors, progress
+from steerclear.cli.terminal import OK, PROBLEMS, echo, one_line_errors, progress
 from steerclear.embedded import is_embedded
 from steerclear.errors import InputError, LibraryError
 from steerclear.library import ingest
@@ -123,13 +123,13 @@ def add(
             discarded = created and opened.discard_unused()
         thresholds_missing = total > 0 and needs_calibration(opened)
     for path, reason in report.failed:
-        typer.echo(f"failed: {path}: {reason}", err=True)
+        echo(f"failed: {path}: {reason}", err=True)
     skipped, failed = len(report.skipped_duplicates), len(report.failed)
     holds = "no library was created" if discarded else f"the library holds {total}"
-    typer.echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
+    echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
     if thresholds_missing:
         consent = "".join(f" --encoder {name}" for name in encoder or () if ":" in name)
-        typer.echo(
+        echo(
             "next: this library has no thresholds for its encoders yet, and no guard takes it without; run: "
             f"{calibrate_command(library)}{consent}",
             err=True,

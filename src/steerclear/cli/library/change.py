@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from steerclear.cli.options import DEFAULT_LIBRARY, LibraryOption
-from steerclear.cli.terminal import one_line_errors
+from steerclear.cli.terminal import echo, one_line_errors
 from steerclear.errors import InputError
 from steerclear.library.store import Library
 
@@ -25,7 +25,7 @@ def remove(
         opened = Library.open(library)
         version_before = opened.version
         count = opened.remove(ids)
-    typer.echo(f"{count} removed; undo with: steerclear library restore {version_before} --library {library}")
+    echo(f"{count} removed; undo with: steerclear library restore {version_before} --library {library}")
 
 
 def restore(version: int, library: LibraryOption = DEFAULT_LIBRARY) -> None:
@@ -38,7 +38,7 @@ def restore(version: int, library: LibraryOption = DEFAULT_LIBRARY) -> None:
         opened = Library.open(library)
         opened.restore(version)
         count = len(opened)
-    typer.echo(f"version {version} restored; the library holds {count}")
+    echo(f"version {version} restored; the library holds {count}")
 
 
 def index(library: LibraryOption = DEFAULT_LIBRARY) -> None:
@@ -53,7 +53,7 @@ def index(library: LibraryOption = DEFAULT_LIBRARY) -> None:
         opened = Library.open(library)
         encoder_names = opened.build_index()
         count = len(opened)
-    typer.echo(f"{count} items indexed for {' and '.join(encoder_names)}")
+    echo(f"{count} items indexed for {' and '.join(encoder_names)}")
 
 
 def export(
@@ -72,4 +72,4 @@ def export(
             pq.write_table(rows, file)
         except OSError as error:
             raise InputError(f"cannot write {str(file)!r}: {error.strerror or error}") from error
-    typer.echo(f"{len(rows)} items written to {file}")
+    echo(f"{len(rows)} items written to {file}")

@@ -11,7 +11,7 @@ import typer
 
 from steerclear.cli.inputs import read_names
 from steerclear.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption
-from steerclear.cli.terminal import OK, PROBLEMS, one_line_errors, print_json, print_table
+from steerclear.cli.terminal import OK, PROBLEMS, echo, one_line_errors, print_json, print_table
 from steerclear.library.store import Library
 
 
@@ -55,7 +55,7 @@ def show(
         print_json(item)
         return
     for name, value in item.items():
-        typer.echo(f"{name:8} {', '.join(value) if isinstance(value, list) else value}")
+        echo(f"{name:8} {', '.join(value) if isinstance(value, list) else value}")
 
 
 def search(
@@ -105,7 +105,7 @@ def stats(library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False)
         print_json(figures)
         return
     for name, value in figures.items():
-        typer.echo(f"{name:9} {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+        echo(f"{name:9} {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
 
 
 def verify(
@@ -124,8 +124,8 @@ def verify(
         problems = find_problems(opened, sources=sources)
         count = len(opened)
     for problem in problems:
-        typer.echo(f"{problem.id}: {problem.reason}", err=True)
-    typer.echo(f"{count} items, {len(problems)} problems")
+        echo(f"{problem.id}: {problem.reason}", err=True)
+    echo(f"{count} items, {len(problems)} problems")
     raise typer.Exit(PROBLEMS if problems else OK)
 
 
