@@ -31,13 +31,15 @@ def load_pipeline(
         device: where it runs; by default the CPU.
         torch_dtype: of the weights; by default float32 on the CPU, and elsewhere as they are stored.
         variant: which files of the folder, such as "fp16".
-        **loader_keywords: whatever else `DiffusionPipeline.from_pretrained` takes.
+        **loader_keywords: whatever else `DiffusionPipeline.from_pretrained` takes. Pickled weights are loaded
+            only with `use_safetensors=False`, code in the folder is run only with `trust_remote_code=True`.
 
     Raises:
         ModelError: if the folder or id is no pipeline, or its loader refuses the arguments.
     """
     from diffusers import DiffusionPipeline
 
+    loader_keywords.setdefault("use_safetensors", True)  # pickled weights are a program
     if torch_dtype is not None:
         loader_keywords[_dtype_keyword()] = torch_dtype
     if variant is not None:
