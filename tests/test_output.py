@@ -76,14 +76,28 @@ def test_a_report_line_says_what_happened_in_plain_json():
     assert (failed["detections"][0]["score"], failed["before"], failed["file"]) == (None, None, None)
 
 
-def test_report_lines_are_on_disk_at_once_and_replace_an_earlier_report(tmp_path):
-    (tmp_path / "report.jsonl").write_text("from an earlier run\n")
+def lines(folder):
+    return [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
+
+
+def test_report_lines_are_on_disk_at_once_and_those_of_earlier_runs_are_kept(tmp_path):
     with ReportFile(tmp_path) as file:
-        assert (tmp_path / "report.jsonl").read_text() == "from an earlier run\n"
+        assert not (tmp_path / "report.jsonl").exists()
         file.write({"a": 1})
-        assert (tmp_path / "report.jsonl").read_text() == '{"a": 1}\n'
-        file.write({"b": 2})
-    assert (tmp_path / "report.jsonl").read_text() == '{"a": 1}\n{"b": 2}\n'
+        assert lines(tmp_path) == [{"a": 1, "run": file.run}]
+    with ReportFile(tmp_path) as second:
+        second.write({"b": 2})
+        assert lines(tmp_path) == [{"a": 1, "run": file.run}, {"b": 2, "run": second.run}]
+    assert file.run != second.run
+
+
+def test_a_line_that_a_killed_run_left_unfinished_spoils_no_other(tmp_path):
+    (tmp_path / "report.jsonl").write_text('{"a": 1}\n{"b": ')
+    with ReportFile(tmp_path) as file:
+        file.write({"c": 3})
+    first, broken, last = (tmp_path / "report.jsonl").read_text().splitlines()
+    assert (first, broken) == ('{"a": 1}', '{"b": ')
+    assert json.loads(last) == {"c": 3, "run": file.run}
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path):
@@ -104,4 +118,4 @@ def test_a_full_disk_leaves_no_half_line(tmp_path):
         file._file = Full(file._file)
         with pytest.raises(InputError, match="No space left"):
             file.write({"b": 2})
-    assert (tmp_path / "report.jsonl").read_text() == '{"a": 1}\n'
+    assert lines(tmp_path) == [{"a": 1, "run": file.run}]

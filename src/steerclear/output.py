@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -120,12 +122,17 @@ def report_line(report: Report, file: str | None) -> dict[str, Any]:
 class ReportFile:
     """report.jsonl in a folder: created with the first line; every line is complete and on disk at once.
 
+    Lines of earlier runs are kept. Each line has the `run` that it is of; where several name one file, the
+    last is of the picture that lies there.
+
     Attributes:
         path: the file.
+        run: names this run: when it began, and six random digits.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / REPORT
+        self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> ReportFile:
@@ -146,12 +153,13 @@ class ReportFile:
         Raises:
             InputError: if it cannot be written; the lines before it stay complete.
         """
-        encoded = (json.dumps(line, allow_nan=False) + "\n").encode()
+        encoded = (json.dumps({**line, "run": self.run}, allow_nan=False) + "\n").encode()
         try:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = open(self.path, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
-            start = self._file.tell()
+                self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - closed by __exit__
+                encoded = self._end_of_broken_line() + encoded
+            start = self._file.seek(0, os.SEEK_END)
             try:
                 while encoded:
                     encoded = encoded[self._file.write(encoded) :]
@@ -160,6 +168,14 @@ class ReportFile:
                 raise
         except OSError as error:
             raise unwritable(self.path, error) from error
+
+    def _end_of_broken_line(self) -> bytes:
+        """What ends the line that a killed run has left unfinished; nothing after a whole line."""
+        assert self._file is not None
+        if not self._file.seek(0, os.SEEK_END):
+            return b""
+        self._file.seek(-1, os.SEEK_END)
+        return b"" if self._file.read(1) == b"\n" else b"\n"
 
 
 def finite(value: Any) -> Any:
