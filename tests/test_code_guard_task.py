@@ -14,7 +14,7 @@ from steerclear import CodeGuard
 from steerclear.generators import GanGenerator, VaeGenerator
 from steerclear.nudge import Budget, Ladder
 from steerclear.nudge.code import CodeNudge
-from steerclear.pixels import to_tensor
+from steerclear.pixels import fit, to_tensor
 from steerclear.steering import generators
 from steerclear.testing import FakeEncoder, MockFilter
 from steerclear.types import Detection, Outcome
@@ -172,6 +172,10 @@ def test_no_samples_are_drawn_where_none_are_wanted_or_pictures_are_preferred():
     watching, _ = watched(vae(), [True, False, False], preferred=[red, red])
     assert watching.tasks[0].clear is None
     assert watching.tasks[0].preferred.shape == (2, *SHAPE)
+    # a model that cannot encode them itself has the encoder see them
+    watching, _ = watched(gan(), [True, False, False], preferred=[red], encoder=SEEN)
+    assert watching.tasks[0].clear is None
+    assert rows(watching.tasks[0].preferred) == rows(SEEN(fit(to_tensor([red]), SEEN.size)))
     watching, _ = watched(gan(), [True, False, False, False], samples=1)
     assert watching.tasks[0].clear.shape == (1, *SHAPE)
 

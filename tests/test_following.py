@@ -192,12 +192,14 @@ def test_a_new_version_that_cannot_be_read_is_an_error(wrapped, library, picture
 def test_what_the_user_has_changed_on_the_guard_stays(wrapped, library, pictures, pipe):
     mine, protected = MockFilter(False, name="mine"), Protected(pipe, {})
     kept = [f for f in wrapped.filters if f.name != "tiled"]
-    wrapped.filters, wrapped.protected = (*kept, mine), protected
+    early = EarlyVerdict((), torch.empty(0), 2.0, 0, settings=None)
+    wrapped.filters, wrapped.protected, wrapped.early = (*kept, mine), protected, early
     add(library, pictures["owl"], [ENCODER])
     assert outcome(wrapped, "owl")[0] is Outcome.WITHHELD
     assert [f.name for f in wrapped.filters] == ["nearest", "pixel", "copy", "mine"]
     assert wrapped.filters[-1] is mine
     assert wrapped.protected is protected
+    assert wrapped.early is early
 
 
 def test_parts_that_the_user_built_stay_as_they_are(pipe, library, pictures):

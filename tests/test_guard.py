@@ -323,6 +323,16 @@ def test_a_suspect_picture_that_passes_the_strict_filters_is_handed_out_as_it_is
     assert output.images[0].tobytes() == picture[0].tobytes()
 
 
+def test_an_early_verdict_says_nothing_of_latents_that_it_cannot_compare(pipe):
+    protected = protected_by(pipe, plain(pipe, "a fox", [1]))
+    verdict = early_verdict(pipe, protected, -1.0)  # would flag whatever it can compare
+    other = replace(verdict, latents=torch.cat([verdict.latents] * 2, dim=1))  # of twice as many channels
+    guard = Guard(pipe, [MockFilter(False)], protected=protected, strict=[MockFilter(True)], early=other)
+    out = guard("a fox", generator=generators([1]), **FAST)
+    assert out.images[0].tobytes() == plain(pipe, "a fox", [1])[0].tobytes()
+    assert [d.filter for d in out.reports[0].detections] == ["mock"]
+
+
 def test_an_early_verdict_that_fails_flags_its_images(pipe):
     early = early_verdict(pipe, protected_by(pipe, plain(pipe, "a fox", [1])), 2.0)
     object.__setattr__(early, "check", lambda denoised: 1 / 0)
@@ -388,6 +398,14 @@ def test_without_a_generator_the_reported_seed_makes_the_picture_again(pipe):
     guard = Guard(pipe, [MockFilter(False)])
     out = guard("a fox", **FAST)
     assert plain(pipe, "a fox", [out.reports[0].seed])[0].tobytes() == out.images[0].tobytes()
+
+
+def test_without_a_generator_each_call_draws_noise_of_its_own(pipe):
+    guard = Guard(pipe, [MockFilter(False)])
+    seeds = [
+        report.seed for _ in range(2) for report in guard("a fox", num_images_per_prompt=2, **FAST).reports
+    ]
+    assert len(set(seeds)) == 4
 
 
 def test_two_guards_around_one_pipeline_queue(pipe):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steerclear.types import Attempt, Detection, GuardOutput, Outcome, Report
+from steerclear.types import Attempt, Detection, GuardOutput, Outcome, Place, Report
 
 FLAGGED = Detection("nearest", True, 0.9, 0.5, "item-a")
 CLEAR = Detection("nearest", False, 0.2, 0.5, "item-b")
@@ -73,6 +73,16 @@ def test_a_report_names_the_first_item_that_a_flagged_finding_names():
     assert report(CLEAR, nameless, FLAGGED, replace(FLAGGED, matched="item-c")).matched == "item-a"
     assert report(CLEAR).matched is None
     assert report(nameless).matched is None
+
+
+def test_a_report_says_where_the_item_that_it_names_lies_and_no_other():
+    here, there = (Place((0.0, 0.0, share, share), share, 0.0, False) for share in (0.5, 0.25))
+    clear = replace(CLEAR, matched="item-a", where=there)
+    another = replace(FLAGGED, matched="item-c", where=there)
+    knows = replace(FLAGGED, where=here)
+    assert report(clear, FLAGGED, another, knows).where == here
+    assert report(clear, FLAGGED, another).where is None
+    assert report(another, knows).where == there
 
 
 def test_the_likeness_before_and_after_is_the_nearest_filters_score():

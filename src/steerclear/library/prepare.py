@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steerclear.devices import raise_if_lost
 from steerclear.encoders.base import check_embedding
 from steerclear.library.images import is_blank, phash, read_image, square_tensor, thumbnail
 from steerclear.library.schema import Entry, Item
@@ -133,6 +132,8 @@ def _embed(pictures: Sequence[Prepared], encoders: Sequence[Encoder]) -> tuple[l
             for encoder in encoders
         }
     except Exception as error:  # out of memory, or one picture that gives NaN: try each alone
+        from steerclear.devices import raise_if_lost  # imports torch, which --help does not need
+
         raise_if_lost(error)
         if len(pictures) == 1:
             return [], [Skipped(pictures[0].item.source, str(error))]
