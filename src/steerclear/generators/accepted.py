@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from steerclear.errors import ConfigError, InputError, UnsupportedError
+from steerclear.steering.call import parameters_of
 from steerclear.steering.denoised import rule_for
 
 # diffusers pipelines with a `**kwargs` still read these two retired arguments from it
@@ -37,7 +38,7 @@ DENOISERS = ("unet", "transformer", "decoder")
 
 def call_parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
     """The parameters of the pipeline's `__call__`, by name."""
-    return inspect.signature(type(pipe).__call__).parameters
+    return parameters_of(type(pipe))
 
 
 def check_pipeline(pipe: Any) -> None:
