@@ -50,6 +50,7 @@ def check_pipeline(pipe: Any) -> None:
         ConfigError: for a pipeline with a required component missing, without weights, or held twice.
     """
     name = type(pipe).__name__
+    refuse_modular(pipe)
     if _makes_videos(pipe):
         raise UnsupportedError(f"{name} makes videos; a guard looks at single images and cannot guard it yet")
     components = getattr(pipe, "components", {})
@@ -71,6 +72,15 @@ def check_pipeline(pipe: Any) -> None:
         # offloaded modules are on the meta device too; their hook loads the weights when they are needed
         if callable(weights) and not hasattr(component, "_hf_hook") and any(p.is_meta for p in weights()):
             raise ConfigError(f"the {key} of this {name} has no weights in memory; load it before guarding")
+
+
+def refuse_modular(pipe: Any) -> None:
+    """Raise UnsupportedError for a modular pipeline: its blocks can be put together in any order."""
+    if any(cls.__name__ == "ModularPipeline" for cls in type(pipe).__mro__):
+        raise UnsupportedError(
+            f"{type(pipe).__name__} is put together of blocks, which a guard cannot watch; guard the "
+            "ordinary pipeline of the same model: DiffusionPipeline.from_pretrained(…)"
+        )
 
 
 def _check_stages(pipe: Any) -> None:

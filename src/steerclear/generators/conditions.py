@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from steerclear.errors import UnsupportedError
 from steerclear.generators.accepted import call_parameters
-from steerclear.steering.call import Encoding, encodings, parameters_of, returned_names
+from steerclear.steering.call import Encoding, call_names, encodings, parameters_of, returned_names
 from steerclear.steering.instance import overridden
 
 Condition = dict[str, Any]
@@ -182,7 +183,7 @@ def _as_text(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
     return {"prompt": [prompt], **({} if negative is None else {"negative_prompt": [negative]})}
 
 
-def is_guided(pipe: Any, kwargs: dict[str, Any]) -> bool:
+def is_guided(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
     """Whether a call with `kwargs` runs under classifier-free guidance, by the pipeline's own rule."""
     scales = {
         name: kwargs.get(name, parameter.default)
@@ -196,6 +197,23 @@ def is_guided(pipe: Any, kwargs: dict[str, Any]) -> bool:
         with overridden(pipe, **{f"_{name}": value for name, value in scales.items()}):
             return bool(pipe.do_classifier_free_guidance)
     return float(scale) > 1
+
+
+def runs_unguided(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call surely makes no prediction without the prompt beside the one with it.
+
+    True guidance in two calls needs a negative prompt. A diffusers pipeline that never asks whether it is
+    guided has guidance as an embedding, if any.
+    """
+    parameters, cls = call_parameters(pipe), type(pipe)
+    if "true_cfg_scale" in parameters:
+        scale = kwargs.get("true_cfg_scale", parameters["true_cfg_scale"].default)
+        return not (isinstance(scale, Real) and scale > 1) or kwargs.get("negative_prompt") is None
+    if "guidance_scale" not in parameters:
+        return False
+    asks = "do_classifier_free_guidance" in call_names(cls)
+    embedded = not asks and "prompt" in parameters and not hasattr(pipe, "decoder_pipe")
+    return (embedded and cls.__module__.startswith("diffusers.")) or not is_guided(pipe, kwargs)
 
 
 def prompt_embeddings(condition: Condition) -> dict[str, Tensor]:

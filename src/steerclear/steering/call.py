@@ -53,11 +53,11 @@ def parameters_of(cls: type) -> Mapping[str, inspect.Parameter]:
 
 @cache
 def call_names(cls: type) -> frozenset[str]:
-    """Every attribute, method and string that the code of a pipeline's `__call__` names."""
+    """Every attribute, method, string and local variable that the code of a pipeline's `__call__` names."""
     names: set[str] = set()
     for call in _calls(cls):
         code: CodeType = inspect.unwrap(call).__code__
-        names.update(code.co_names)
+        names.update(code.co_names, code.co_varnames, code.co_cellvars)
         names.update(constant for constant in code.co_consts if isinstance(constant, str))
     return frozenset(names)
 
