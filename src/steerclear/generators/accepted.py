@@ -51,7 +51,7 @@ def check_pipeline(pipe: Any) -> None:
     """
     name = type(pipe).__name__
     refuse_modular(pipe)
-    if _makes_videos(pipe):
+    if makes_videos(pipe):
         raise UnsupportedError(f"{name} makes videos; a guard looks at single images and cannot guard it yet")
     components = getattr(pipe, "components", {})
     optional = set(getattr(pipe, "_optional_components", ()))
@@ -126,7 +126,7 @@ def check_arguments(pipe: Any, kwargs: Mapping[str, Any]) -> None:
         raise InputError(f"{type(pipe).__name__} takes no {', '.join(unknown)}; it takes: {', '.join(known)}")
 
 
-def _makes_videos(pipe: Any) -> bool:
+def makes_videos(pipe: Any) -> bool:
     """Whether the output classes in the pipeline's module have frames, and none has images."""
     for cls in type(pipe).__mro__:
         if not cls.__module__.startswith("diffusers.pipelines."):

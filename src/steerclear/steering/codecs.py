@@ -43,11 +43,9 @@ def codec_for(
         InputError: where only one of height and width is given for packed latents.
     """
     autoencoder = autoencoder_of(pipe)
-    formula = next(
-        (_FORMULAS[c.__name__] for c in type(autoencoder).__mro__ if c.__name__ in _FORMULAS), None
-    )
+    formula = next((FORMULAS[c.__name__] for c in type(autoencoder).__mro__ if c.__name__ in FORMULAS), None)
     if formula is None:
-        known = ", ".join(sorted(_FORMULAS))
+        known = ", ".join(sorted(FORMULAS))
         raise _unknown(pipe, f"has {type(autoencoder).__name__} for an autoencoder, and not one of {known}")
     codec = formula(pipe, autoencoder)
     codec.factor = int(getattr(pipe, "vae_scale_factor", None) or codec.factor)
@@ -137,7 +135,7 @@ def _per_channel(values: Any) -> torch.Tensor:
     return torch.tensor(values).view(1, -1, 1, 1)
 
 
-_FORMULAS: dict[str, Callable[[Any, Any], AutoencoderCodec]] = {
+FORMULAS: dict[str, Callable[[Any, Any], AutoencoderCodec]] = {
     "AutoencoderDC": _scaled,
     "AutoencoderKL": _scaled,
     "AutoencoderKLFlux2": _flux2,

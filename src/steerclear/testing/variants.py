@@ -14,6 +14,7 @@ from steerclear.testing.pipelines import tiny_call, tiny_pipeline
 
 # the family whose parts a class takes, by the beginning of its name; the longest that fits counts
 _FAMILIES = {
+    "AuraFlow": "auraflow",
     "Chroma": "chroma",
     "CogView4": "cogview4",
     "Flux": "flux",
@@ -23,12 +24,16 @@ _FAMILIES = {
     "Kandinsky3": "kandinsky3",
     "KandinskyV22": "kandinsky22",
     "LatentConsistencyModel": "lcm",
+    "Lumina2": "lumina2",
+    "PixArtAlpha": "pixart-alpha",
     "PixArtSigma": "pixart",
     "QwenImage": "qwen",
     "Sana": "sana",
+    "StableCascade": "cascade",
     "StableDiffusion": "sd1",
     "StableDiffusion3": "sd3",
     "StableDiffusionXL": "sdxl",
+    "Wuerstchen": "wuerstchen",
     "ZImage": "zimage",
 }
 # more channels that a denoiser reads: a picture's latents, a picture, or a mask beside its noisy latents
@@ -43,7 +48,12 @@ _MORE_CHANNELS = {
     "StableDiffusionUpscalePipeline": 3,
 }
 # layers that perturbed attention guidance acts on
-_PERTURBED = {"hunyuandit": "blocks.1", "pixart": "blocks.0", "sana": "transformer_blocks.0"}
+_PERTURBED = {
+    "hunyuandit": "blocks.1",
+    "pixart": "blocks.0",
+    "sana": "transformer_blocks.0",
+    "sd3": "blocks.0",
+}
 
 
 def tiny_variant(cls: type, seed: int = 0) -> Any:
@@ -57,6 +67,8 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
         InputError: for a class of no known family, and for one that wants a part that none has.
     """
     source = tiny_pipeline(_family(cls), seed=seed)
+    if type(source) is cls:
+        return source
     taken = inspect.signature(cls.__init__).parameters
     parts = {name: part for name, part in source.components.items() if name in taken}
     with torch.random.fork_rng(devices=[]):
@@ -137,22 +149,26 @@ def _widen(parts: dict[str, Any], more: int) -> None:
 
 
 def _controlnet(cls: type, parts: dict[str, Any]) -> Any:
-    """A control network with the weights of the denoiser's first half, as its authors begin with."""
+    """A control network of the denoiser's shape."""
     import diffusers
 
     if "unet" in parts:
-        kind = "ControlNetUnionModel" if "Union" in cls.__name__ else "ControlNetModel"
-        return getattr(diffusers, kind).from_unet(parts["unet"])
+        if "Union" not in cls.__name__:
+            return diffusers.ControlNetModel.from_unet(parts["unet"])
+        union = diffusers.ControlNetUnionModel.from_unet(parts["unet"])
+        width = parts["unet"].config.block_out_channels[0]
+        shape = {"num_trans_channel": width, "num_trans_head": 2, "num_proj_channel": width}
+        return diffusers.ControlNetUnionModel.from_config(union.config, **shape)
     kinds = {"StableDiffusion3": "SD3ControlNetModel", "Flux": "FluxControlNetModel"}
     kinds["QwenImage"] = "QwenImageControlNetModel"
-    kind = next((kind for start, kind in kinds.items() if cls.__name__.startswith(start)), "")
-    if not kind:
-        raise InputError(f"no tiny {cls.__name__}: its control network is not one of {kinds.values()}")
+    kind = next((kind for start, kind in kinds.items() if cls.__name__.startswith(start)), None)
+    if kind is None:
+        raise InputError(
+            f"no tiny {cls.__name__}: its control network is none of {', '.join(kinds.values())}"
+        )
+    # inpainting gives the network a mask as well
     extra = {"extra_conditioning_channels": 1} if cls.__name__.endswith("InpaintingPipeline") else {}
-    if kind == "SD3ControlNetModel" and extra:
-        config = {**parts["transformer"].config, **extra}
-        return diffusers.SD3ControlNetModel.from_config(config)
-    return getattr(diffusers, kind).from_transformer(parts["transformer"])
+    return getattr(diffusers, kind).from_config({**parts["transformer"].config, **extra})
 
 
 def _adapted(unet: Any) -> dict[str, Any]:
