@@ -16,12 +16,14 @@ from steerclear._imports import collector_paused
 from steerclear.devices import raising_if_lost
 from steerclear.drop_in import DropIn
 from steerclear.encoders.base import Encoder
-from steerclear.errors import ConfigError, WithheldError
+from steerclear.errors import ConfigError, InputError, WithheldError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
 from steerclear.following import FollowedLibrary, renewed
 from steerclear.generators import PipelineRunner
+from steerclear.generators.accepted import refuse_modular
+from steerclear.generators.conditions import runs_unguided
 from steerclear.generators.limits import takes_generators
 from steerclear.guard_options import (
     GuardOptions,
@@ -221,6 +223,7 @@ class Guard(DropIn):
         """
         if isinstance(pipe, Guard):
             raise ConfigError("this is a guard already; pass its pipeline, guard.pipe")
+        refuse_modular(pipe)
         if not hasattr(pipe, "scheduler") or not hasattr(pipe, "_execution_device"):
             raise ConfigError(f"{pipe!r} is no diffusers pipeline; load one, or use Guard.from_pretrained(…)")
         check_no_safety_checker(pipe)
@@ -390,6 +393,7 @@ class Guard(DropIn):
         arguments = checked_arguments(
             self.pipe, kwargs, images=num_images_per_prompt, prompts=len(prompts), generator=generator
         )
+        self._check_guidance(kwargs)
         if prompt is not None:
             arguments["prompt"] = prompt if isinstance(prompt, str) else prompts
         if budget is not None:
@@ -413,6 +417,15 @@ class Guard(DropIn):
                 output,
             )
         return output
+
+    def _check_guidance(self, kwargs: Mapping[str, Any]) -> None:
+        """Raise InputError where a filter judges by guidance, and would flag everything without any."""
+        needing = [f.name for f in self.pass_filters if getattr(f, "needs_guidance", False)]
+        if needing and runs_unguided(self.pipe, kwargs):
+            raise InputError(
+                f"the filter {needing[0]!r} judges by classifier-free guidance, and this call of "
+                f"{type(self.pipe).__name__} has none; ask for more guidance, or guard without this filter"
+            )
 
     def check(self, images: Sequence[Image.Image]) -> list[tuple[Detection, ...]]:
         """The picture filters' detections on finished images, one tuple per image.

@@ -10,16 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, InputError
 from steerclear.filters import MemorizationFilter, PromptFilter, judge
 from steerclear.filters.pixel import AllPictures, PixelFilter, TiledFilter
 from steerclear.filters.prompt import normalised
+from steerclear.generators import PipelineRunner
+from steerclear.generators.conditions import runs_unguided
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
 from steerclear.pixels import to_image
 from steerclear.steering import generators
-from steerclear.testing import MockFilter, tiny_pipeline
+from steerclear.testing import MockFilter, tiny_call, tiny_pipeline
 from steerclear.types import Outcome
 
 FAST = {"num_inference_steps": 3, "guidance_scale": 4.0}
@@ -193,10 +195,37 @@ def test_a_memorized_pass_is_left_at_once_and_what_replaces_it_is_judged_the_sam
         assert attempt.passed == (attempt.after[0].score < score * 0.999)
 
 
-@pytest.mark.parametrize("options", [{"guidance_scale": 1.0}, {"num_inference_steps": 2}])
-def test_a_memorization_filter_that_cannot_see_flags(pipe, options):
+def test_a_memorization_filter_refuses_a_call_without_guidance_before_anything_is_denoised(pipe):
+    guard = Guard(pipe, [MemorizationFilter(1e9)])
+    with pytest.raises(InputError, match="'memorization' judges by classifier-free guidance"):
+        guard("a fox", **{**FAST, "guidance_scale": 1.0})
+    assert guard.runner.evaluations == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "unguided"),
+    [
+        ("sd1", {}, False),
+        ("dit", {}, False),
+        ("dit", {"guidance_scale": 1.0}, True),
+        ("lcm", {}, True),  # guidance as an embedding
+        ("flux", {}, True),
+        ("flux", {"true_cfg_scale": 4.0, "negative_prompt": "a bear"}, False),
+        ("zimage", {"guidance_scale": 0.0}, True),
+        ("kandinsky22", {}, False),
+    ],
+)
+def test_whether_a_call_is_guided_is_known_before_it_runs(family, options, unguided):
+    pipe = tiny_pipeline(family)
+    kwargs = {**tiny_call(family, steps=2), **options}
+    assert runs_unguided(pipe, kwargs) is unguided
+    made = PipelineRunner(pipe, traced=1).run(generator=torch.Generator().manual_seed(1), **kwargs)
+    assert (len(made.magnitudes) == 0) is unguided
+
+
+def test_a_memorization_filter_that_cannot_see_flags(pipe):
     guard = Guard(pipe, [MemorizationFilter(1e9, steps=3)], ladder=Ladder(()))
-    out = guard("a fox", generator=generators([1]), **{**FAST, **options})
+    out = guard("a fox", generator=generators([1]), **{**FAST, "num_inference_steps": 2})
     assert out.images == [None]
     assert "guided in" in out.reports[0].detections[0].error
 

@@ -143,8 +143,23 @@ def test_video_and_unknown_pipelines_are_refused_by_name():
             codec_for(stranger)
 
 
-def test_another_autoencoder_than_the_familys_is_refused():
+def test_an_autoencoder_without_a_known_formula_is_refused():
     pipe = tiny_pipeline("sd1")
-    pipe.vae = tiny_pipeline("sana").vae
-    with pytest.raises(UnsupportedError, match="AutoencoderDC"):
+    pipe.vae = tiny_pipeline("kandinsky3").movq
+    with pytest.raises(UnsupportedError, match="VQModel"):
         codec_for(pipe)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_tiny_autoencoder_in_the_place_of_the_familys_decodes_as_the_pipeline_does(family):
+    from diffusers import AutoencoderTiny
+
+    pipe = tiny_pipeline(family)
+    torch.manual_seed(0)
+    blocks = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+    pipe.vae = AutoencoderTiny(**blocks, num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4).eval()
+    latents, images = final_latent_and_image(pipe, family)
+    codec = codec_for(pipe)
+    with torch.no_grad():
+        torch.testing.assert_close(codec.decode(latents), images, rtol=1e-5, atol=1e-5)
+        assert codec.encode(images).shape == latents.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class MemorizationFilter:
     is needed, so nothing is named as matched.
 
     It needs classifier-free guidance, and a pass that begins with pure noise: without either it cannot judge,
-    and flags.
+    and flags. A guard refuses a call without guidance before anything is denoised.
 
     Attributes:
         threshold: flagged from this score on.
@@ -33,6 +34,8 @@ class MemorizationFilter:
     Raises:
         ConfigError: for less than one step.
     """
+
+    needs_guidance: ClassVar[bool] = True
 
     threshold: float
     steps: int = 1

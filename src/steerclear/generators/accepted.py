@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from steerclear.errors import ConfigError, InputError, UnsupportedError
+from steerclear.steering.call import parameters_of
 from steerclear.steering.denoised import rule_for
 
 # diffusers pipelines with a `**kwargs` still read these two retired arguments from it
@@ -37,7 +38,7 @@ DENOISERS = ("unet", "transformer", "decoder")
 
 def call_parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
     """The parameters of the pipeline's `__call__`, by name."""
-    return inspect.signature(type(pipe).__call__).parameters
+    return parameters_of(type(pipe))
 
 
 def check_pipeline(pipe: Any) -> None:
@@ -49,7 +50,8 @@ def check_pipeline(pipe: Any) -> None:
         ConfigError: for a pipeline with a required component missing, without weights, or held twice.
     """
     name = type(pipe).__name__
-    if _makes_videos(pipe):
+    refuse_modular(pipe)
+    if makes_videos(pipe):
         raise UnsupportedError(f"{name} makes videos; a guard looks at single images and cannot guard it yet")
     components = getattr(pipe, "components", {})
     optional = set(getattr(pipe, "_optional_components", ()))
@@ -70,6 +72,15 @@ def check_pipeline(pipe: Any) -> None:
         # offloaded modules are on the meta device too; their hook loads the weights when they are needed
         if callable(weights) and not hasattr(component, "_hf_hook") and any(p.is_meta for p in weights()):
             raise ConfigError(f"the {key} of this {name} has no weights in memory; load it before guarding")
+
+
+def refuse_modular(pipe: Any) -> None:
+    """Raise UnsupportedError for a modular pipeline: its blocks can be put together in any order."""
+    if any(cls.__name__ == "ModularPipeline" for cls in type(pipe).__mro__):
+        raise UnsupportedError(
+            f"{type(pipe).__name__} is put together of blocks, which a guard cannot watch; guard the "
+            "ordinary pipeline of the same model: DiffusionPipeline.from_pretrained(…)"
+        )
 
 
 def _check_stages(pipe: Any) -> None:
@@ -115,7 +126,7 @@ def check_arguments(pipe: Any, kwargs: Mapping[str, Any]) -> None:
         raise InputError(f"{type(pipe).__name__} takes no {', '.join(unknown)}; it takes: {', '.join(known)}")
 
 
-def _makes_videos(pipe: Any) -> bool:
+def makes_videos(pipe: Any) -> bool:
     """Whether the output classes in the pipeline's module have frames, and none has images."""
     for cls in type(pipe).__mro__:
         if not cls.__module__.startswith("diffusers.pipelines."):

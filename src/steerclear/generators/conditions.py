@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-import inspect
+import ast
+import operator
+import re
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steerclear.errors import UnsupportedError
+from steerclear.generators.accepted import call_parameters
+from steerclear.steering.call import Encoding, call_names, encodings, parameters_of, returned_names
+from steerclear.steering.instance import overridden
 
 Condition = dict[str, Any]
 """The pipeline's keyword arguments that hold a prompt's text embeddings, a batch of one."""
 
-EMBEDS, NEGATIVE = "prompt_embeds", "negative_prompt_embeds"
-POOLED, NEGATIVE_POOLED = "pooled_prompt_embeds", "negative_pooled_prompt_embeds"
-MASK, NEGATIVE_MASK = "prompt_attention_mask", "negative_prompt_attention_mask"
-QWEN_MASK = "prompt_embeds_mask"
-SECOND = "_2"  # suffix of the names of HunyuanDiT's second text encoder
-KANDINSKY3_MASK, KANDINSKY3_NEGATIVE_MASK = "attention_mask", "negative_attention_mask"
-# what encode_prompt returns, in its order; None for what the pipeline's call makes again by itself
-ENCODE_PROMPT_RETURNS: dict[str, tuple[str | None, ...]] = {
-    "StableDiffusionPipeline": (EMBEDS, NEGATIVE),
-    "StableDiffusionImg2ImgPipeline": (EMBEDS, NEGATIVE),
-    "StableDiffusionInpaintPipeline": (EMBEDS, NEGATIVE),
-    "LatentConsistencyModelPipeline": (EMBEDS, None),
-    "StableDiffusionXLPipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
-    "StableDiffusionXLImg2ImgPipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
-    "StableDiffusionXLInpaintPipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
-    "StableDiffusion3Pipeline": (EMBEDS, NEGATIVE, POOLED, NEGATIVE_POOLED),
-    "FluxPipeline": (EMBEDS, POOLED, None),
-    "Flux2Pipeline": (EMBEDS, None),
-    "Flux2KleinPipeline": (EMBEDS, None),
-    "PixArtAlphaPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
-    "PixArtSigmaPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
-    "SanaPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
-    "Lumina2Pipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
-    "HunyuanDiTPipeline": (EMBEDS, NEGATIVE, MASK, NEGATIVE_MASK),
-    "Kandinsky3Pipeline": (EMBEDS, NEGATIVE, KANDINSKY3_MASK, KANDINSKY3_NEGATIVE_MASK),
-    "AuraFlowPipeline": (EMBEDS, MASK, NEGATIVE, NEGATIVE_MASK),
-    "CogView4Pipeline": (EMBEDS, NEGATIVE),
-    "ChromaPipeline": (EMBEDS, None, MASK, NEGATIVE, None, NEGATIVE_MASK),
-    "QwenImagePipeline": (EMBEDS, QWEN_MASK),
-    "ZImagePipeline": (EMBEDS, NEGATIVE),
-}
-# an encode_prompt without a switch for guidance encodes one prompt; for the negative one it is called again,
-# and its results then have these names
-NEGATIVE_NAMES = {EMBEDS: NEGATIVE, POOLED: NEGATIVE_POOLED, QWEN_MASK: "negative_prompt_embeds_mask"}
+EMBEDS, POOLED = "prompt_embeds", "pooled_prompt_embeds"
+MASK = "prompt_embeds_mask"
+FURTHER_PROMPTS = ("prompt_2", "prompt_3")
+# what `encode` sets itself, whatever the pipeline's call gives for it
+SET_HERE = frozenset(
+    (
+        "prompt",
+        *FURTHER_PROMPTS,
+        "device",
+        "do_classifier_free_guidance",
+        "lora_scale",
+        "num_images_per_prompt",
+    )
+)
 
 
 def encode(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
     """Text embeddings of one prompt, made as the pipeline's own call would make them.
 
-    Where a family's text encoding is not known, the condition is the text itself: it can be rewritten, but
-    not nudged.
+    The pipeline's `__call__` shows how: it gives its text encoders its own arguments, and unpacks what they
+    return into variables with the names of its own arguments. Where this does not say everything, the
+    condition is the text itself: it can be rewritten, but not nudged.
 
     Args:
         pipe: a diffusers pipeline.
@@ -63,70 +51,169 @@ def encode(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
     Raises:
         UnsupportedError: for a pipeline that takes no text.
     """
-    names = _returned_names(pipe)
-    if names is None:
-        return _as_text(pipe, prompt, kwargs)
-    parameters = inspect.signature(pipe.encode_prompt).parameters
-    call = inspect.signature(type(pipe).__call__).parameters
-    # where the defaults of a pipeline's call and of its encode_prompt differ, those of the call hold
-    arguments = {name: kwargs.get(name, call[name].default) for name in parameters if name in call}
-    # `prompt_2` belongs to the request's own prompt; another prompt goes to all text encoders
-    arguments.update({name: None for name in ("prompt_2", "prompt_3") if name in parameters})
-    arguments.update(prompt=prompt, device=pipe._execution_device)
-    if "num_images_per_prompt" in parameters:
-        arguments["num_images_per_prompt"] = 1
-    if "lora_scale" in parameters:
-        attention = kwargs.get("cross_attention_kwargs") or kwargs.get("joint_attention_kwargs") or {}
-        arguments["lora_scale"] = attention.get("scale")
-    if "do_classifier_free_guidance" in parameters:
-        arguments["do_classifier_free_guidance"] = is_guided(pipe, kwargs)
-    if "_cut_context" in parameters:
-        arguments["_cut_context"] = True
-    if "text_encoder_index" in parameters:
-        return _by_both_encoders(pipe, names, {**arguments, "dtype": pipe.transformer.dtype})
-    with torch.no_grad():
-        condition = _named(names, pipe.encode_prompt(**arguments))
-        negative_prompt = kwargs.get("negative_prompt")
-        if "do_classifier_free_guidance" not in parameters and negative_prompt is not None:
-            negative = _named(names, pipe.encode_prompt(**{**arguments, "prompt": negative_prompt}))
-            condition.update({NEGATIVE_NAMES[k]: v for k, v in negative.items() if NEGATIVE_NAMES[k] in call})
-    return condition
-
-
-def _by_both_encoders(pipe: Any, names: tuple[str | None, ...], arguments: dict[str, Any]) -> Condition:
-    """HunyuanDiT's condition: its two text encoders are called one by one, and read 77 and 256 tokens."""
     condition: Condition = {}
-    with torch.no_grad():
-        for index, (length, suffix) in enumerate(((77, ""), (256, SECOND))):
-            returned = pipe.encode_prompt(**arguments, text_encoder_index=index, max_sequence_length=length)
-            condition.update({name + suffix: value for name, value in _named(names, returned).items()})
+    if not unknown_encoding(type(pipe)):
+        with torch.no_grad():
+            for encoding in encodings(type(pipe)):
+                condition.update(_encoded(pipe, encoding, prompt, kwargs))
+    return condition if EMBEDS in condition else _as_text(pipe, prompt, kwargs)
+
+
+def unknown_encoding(cls: type) -> str | None:
+    """Why a pipeline's class does not show how it encodes a prompt; None where it does."""
+    known = encodings(cls)
+    if EMBEDS not in {name for encoding in known for name in _named(cls, encoding)}:
+        return "its call shows no prompt_embeds that it takes and makes of a prompt"
+    for encoding in known:
+        if unclear := [name for name in encoding.arguments if not _is_clear(cls, encoding, name)]:
+            return f"its {encoding.method} is given {', '.join(unclear)}, which its call makes itself"
+    return None
+
+
+def _is_clear(cls: type, encoding: Encoding, argument: str) -> bool:
+    """Whether an argument of `encode_prompt` follows from the arguments of the pipeline's call."""
+    value = encoding.arguments[argument]
+    if argument in SET_HERE or argument.startswith("negative_prompt"):
+        return argument != "prompt" or _variable(value) in ("prompt", "negative_prompt")
+    if isinstance(value, ast.Constant) or _of_self(value):
+        return True
+    name = _variable(value)
+    return (
+        name in encoding.returned
+        or name in _named(cls, encoding)
+        or name in encoding.constants
+        or (name in parameters_of(cls) and name not in encoding.assigned)
+    )
+
+
+def _encoded(pipe: Any, encoding: Encoding, prompt: str, kwargs: dict[str, Any]) -> Condition:
+    """What one call of `encode_prompt` makes of the prompt, or of the negative one, by argument name."""
+    call = call_parameters(pipe)
+
+    def given(name: str) -> Any:
+        # where the defaults of a pipeline's call and of its encode_prompt differ, those of the call hold
+        return kwargs.get(name, call[name].default)
+
+    attention = kwargs.get("cross_attention_kwargs") or kwargs.get("joint_attention_kwargs") or {}
+    negative = _variable(encoding.arguments["prompt"]) == "negative_prompt"
+    set_here = {
+        "prompt": kwargs.get("negative_prompt") if negative else prompt,
+        # `prompt_2` belongs to the request's own prompt; another prompt goes to all text encoders
+        **dict.fromkeys(FURTHER_PROMPTS),
+        "device": pipe._execution_device,
+        # a method that returns one thing alone would put both prompts into it
+        "do_classifier_free_guidance": not encoding.alone and is_guided(pipe, kwargs),
+        "lora_scale": attention.get("scale"),
+        "num_images_per_prompt": 1,
+    }
+    if set_here["prompt"] is None:
+        return {}
+    names = _named(type(pipe), encoding)
+    arguments: dict[str, Any] = {}
+    for name, value in encoding.arguments.items():
+        variable = _variable(value)
+        if name in set_here:
+            arguments[name] = set_here[name]
+        elif isinstance(value, ast.Constant):
+            arguments[name] = value.value
+        elif variable in encoding.constants:
+            arguments[name] = encoding.constants[variable]
+        elif variable in encoding.returned or variable in names:
+            continue  # embeddings that are given in the place of a prompt
+        elif variable in call or name in call:
+            arguments[name] = given(variable if variable in call else name)
+        elif _of_self(value):
+            arguments[name] = operator.attrgetter(_of_self(value))(pipe)
+    encode_texts = getattr(pipe, encoding.method)
+    condition = _with_names(names, encode_texts(**arguments), encoding.alone)
+    if encoding.alone and (text := kwargs.get("negative_prompt")) is not None and is_guided(pipe, kwargs):
+        returned = encode_texts(**{**arguments, "prompt": text})
+        condition.update(_with_names(tuple(f"negative_{name}" for name in names), returned, alone=True))
     return condition
 
 
-def _returned_names(pipe: Any) -> tuple[str | None, ...] | None:
-    """The names of what `encode_prompt` returns, inherited ones included; None where not known."""
-    for cls in type(pipe).__mro__:
-        if cls.__name__ in ENCODE_PROMPT_RETURNS and cls.__module__.startswith("diffusers."):
-            return ENCODE_PROMPT_RETURNS[cls.__name__]
-        if "encode_prompt" in vars(cls):
-            break
-    return None
+def _named(cls: type, encoding: Encoding) -> tuple[str | None, ...]:
+    """The call's arguments that take what `encode_prompt` returns, in its order.
+
+    They have the names of the variables that take it, else of those that the method returns; None for what
+    the pipeline's call makes again by itself.
+    """
+    parameters = parameters_of(cls)
+    inside = returned_names(cls, encoding.method)
+    if len(inside) != len(encoding.returned) or _variable(encoding.arguments["prompt"]) == "negative_prompt":
+        inside = encoding.returned
+    return tuple(
+        outer if outer in parameters else name if name in parameters else None
+        for outer, name in zip(encoding.returned, inside, strict=True)
+    )
+
+
+def _with_names(names: tuple[str | None, ...], returned: Any, alone: bool) -> Condition:
+    """What `encode_prompt` returned, by argument name, without what is empty or has no name."""
+    if alone:
+        returned = (returned,)
+    condition = {
+        name: value
+        for name, value in zip(names, returned, strict=False)
+        if name is not None and value is not None and not (isinstance(value, list) and not value)
+    }
+    for name in names:
+        embeds = condition.get((name or "").removesuffix("_mask"))
+        if name not in condition and embeds is not None:  # Qwen returns no mask where every token counts
+            condition[str(name)] = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+    return condition
+
+
+def _variable(node: ast.expr) -> str:
+    """The variable that an expression is; "" for anything else."""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _of_self(node: ast.expr) -> str:
+    """The attribute of the pipeline that an expression is ("transformer.dtype"); "" for anything else."""
+    text = ast.unparse(node)
+    return text.removeprefix("self.") if re.fullmatch(r"self(\.\w+)+", text) else ""
 
 
 def _as_text(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
     """A condition that holds the texts themselves."""
-    if "prompt" not in inspect.signature(type(pipe).__call__).parameters:
+    if "prompt" not in call_parameters(pipe):
         raise UnsupportedError(f"{type(pipe).__name__} takes no text")
     negative = kwargs.get("negative_prompt")
     return {"prompt": [prompt], **({} if negative is None else {"negative_prompt": [negative]})}
 
 
-def is_guided(pipe: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether a call with `kwargs` runs under classifier-free guidance."""
-    default = inspect.signature(type(pipe).__call__).parameters["guidance_scale"].default
-    # at Z-Image 0 means no guidance, at the others 1
-    none = 0 if type(pipe).__name__ == "ZImagePipeline" else 1
-    return float(kwargs.get("guidance_scale", default)) > none
+def is_guided(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call with `kwargs` runs under classifier-free guidance, by the pipeline's own rule."""
+    scales = {
+        name: kwargs.get(name, parameter.default)
+        for name, parameter in call_parameters(pipe).items()
+        if name.endswith("guidance_scale")
+    }
+    scale = scales.get("guidance_scale", kwargs.get("guidance_scale"))
+    if not isinstance(scale, Real):
+        return False
+    if isinstance(getattr(type(pipe), "do_classifier_free_guidance", None), property):
+        with overridden(pipe, **{f"_{name}": value for name, value in scales.items()}):
+            return bool(pipe.do_classifier_free_guidance)
+    return float(scale) > 1
+
+
+def runs_unguided(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call surely makes no prediction without the prompt beside the one with it.
+
+    True guidance in two calls needs a negative prompt. A diffusers pipeline that never asks whether it is
+    guided has guidance as an embedding, if any.
+    """
+    parameters, cls = call_parameters(pipe), type(pipe)
+    if "true_cfg_scale" in parameters:
+        scale = kwargs.get("true_cfg_scale", parameters["true_cfg_scale"].default)
+        return not (isinstance(scale, Real) and scale > 1) or kwargs.get("negative_prompt") is None
+    if "guidance_scale" not in parameters:
+        return False
+    asks = "do_classifier_free_guidance" in call_names(cls)
+    embedded = not asks and "prompt" in parameters and not hasattr(pipe, "decoder_pipe")
+    return (embedded and cls.__module__.startswith("diffusers.")) or not is_guided(pipe, kwargs)
 
 
 def prompt_embeddings(condition: Condition) -> dict[str, Tensor]:
@@ -139,13 +226,21 @@ def prompt_embeddings(condition: Condition) -> dict[str, Tensor]:
         raise UnsupportedError(
             "how this pipeline encodes a prompt is not known; its embeddings cannot be nudged"
         )
-    names = (EMBEDS, EMBEDS + SECOND, POOLED)
-    embeddings = {name: condition[name] for name in names if condition.get(name) is not None}
+    embeddings = {
+        name: value
+        for name, value in condition.items()
+        if "embeds" in name and "mask" not in name and not name.startswith("negative") and value is not None
+    }
     if not all(isinstance(value, Tensor) for value in embeddings.values()):
         raise UnsupportedError(
             "this family keeps its embeddings in lists of any length; they cannot be nudged"
         )
     return embeddings
+
+
+def can_be_nudged(condition: Condition) -> bool:
+    """Whether `prompt_embeddings` gives what can be moved."""
+    return isinstance(condition.get(EMBEDS), Tensor)
 
 
 def pooled_embedding(condition: Condition) -> Tensor | None:
@@ -160,7 +255,7 @@ def pooled_embedding(condition: Condition) -> Tensor | None:
         return None
     if condition.get(POOLED) is not None:
         return condition[POOLED][0].float()  # type: ignore[no-any-return]
-    masks = [condition[name][0] for name in (MASK, QWEN_MASK, KANDINSKY3_MASK) if name in condition]
+    masks = [condition[name][0] for name in _masks(condition)]
     weights = torch.ones(tokens.shape[1]).to(tokens)
     for mask in masks:
         if mask.shape == weights.shape:  # AuraFlow's has another shape, and its masked embeddings are zero
@@ -180,11 +275,11 @@ def padded_alike(first: Condition, second: Condition) -> tuple[Condition, Condit
     lengths = [prompt_embeddings(condition)[EMBEDS].shape[1] for condition in conditions]
     if lengths[0] == lengths[1]:
         return conditions
-    if not any(name in first for name in (MASK, QWEN_MASK, KANDINSKY3_MASK)):
+    padded = {EMBEDS, *_masks(first)}
+    if len(padded) == 1:
         raise UnsupportedError("the prompts' embeddings differ in length, and this family masks nothing")
-    padded = {EMBEDS, MASK, QWEN_MASK, KANDINSKY3_MASK, KANDINSKY3_NEGATIVE_MASK}
-    if KANDINSKY3_MASK in first:  # Kandinsky 3 cuts the negative prompt to the same length
-        padded.add(NEGATIVE)
+    if "attention_mask" in first:  # Kandinsky 3 cuts the negative prompt to the same length
+        padded |= {"negative_prompt_embeds", "negative_attention_mask"}
 
     def lengthened(condition: Condition) -> Condition:
         return {k: _padded(v, max(lengths)) if k in padded else v for k, v in condition.items()}
@@ -192,21 +287,13 @@ def padded_alike(first: Condition, second: Condition) -> tuple[Condition, Condit
     return lengthened(first), lengthened(second)
 
 
+def _masks(condition: Condition) -> list[str]:
+    """The names of the masks of a prompt's own tokens."""
+    return [name for name in condition if "mask" in name and not name.startswith("negative")]
+
+
 def _padded(value: Any, length: int) -> Any:
     """A tensor (1, L, …) with zeros up to a length; anything else as it is."""
     if not isinstance(value, Tensor) or value.shape[1] == length:
         return value
     return torch.cat([value, value.new_zeros(len(value), length - value.shape[1], *value.shape[2:])], dim=1)
-
-
-def _named(names: tuple[str | None, ...], returned: Any) -> Condition:
-    """What `encode_prompt` returned, by argument name, without what is empty or has no name."""
-    condition = {
-        name: value
-        for name, value in zip(names, returned, strict=False)
-        if name is not None and value is not None and not (isinstance(value, list) and not value)
-    }
-    if QWEN_MASK in names and QWEN_MASK not in condition:  # Qwen returns no mask where every token counts
-        embeds = condition[EMBEDS]
-        condition[QWEN_MASK] = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
-    return condition

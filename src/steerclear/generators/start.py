@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -45,6 +46,8 @@ def takes_latents(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
     parameters = call_parameters(pipe)
     if hasattr(pipe, "decoder_pipe"):
         return False  # its `latents=` are the prior's
+    if begins_from_picture(pipe, kwargs) and not hasattr(pipe.scheduler, "scale_model_input"):
+        return False  # what it prepares is noise and picture mixed, which `starting_with` replaces
     if begins_from_picture(pipe, kwargs):
         # inpainting at full strength begins from noise; below it, `latents=` would be taken for noise
         strength = kwargs.get("strength", parameters["strength"].default)
@@ -126,14 +129,15 @@ def starting_with(pipe: Any, sample: Tensor) -> Iterator[None]:
 
     A pipeline with a decoder pipeline of its own gets the sample from that one's `prepare_latents`. In any
     other the sample takes the latent's place at the first `scale_model_input`, before the denoiser, and at
-    the first `step`. Every pipeline with such a scheduler shows its latent in these two places.
+    the first `step`. Every pipeline with such a scheduler shows its latent in these two places. Under a
+    flow-matching scheduler, which scales nothing, it takes the place of what `prepare_latents` returns first.
 
     Args:
         pipe: a diffusers pipeline.
         sample: (B, …) the noisy latent of the first step.
 
     Raises:
-        UnsupportedError: for a scheduler without `scale_model_input`, before anything is denoised.
+        UnsupportedError: where the pipeline shows its latent nowhere before it denoises.
     """
     scheduler = pipe.scheduler
     if hasattr(pipe, "decoder_pipe"):
@@ -141,10 +145,9 @@ def starting_with(pipe: Any, sample: Tensor) -> Iterator[None]:
             yield
         return
     if not hasattr(scheduler, "scale_model_input"):
-        raise UnsupportedError(
-            f"{type(pipe).__name__} takes no latents= for this call, and its {type(scheduler).__name__} "
-            "shows none before the denoiser runs: it cannot begin from a given latent"
-        )
+        with _preparing(pipe, sample):
+            yield
+        return
     original_scale, original_step = scheduler.scale_model_input, scheduler.step
     scaled = stepped = False
 
@@ -172,6 +175,27 @@ def starting_with(pipe: Any, sample: Tensor) -> Iterator[None]:
 
     step.__signature__ = signature  # type: ignore[attr-defined]
     with overridden(scheduler, scale_model_input=scale_model_input, step=step):
+        yield
+
+
+@contextmanager
+def _preparing(pipe: Any, sample: Tensor) -> Iterator[None]:
+    """Let `prepare_latents` return a given noisy latent first, and beside it whatever else it returns."""
+    original = getattr(pipe, "prepare_latents", None)
+    if original is None:
+        raise UnsupportedError(
+            f"{type(pipe).__name__} takes no latents= for this call, and shows none before it denoises: "
+            "it cannot begin from a given latent"
+        )
+
+    @wraps(original)
+    def prepare_latents(*args: Any, **kwargs: Any) -> Any:
+        prepared = original(*args, **kwargs)
+        if isinstance(prepared, Tensor):
+            return _in_place_of(prepared, sample)
+        return (_in_place_of(prepared[0], sample), *prepared[1:])
+
+    with overridden(pipe, prepare_latents=prepare_latents):
         yield
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.generators.conditions import Condition, padded_alike, prompt_embeddings
+from steerclear.generators.conditions import Condition, can_be_nudged, padded_alike, prompt_embeddings
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Descent, Objective, descend
@@ -93,16 +93,26 @@ class Despecified:
 
 @dataclass(frozen=True, kw_only=True)
 class Resample:
-    """Regenerate from fresh noise under the nudged condition: the last resort, which can be repeated."""
+    """Regenerate from fresh noise under the nudged condition: the last resort, which can be repeated.
+
+    Where a prompt's embeddings cannot be nudged, it regenerates under the preferred text.
+    """
 
     name: str = "resample"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         generator = task.torch_generator(seed)
         start = task.runner.fresh_noise(task.start, task.kwargs, generator)
-        condition = nudged_condition(task) if task.runner.prompted else task.condition()
-        run = task.runner.regenerate(condition, start, kwargs=task.kwargs, generator=generator)
+        run = task.runner.regenerate(_steered_condition(task), start, kwargs=task.kwargs, generator=generator)
         return Candidate(run, f"new noise from seed {seed}")
+
+
+def _steered_condition(task: SteerTask) -> Condition:
+    """The nudged condition; where a prompt's embeddings are not known, the text that would pull it."""
+    condition = task.condition()
+    if not task.runner.prompted:
+        return condition
+    return nudged_condition(task) if can_be_nudged(condition) else task.condition(preferred_text(task))
 
 
 def nudged_condition(

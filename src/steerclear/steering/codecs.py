@@ -1,8 +1,9 @@
 """Latents to pixels and back, as each pipeline family does it with its final latent.
 
 A codec takes latents as the scheduler sees them: what `Step.denoised` holds is what `decode` takes, packed or
-not, scaled or normalised. The families differ in four things: the autoencoder, its scale and shift, whether
-latents are packed into tokens, and the range of the pixels.
+not, scaled or normalised. The class of the autoencoder says in which form it takes a latent, and its config
+holds the numbers. Which of these count, and whether latents are packed into tokens, the last lines of the
+pipeline's own `__call__` say.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 
 from steerclear.errors import InputError, UnsupportedError
-from steerclear.steering.autoencoder import AutoencoderCodec
+from steerclear.steering.autoencoder import AutoencoderCodec, autoencoder_of
+from steerclear.steering.call import call_names, parameters_of
 from steerclear.steering.packing import Packing
 
 
@@ -37,17 +39,15 @@ def codec_for(
             on the pipeline's own autoencoder, where it does nothing without gradients.
 
     Raises:
-        UnsupportedError: for video pipelines, and for families whose formula is not known.
+        UnsupportedError: for video pipelines, and where the way from latents to pixels is not known.
         InputError: where only one of height and width is given for packed latents.
     """
-    family = _family(pipe)
-    make = _FAMILIES.get(family)
-    if make is None:
-        raise UnsupportedError(
-            f"{type(pipe).__name__} (diffusers family {family or 'unknown'!r}) has no known way from "
-            f"latents to one image each; families: {', '.join(sorted(_FAMILIES))}"
-        )
-    codec = make(pipe)
+    autoencoder = autoencoder_of(pipe)
+    formula = next((FORMULAS[c.__name__] for c in type(autoencoder).__mro__ if c.__name__ in FORMULAS), None)
+    if formula is None:
+        known = ", ".join(sorted(FORMULAS))
+        raise _unknown(pipe, f"has {type(autoencoder).__name__} for an autoencoder, and not one of {known}")
+    codec = formula(pipe, autoencoder)
     codec.factor = int(getattr(pipe, "vae_scale_factor", None) or codec.factor)
     if gradient_checkpointing:
         codec.checkpoint()
@@ -57,125 +57,90 @@ def codec_for(
     return codec
 
 
-def _family(pipe: Any) -> str:
-    """The folder of diffusers' pipelines that the class comes from, e.g. "flux"; "" for any other class."""
-    for cls in type(pipe).__mro__:
-        parts = cls.__module__.split(".")
-        if parts[:2] == ["diffusers", "pipelines"] and len(parts) == 4:
-            return parts[2]
-        if parts[:3] == ["diffusers", "pipelines", "deprecated"] and len(parts) == 5:
-            return parts[3]
-    return ""
+def _unknown(pipe: Any, why: str) -> UnsupportedError:
+    """The error for a pipeline whose formula is not known."""
+    return UnsupportedError(
+        f"{type(pipe).__name__} {why}: it has no known way from latents to one image each"
+    )
 
 
-def _scaled(pipe: Any) -> AutoencoderCodec:
-    """One scaling factor; for some fine-tuned SDXL also a mean and a standard deviation per channel."""
-    config = _autoencoder(pipe).config
+def _names(pipe: Any) -> frozenset[str]:
+    """What the pipeline's `__call__` names, where it decodes its latents itself and each is one image."""
+    names = call_names(type(pipe))
+    if "decode" not in names:
+        raise _unknown(pipe, "does not decode its latents in its call")
+    if "layers" in parameters_of(type(pipe)):
+        raise _unknown(pipe, "makes several layers of one latent")
+    if "sigma_data" in names:
+        raise _unknown(pipe, "scales its scheduler's latents by sigma_data")
+    return names
+
+
+def _packing(pipe: Any, names: frozenset[str]) -> Packing | None:
+    """How the pipeline packs its latents into tokens, if it does."""
+    if "_unpack_latents" not in names:
+        return None
+    if getattr(pipe, "patch_size", 2) != 2:
+        raise _unknown(pipe, f"packs its latents in patches of {pipe.patch_size} and not of 2")
+    return Packing(2 * pipe.vae_scale_factor)
+
+
+def _scaled(pipe: Any, vae: Any) -> AutoencoderCodec:
+    """One scaling factor; one shift, or a mean and a standard deviation per channel; as the call has it."""
+    names, config = _names(pipe), vae.config
+    scale = config.scaling_factor if "scaling_factor" in names else 1.0
+    shift = (getattr(config, "shift_factor", None) or 0.0) if "shift_factor" in names else 0.0
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-    if mean is None or std is None or "XL" not in type(pipe).__name__:
-        # DiTPipeline has no vae_scale_factor
-        factor = 2 ** (len(config.block_out_channels) - 1)
-        return AutoencoderCodec(pipe.vae, scale=config.scaling_factor, factor=factor)
-    mean, std = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
-    return AutoencoderCodec(pipe.vae, scale=config.scaling_factor / std, shift=mean)
+    if mean is not None and std is not None and "latents_mean" in names:
+        scale, shift = scale / _per_channel(std), _per_channel(mean)
+    # DiTPipeline has no vae_scale_factor
+    factor = 2 ** (len(getattr(config, "block_out_channels", (8,) * 4)) - 1)
+    return AutoencoderCodec(vae, scale=scale, shift=shift, packing=_packing(pipe, names), factor=factor)
 
 
-def _shifted(pipe: Any) -> AutoencoderCodec:
-    """One scaling factor and one shift."""
-    config = _autoencoder(pipe).config
-    return AutoencoderCodec(pipe.vae, scale=config.scaling_factor, shift=config.shift_factor or 0.0)
-
-
-def _packed(pipe: Any) -> AutoencoderCodec:
-    """FLUX.1: one scaling factor and one shift, and latents packed into tokens."""
-    config = _autoencoder(pipe).config
-    packing = Packing(2 * pipe.vae_scale_factor)
-    shift = config.shift_factor or 0.0
-    return AutoencoderCodec(pipe.vae, scale=config.scaling_factor, shift=shift, packing=packing)
-
-
-def _flux2(pipe: Any) -> AutoencoderCodec:
+def _flux2(pipe: Any, vae: Any) -> AutoencoderCodec:
     """FLUX.2: statistics per channel of the patched latent, which the autoencoder keeps as a batch norm."""
-    vae = _autoencoder(pipe, "AutoencoderKLFlux2")
+    if "_unpatchify_latents" not in _names(pipe):
+        raise _unknown(pipe, "puts the patches of its latents together in a way of its own")
     mean = vae.bn.running_mean.view(1, -1, 1, 1)
     std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
     packing = Packing(2 * pipe.vae_scale_factor, patched=True)
     return AutoencoderCodec(vae, scale=1 / std, shift=mean, packing=packing)
 
 
-def _qwen(pipe: Any) -> AutoencoderCodec:
+def _qwen(pipe: Any, vae: Any) -> AutoencoderCodec:
     """Qwen-Image: statistics per channel, and an autoencoder for videos that gets one frame."""
-    if type(pipe).__name__ == "QwenImageLayeredPipeline":
-        raise UnsupportedError("QwenImageLayeredPipeline makes several layers of one latent")
-    vae = _autoencoder(pipe, "AutoencoderKLQwenImage")
-    mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1)
-    std = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1)
-    packing = Packing(2 * pipe.vae_scale_factor)
-    return AutoencoderCodec(vae, scale=1 / std, shift=mean, packing=packing, frames=True)
+    packing = _packing(pipe, _names(pipe))
+    scale, shift = 1 / _per_channel(vae.config.latents_std), _per_channel(vae.config.latents_mean)
+    return AutoencoderCodec(vae, scale=scale, shift=shift, packing=packing, frames=True)
 
 
-def _movq(pipe: Any) -> AutoencoderCodec:
+def _movq(pipe: Any, movq: Any) -> AutoencoderCodec:
     """Kandinsky: a quantising autoencoder whose latents are neither scaled nor, here, quantised."""
-    movq = _autoencoder(pipe, "VQModel", "movq")
+    if movq is not getattr(pipe, "movq", None):
+        raise _unknown(pipe, f"has a {type(movq).__name__} for an autoencoder, of which only movq is known")
     factor = 2 ** (len(movq.config.block_out_channels) - 1)
     return AutoencoderCodec(movq, factor=factor, force_not_quantize=True)
 
 
-def _vqgan(pipe: Any) -> AutoencoderCodec:
+def _vqgan(pipe: Any, vqgan: Any) -> AutoencoderCodec:
     """Würstchen and Stable Cascade: a VQGAN, not quantised here, with pixels in [0, 1]."""
-    vqgan = _autoencoder(pipe, "PaellaVQModel", "vqgan")
     factor = vqgan.config.up_down_scale_factor * 2 ** (vqgan.config.levels - 1)
     scale = 1 / vqgan.config.scale_factor
     return AutoencoderCodec(vqgan, scale=scale, symmetric=False, factor=factor)
 
 
-def _sana(pipe: Any) -> AutoencoderCodec:
-    """Sana: one scaling factor, and a deep compression autoencoder."""
-    if "Sprint" in type(pipe).__name__:
-        raise UnsupportedError(f"{type(pipe).__name__}: its scheduler's latents are scaled by sigma_data")
-    vae = _autoencoder(pipe, "AutoencoderDC")
-    return AutoencoderCodec(vae, scale=vae.config.scaling_factor)
+def _per_channel(values: Any) -> torch.Tensor:
+    """One number per channel, to multiply latents (B, C, H, W) by."""
+    return torch.tensor(values).view(1, -1, 1, 1)
 
 
-def _autoencoder(pipe: Any, expected: str = "AutoencoderKL", component: str = "vae") -> Any:
-    """The pipeline's autoencoder, if its class is the one whose formula is known."""
-    autoencoder = getattr(pipe, component, None)
-    if expected not in {cls.__name__ for cls in type(autoencoder).__mro__}:
-        raise UnsupportedError(
-            f"{type(pipe).__name__} with a {type(autoencoder).__name__} has no known way from latents to "
-            f"pixels; known: {expected}"
-        )
-    return autoencoder
-
-
-_FAMILIES: dict[str, Callable[[Any], AutoencoderCodec]] = {
-    "aura_flow": _scaled,
-    "chroma": _packed,
-    "cogview3": _scaled,
-    "cogview4": _scaled,
-    "controlnet": _scaled,
-    "controlnet_hunyuandit": _scaled,
-    "controlnet_sd3": _shifted,
-    "dit": _scaled,
-    "flux": _packed,
-    "flux2": _flux2,
-    "hidream_image": _shifted,
-    "hunyuandit": _scaled,
-    "kandinsky2_2": _movq,
-    "kandinsky3": _movq,
-    "kolors": _scaled,
-    "latent_consistency_models": _scaled,
-    "lumina": _scaled,
-    "lumina2": _shifted,
-    "omnigen": _scaled,
-    "pixart_alpha": _scaled,
-    "qwenimage": _qwen,
-    "sana": _sana,
-    "stable_cascade": _vqgan,
-    "stable_diffusion": _scaled,
-    "stable_diffusion_3": _shifted,
-    "stable_diffusion_xl": _scaled,
-    "t2i_adapter": _scaled,
-    "wuerstchen": _vqgan,
-    "z_image": _shifted,
+FORMULAS: dict[str, Callable[[Any, Any], AutoencoderCodec]] = {
+    "AutoencoderDC": _scaled,
+    "AutoencoderKL": _scaled,
+    "AutoencoderKLFlux2": _flux2,
+    "AutoencoderKLQwenImage": _qwen,
+    "AutoencoderTiny": _scaled,
+    "PaellaVQModel": _vqgan,
+    "VQModel": _movq,
 }
