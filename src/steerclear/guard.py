@@ -82,7 +82,7 @@ class Guard(DropIn):
         alternatives: texts of what the model draws well: where nothing is preferred, the nearest of them to
             the prompt pulls, if any is near.
         rewriter: any callable (prompt, caption of the matched item or None, texts that have failed) → texts
-            to ask for instead, such as a language model's. They are screened and verified like any other text.
+            to ask for instead, such as a language model's; they are screened and verified like all others.
         strict: further filters that a steered picture must pass as well, usually the same with stricter
             thresholds.
         ladder: strategies and budget.

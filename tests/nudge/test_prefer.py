@@ -182,19 +182,32 @@ def test_what_an_ordinary_prompt_reaches_is_measured_once_per_model_and_not_wher
 
 def test_a_guided_first_prediction_is_the_pipelines_own():
     task = task_for("a zebra")
-    (screened_row,) = guided_predictions(task, ["a cat"])
+    (screened_row,) = guided_predictions(task, [task.unguided_condition("a cat")])
     own, _ = task.runner.predict(
         task.condition("a cat"), task.start, kwargs=task.kwargs, generator=task.torch_generator(1)
     )
     torch.testing.assert_close(screened_row[None], own, rtol=1e-3, atol=1e-3)
 
 
-def test_safe_texts_keep_their_order_risky_ones_follow_by_risk_and_hopeless_ones_are_left_out():
+def test_safe_texts_of_the_same_subject_come_first_then_risky_ones_then_those_of_another_subject():
     rows = [
-        Screened(text, 0.0, risk)
-        for text, risk in (("a", 0.1), ("b", 0.7), ("c", -0.5), ("d", 0.5), ("e", 0.9))
+        Screened(text, 0.0, risk, agreement)
+        for text, risk, agreement in (
+            ("a", 0.1, 0.95),
+            ("b", 0.7, 0.99),
+            ("c", -0.5, 1.0),
+            ("d", 0.5, 1.0),
+            ("e", 0.9, 1.0),
+            ("f", -0.5, 0.4),
+        )
     ]
-    assert ordered(rows) == ["a", "c", "d", "b"]
+    assert ordered(rows) == ["a", "c", "d", "b", "f"]
+
+
+def harmless(task, *texts):
+    """Let the first predictions of texts point away from everything protected."""
+    for text in texts:
+        task.cache[f"prediction:{text}"] = -task.unwanted[0]
 
 
 def test_a_rewriter_proposes_first_and_is_told_what_failed():
@@ -205,7 +218,7 @@ def test_a_rewriter_proposes_first_and_is_told_what_failed():
         return ["a quiet owl", "  "] if not failed else ["a red car"]
 
     task = task_for("the acme fox", alternatives=tuple(KNOWN), captions=("a caption",), rewriter=rewriter)
-    task.cache["similarity:a quiet owl"] = task.cache["similarity:a red car"] = -1.0
+    harmless(task, "a quiet owl", "a red car")
     texts = [preferred_text(task) for task.attempt in range(3)]
     assert texts[:2] == ["a quiet owl", "a red car"]
     assert "fox" in texts[2]
@@ -214,7 +227,7 @@ def test_a_rewriter_proposes_first_and_is_told_what_failed():
 
 def test_a_rewriters_text_that_shows_the_copy_is_not_drawn():
     task = task_for("the acme fox", rewriter=lambda *_: ["the acme fox", "a quiet owl"])
-    task.cache["similarity:a quiet owl"] = -1.0
+    harmless(task, "a quiet owl")
     assert preferred_text(task) == "a quiet owl"
 
 

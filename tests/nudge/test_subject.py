@@ -54,7 +54,7 @@ def test_a_person_goes_and_what_the_person_is_stays():
 
 def test_a_row_of_nouns_is_about_its_last_one():
     texts = subject_texts("a photo of a wall clock swinging")
-    assert texts.index("a clock") < texts.index("a wall")
+    assert texts[-1] == "a clock"
 
 
 def test_a_long_prompt_loses_its_artists_and_sites_and_then_its_praise():

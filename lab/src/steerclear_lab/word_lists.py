@@ -26,15 +26,20 @@ SPELLINGS = ("english", "american", "british")
 # plants, substances
 SEEN = frozenset((5, 6, 8, 13, 17, 18, 19, 20, 27))
 ADDED_THINGS = frozenset(("ghost",))  # to WordNet a cognition first of all
-LANGUAGES = ("de fr es it pt nl pl ru sv cs tr uk da fi nb hu ro id el ca").split()
-FREQUENT, FUNCTION = 2200, 50  # words taken of each language; the first of these count as function words
-ENGLISH_FUNCTION = (
-    700  # the most frequent English words, of which those that WordNet lacks are function words
+LANGUAGES = (
+    *("de", "fr", "es", "it", "pt", "nl", "pl", "ru", "sv", "cs"),
+    *("tr", "uk", "da", "fi", "nb", "hu", "ro", "id", "el", "ca"),
 )
+FREQUENT, FUNCTION = 2200, 50  # words taken of each language; the first of these count as function words
+ENGLISH_FUNCTION = 700  # frequent English words, of which those that WordNet lacks are function words
 FUNCTION_WORDS = frozenset(
-    ("a an and as at are against around be behind being beside between by down for from has have her his i in "
-     "into is it its near of off on or out over that the their this through to under up was with").split()
-)  # fmt: skip
+    (
+        *("a", "against", "an", "and", "are", "around", "as", "at", "be", "behind", "being", "beside"),
+        *("between", "by", "down", "for", "from", "has", "have", "her", "his", "i", "in", "into", "is"),
+        *("it", "its", "near", "of", "off", "on", "or", "out", "over", "that", "the", "their", "this"),
+        *("through", "to", "under", "up", "was", "with"),
+    )
+)
 
 
 def main() -> None:
@@ -98,10 +103,9 @@ def _frequent(data: Path, language: str) -> list[str]:
     """A language's words, the most frequent first."""
     import msgpack
 
-    file = next(
-        f for f in (data / f"{size}_{language}.msgpack.gz" for size in ("large", "small")) if f.exists()
-    )
-    bins: list[Any] = msgpack.load(gzip.open(file), raw=False)
+    files = [data / f"{size}_{language}.msgpack.gz" for size in ("large", "small")]
+    with gzip.open(next(file for file in files if file.exists())) as opened:
+        bins: list[Any] = msgpack.load(opened, raw=False)
     return [word for words in bins[1:] for word in words if re.fullmatch(r"[^\W\d_]+", word)]
 
 

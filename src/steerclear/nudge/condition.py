@@ -88,8 +88,8 @@ class Interpolate:
 
     @classmethod
     def beyond(cls) -> Interpolate:
-        """Beyond the text, as far again from the request by three tenths."""
-        return cls(name="extrapolate", points=(1.3,))
+        """Beyond the text, farther from the request: where the text itself still shows the copy."""
+        return cls(name="extrapolate", points=(1.3, 1.6, 2.0))
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         text = preferred_text(task)

@@ -13,7 +13,7 @@ from steerclear.generators.conditions import pooled_embedding
 from steerclear.nudge.base import SteerTask
 from steerclear.nudge.despecify import BATCH, despecify, predictions
 from steerclear.nudge.nearest_texts import nearest_texts
-from steerclear.nudge.screen import ordered, screened
+from steerclear.nudge.screen import HOPELESS, SAFE, ordered, screened
 from steerclear.nudge.space import PREVIEW
 from steerclear.nudge.subject import MOST_TEXTS, names_subject, subject_texts
 from steerclear.pixels import cosines
@@ -101,7 +101,7 @@ def target_texts(task: SteerTask, tried: Sequence[str]) -> Iterator[str]:
 
 
 def rewritten_texts(task: SteerTask, tried: Sequence[str]) -> Iterator[str]:
-    """The rewriter's texts that screening passes, the least risky first; asked again once, if all failed."""
+    """The rewriter's texts that screening passes, the safe ones first; asked again once, if all failed."""
     for _ in range(REWRITES if task.rewriter is not None else 0):
         assert task.rewriter is not None
         caption = next(iter(task.captions), None)
@@ -109,7 +109,8 @@ def rewritten_texts(task: SteerTask, tried: Sequence[str]) -> Iterator[str]:
         texts = [
             text for text in dict.fromkeys(proposed) if text.strip() and text not in (task.prompt, *tried)
         ][:MOST_TEXTS]
-        passing = ordered(screened(task, texts)) if texts else []
+        rows = sorted(screened(task, texts), key=lambda row: row.risk > SAFE) if texts else []
+        passing = [row.text for row in rows if row.risk < HOPELESS]
         yield from passing
         if not passing:
             return

@@ -17,6 +17,7 @@ from steerclear.pixels import cosines
 # texts for what most models draw, where no calibration says how near an ordinary prompt comes
 PLAIN_TEXTS = ("a tree", "a chair", "a boat", "a bridge", "a cake", "a horse", "a mountain", "a bicycle")
 SAFE = 0.35  # risk up to which a text is likely to pass, so that what it keeps of the request decides
+AGREES = 0.9  # agreement from which two texts show the same subject
 HOPELESS = 0.75  # risk from which a text is not tried
 LEAST_RANGE = 0.05  # cosine between an ordinary prompt and the copy, below which nothing can be told apart
 
@@ -29,11 +30,14 @@ class Screened:
         text: the text.
         similarity: highest cosine of its guided first prediction with any protected latent.
         risk: the same on the scale from an ordinary prompt's (0) to the flagged prompt's (1).
+        agreement: cosine of what the text and what the last of the texts change in the prediction: whether
+            the model still sees that text's subject in this one.
     """
 
     text: str
     similarity: float
     risk: float
+    agreement: float = 1.0
 
 
 def screened(task: SteerTask, texts: list[str]) -> list[Screened]:
@@ -42,13 +46,18 @@ def screened(task: SteerTask, texts: list[str]) -> list[Screened]:
     The comparison is with all protected items, not with the matched one alone: leaving one of them must not
     end in another. Costs one evaluation per text, and one or two more for the first ones of a task.
     """
-    missing = [text for text in dict.fromkeys(texts) if f"similarity:{text}" not in task.cache]
+    missing = [text for text in dict.fromkeys(texts) if f"prediction:{text}" not in task.cache]
     if missing:
         denoised = guided_predictions(task, [task.unguided_condition(text) for text in missing])
-        for text, row in zip(missing, denoised, strict=True):
-            task.cache[f"similarity:{text}"] = _nearest(task, row)
-    values = [task.cache[f"similarity:{text}"] for text in texts]
-    return [Screened(text, value, _risk(task, value)) for text, value in zip(texts, values, strict=True)]
+        task.cache.update({f"prediction:{text}": row for text, row in zip(missing, denoised, strict=True)})
+    rows = torch.stack([task.cache[f"prediction:{text}"] for text in texts])
+    changes = rows - _unconditional(task) if _mixes(task) else rows
+    agreements = cosines(changes[-1:], changes).tolist()
+    similarities = [_nearest(task, row) for row in rows]
+    return [
+        Screened(text, similarity, _risk(task, similarity), agreement)
+        for text, similarity, agreement in zip(texts, similarities, agreements, strict=True)
+    ]
 
 
 def condition_risk(task: SteerTask, unguided: Condition) -> float:
@@ -70,12 +79,15 @@ def _risk(task: SteerTask, similarity: float) -> float:
 def ordered(texts: list[Screened]) -> list[str]:
     """The texts in the order in which they are to be tried.
 
-    First those up to SAFE, in the order given, which is that of how much they keep of the request; then the
-    others by rising risk. What is HOPELESS is left out.
+    First the safe ones in which the model sees the same subject as in the last text, the bare subject, in the
+    order given, which is that of how much they keep of the request. Then the others, again those that agree
+    first, by rising risk. What is HOPELESS is left out.
     """
-    safe = [row for row in texts if row.risk <= SAFE]
-    risky = sorted((row for row in texts if SAFE < row.risk < HOPELESS), key=lambda row: row.risk)
-    return [row.text for row in (*safe, *risky)]
+    hopeful = [row for row in texts if row.risk < HOPELESS]
+    safe = [row for row in hopeful if row.risk <= SAFE and row.agreement >= AGREES]
+    others = [row for row in hopeful if row not in safe]
+    others.sort(key=lambda row: (row.agreement < AGREES, row.risk))
+    return [row.text for row in (*safe, *others)]
 
 
 def usual_similarity(task: SteerTask) -> float:

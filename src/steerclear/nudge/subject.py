@@ -28,16 +28,18 @@ def subject_texts(prompt: str, generic: Collection[str] = (), usual: Collection[
         usual: those of them that are usual in prompts, so that they are no names: the name of a style.
 
     Returns:
-        At most MOST_TEXTS different texts, each with a word of the subject, none the prompt itself.
+        At most MOST_TEXTS different texts, each with a word of the subject, none the prompt itself. The last
+        is the bare subject, unless the prompt is no more than that.
     """
     parts = _read(prompt, usual)
     unsure = _mostly_unknown(parts)
     main = _main_part(parts, generic, unsure)
     if main is None:
         return []
-    texts = dict.fromkeys(text for text in _texts(parts, main, generic, unsure) if text)
+    texts = list(dict.fromkeys(text for text in _texts(parts, main, generic, unsure) if text))
+    texts = list(dict.fromkeys([*texts[: MOST_TEXTS - 1], *texts[-1:]]))
     same = " ".join(word.lower for part in parts for word in part)
-    return [text for text in texts if text.lower().replace(",", "") != same][:MOST_TEXTS]
+    return [text for text in texts if text.lower().replace(",", "") != same]
 
 
 def names_subject(prompt: str, generic: Collection[str] = (), usual: Collection[str] = ()) -> bool:
@@ -90,9 +92,13 @@ def _texts(parts: Sequence[list[Word]], main: int, generic: Collection[str], uns
     if len(things) > 2:
         for left_out in range(len(things)):
             yield _noun_phrase([*things[:left_out], *things[left_out + 1 :]], article)
-    # the last noun of a row is what the others describe: a wall clock is a clock
-    for thing in reversed(things):
-        yield _noun_phrase([thing], article)
+    if not unsure:
+        for thing in things[:-1]:
+            yield _noun_phrase([thing], article)
+        # the last noun of a row is what the others describe: a wall clock is a clock
+        yield _noun_phrase(things[-1:], article)
+    else:
+        yield _noun_phrase(phrase, article)
 
 
 def _mostly_unknown(parts: Sequence[list[Word]]) -> bool:
