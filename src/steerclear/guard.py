@@ -37,6 +37,7 @@ from steerclear.guard_options import (
 from steerclear.guarded_call import GuardedCall
 from steerclear.library import Library, Policy
 from steerclear.loading import guard_parts
+from steerclear.nudge.base import OrdinaryPrompts, Rewriter
 from steerclear.nudge.ladder import Budget, Ladder, strategies
 from steerclear.nudge.space import LATENT, check_judges
 from steerclear.pipelines import load_pipeline
@@ -82,6 +83,8 @@ class Guard(DropIn):
         preferred: texts and PIL images that pull.
         alternatives: texts of what the model draws well: where nothing is preferred, the nearest of them to
             the prompt pulls, if any is near.
+        rewriter: any callable (prompt, caption of the matched item or None, texts that have failed) → texts
+            to ask for instead, such as a language model's; they are screened and verified like all others.
         strict: further filters that a steered picture must pass as well, usually the same with stricter
             thresholds.
         ladder: strategies and budget.
@@ -90,6 +93,7 @@ class Guard(DropIn):
         prefer: how what pulls is chosen, see `nudge.prefer`.
         encoder: in whose space those strategies steer whose `space` is not the latent; it must not be what
             every filter sees by.
+        ordinary: what calibration knows of ordinary prompts on this model, see `nudge.screen`.
         on_withheld: what stands for an image that is withheld: "none" for None, "placeholder" for a plain
             grey picture, or "raise" for a WithheldError once the whole call is through.
 
@@ -112,6 +116,8 @@ class Guard(DropIn):
             "early",
             "prefer",
             "encoder",
+            "ordinary",
+            "rewriter",
             "on_withheld",
             "_encoded",
             "_encoded_for",
@@ -127,12 +133,14 @@ class Guard(DropIn):
         protected: Protected | None = None,
         preferred: Sequence[str | Image.Image] = (),
         alternatives: Sequence[str] = (),
+        rewriter: Rewriter | None = None,
         strict: Sequence[Filter] = (),
         ladder: Ladder | None = None,
         budget: Budget | None = None,
         early: EarlyVerdict | None = None,
         prefer: str = "text",
         encoder: Encoder | None = None,
+        ordinary: OrdinaryPrompts | None = None,
         on_withheld: OnWithheld = "none",
     ) -> None:
         check_filters("filters", filters, AnyFilter)
@@ -146,6 +154,7 @@ class Guard(DropIn):
         check_options(
             preferred=preferred,
             alternatives=alternatives,
+            rewriter=rewriter,
             ladder=ladder,
             budget=budget,
             early=early,
@@ -171,6 +180,8 @@ class Guard(DropIn):
             )
         self.prefer = prefer
         self.encoder = encoder
+        self.ordinary = ordinary
+        self.rewriter = rewriter
         self.on_withheld = on_withheld
         if encoder is not None and any(getattr(r, "space", LATENT) != LATENT for r in self.ladder.rungs):
             check_judges(encoder, (*self.filters, *self.strict))
@@ -185,6 +196,7 @@ class Guard(DropIn):
         filters: Sequence[AnyFilter | str] = (),
         preferred: Sequence[str | Image.Image] = (),
         alternatives: Sequence[str] | None = None,
+        rewriter: Rewriter | None = None,
         ladder: Sequence[str] | Ladder | None = None,
         budget: Budget | None = None,
         early: bool | EarlyVerdict = True,
@@ -204,6 +216,7 @@ class Guard(DropIn):
             preferred: texts and PIL images that pull.
             alternatives: texts of what the model draws well; by default what the library's calibration found
                 for this model.
+            rewriter: see `Guard`.
             ladder: strategy names, or a Ladder.
             budget: what one flagged image may cost.
             early: whether the early verdict may end a doomed pass, where the library was calibrated for this
@@ -244,12 +257,14 @@ class Guard(DropIn):
             protected=parts.protected,
             preferred=preferred,
             alternatives=parts.alternatives,
+            rewriter=rewriter,
             strict=parts.strict,
             ladder=parts.ladder,
             budget=budget,
             early=parts.early,
             prefer=prefer,
             encoder=parts.encoder,
+            ordinary=parts.ordinary,
             on_withheld=on_withheld,
         )
         guard._followed = FollowedLibrary(parts, model, early, policy)
@@ -264,6 +279,7 @@ class Guard(DropIn):
         filters: Sequence[AnyFilter | str] = (),
         preferred: Sequence[str | Image.Image] = (),
         alternatives: Sequence[str] | None = None,
+        rewriter: Rewriter | None = None,
         ladder: Sequence[str] | Ladder | None = None,
         budget: Budget | None = None,
         early: bool | EarlyVerdict = True,
@@ -284,6 +300,7 @@ class Guard(DropIn):
             filters: as in `wrap`, as are all others up to on_withheld.
             preferred: see `wrap`.
             alternatives: see `wrap`.
+            rewriter: see `Guard`.
             ladder: see `wrap`.
             budget: see `wrap`.
             early: see `wrap`.
@@ -310,6 +327,7 @@ class Guard(DropIn):
                 filters=filters,
                 preferred=preferred,
                 alternatives=alternatives,
+                rewriter=rewriter,
                 ladder=ladder,
                 budget=budget,
                 early=early,
@@ -476,6 +494,8 @@ class Guard(DropIn):
             early=self.early,
             prefer=self.prefer,
             encoder=self.encoder,
+            ordinary=self.ordinary,
+            rewriter=self.rewriter,
             placeholders=self.on_withheld == "placeholder",
             library_version=None if self._followed is None else self._followed.parts.version,
             **request,

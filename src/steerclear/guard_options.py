@@ -16,6 +16,7 @@ from steerclear.filters.base import Filter, PassFilter, PromptsFilter
 from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
 from steerclear.library import Library, Policy
+from steerclear.nudge.base import Rewriter
 from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.nudge.prefer import PREFERENCES
 
@@ -29,6 +30,7 @@ class GuardOptions(TypedDict, total=False):
     filters: Sequence[AnyFilter | str]
     preferred: Sequence[str | Image.Image]
     alternatives: Sequence[str] | None
+    rewriter: Rewriter | None
     ladder: Sequence[str] | Ladder | None
     budget: Budget | None
     early: bool | EarlyVerdict
@@ -45,6 +47,7 @@ def check_options(
     *,
     preferred: Any = (),
     alternatives: Any = (),
+    rewriter: Any = None,
     ladder: Any = None,
     budget: Any = None,
     early: Any = None,
@@ -58,6 +61,10 @@ def check_options(
     """
     check_list("preferred", preferred, (str, Image.Image), "texts and PIL images")
     check_list("alternatives", alternatives, (str,), "texts")
+    if rewriter is not None and not callable(rewriter):
+        raise ConfigError(
+            f"rewriter is {rewriter!r}; pass a function of (prompt, caption, failed texts) that returns texts"
+        )
     _check_type("ladder", ladder, Ladder, "a Ladder; names go to Guard.wrap(…, ladder=[…])")
     _check_type("budget", budget, Budget, "a Budget, such as Budget(overhead=4)")
     _check_type("early", early, EarlyVerdict, "an EarlyVerdict; True and False go to Guard.wrap(…, early=…)")

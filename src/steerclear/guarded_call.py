@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, 
 from steerclear.filters.early import EarlyVerdict
 from steerclear.generators import LeaveEarly, Pass, PipelineRunner
 from steerclear.generators.passes import InterruptedRun
-from steerclear.nudge.base import Candidate, SteerTask
+from steerclear.nudge.base import Candidate, OrdinaryPrompts, Rewriter, SteerTask
 from steerclear.nudge.ladder import Ladder
 from steerclear.nudge.space import PREVIEW, EncoderSpace, check_judges
 from steerclear.pixels import to_image
@@ -29,6 +29,7 @@ from steerclear.settle import settle
 from steerclear.steering.seeds import seeds_of, telling_seeds
 from steerclear.types import Detection, GuardOutput, Outcome, Report
 
+MOST_COMPARED = 2048  # protected latents that a first prediction is compared with
 PLACEHOLDER = (128, 128, 128)  # plain grey
 
 
@@ -60,6 +61,8 @@ class GuardedCall:
         early: the early verdict, if there is one.
         prefer: how what pulls is chosen.
         encoder: in whose space strategies steer that need one.
+        ordinary: what calibration knows of ordinary prompts on this model.
+        rewriter: proposes texts for a flagged prompt, or None.
         placeholders: whether a plain grey picture stands for an image that is withheld, or None.
         prompts: one per prompt of the call; names of classes for a pipeline of class labels.
         images_per_prompt: how many images of each.
@@ -67,6 +70,7 @@ class GuardedCall:
         arguments: what the plain pipeline is called with.
         kwargs: the caller's own keyword arguments.
         library_version: of the library that the parts were built of; None for parts that the user gave.
+        first_predictions: the first pass's predictions (B, …) at its first step, once it has begun.
     """
 
     runner: PipelineRunner
@@ -82,6 +86,8 @@ class GuardedCall:
     early: EarlyVerdict | None
     prefer: str
     encoder: Encoder | None
+    ordinary: OrdinaryPrompts | None
+    rewriter: Rewriter | None
     placeholders: bool
     prompts: list[str]
     images_per_prompt: int
@@ -89,6 +95,7 @@ class GuardedCall:
     arguments: dict[str, Any]
     kwargs: dict[str, Any]
     library_version: int | None = None
+    first_predictions: list[Tensor] = field(default_factory=list, init=False)
 
     @property
     def pipe(self) -> Any:
@@ -221,6 +228,8 @@ class GuardedCall:
         def watch(running: Pass) -> None:
             nonlocal detections, early_detections, suspicions
             assert running.denoised is not None
+            if running.steps == 1:
+                self.first_predictions[:] = [running.denoised]
             if early is not None and running.steps == early.step + 1:
                 suspicions = _suspicions(early, running.denoised)
                 if early.applies(self.pipe.scheduler, arguments, running.denoised):
@@ -323,9 +332,40 @@ class GuardedCall:
             passes=passes if self.protected else None,
             spaces=partial(self._space, size),
             prefer=self.prefer,
+            protected=partial(self._protected_latents, clean, size) if self.protected else None,
+            ordinary=self.ordinary,
+            shared_words=self.protected.shared_words if self.protected else frozenset(),
+            rewriter=self.rewriter,
+            shows=self._shows(first),
+            first_prediction=next((rows[i : i + 1] for rows in self.first_predictions), None),
         )
         task.kwargs = _telling_the_attempt(kwargs, task)
         return task
+
+    def _shows(self, first: Pass) -> Callable[[int, Tensor], str | None] | None:
+        """What recognises a protected item in a prediction; None where the early verdict may end no pass.
+
+        The verdict's threshold holds for its own step. Later ones show an ordinary picture less like any
+        protected one (docs/benchmarks/early.md), so there it is on the safe side.
+        """
+        early = self.early
+        if early is None or first.denoised is None:
+            return None
+        if not early.applies(self.pipe.scheduler, self.arguments, first.denoised):
+            return None
+
+        def shows(step: int, denoised: Tensor) -> str | None:
+            seen = early.check(denoised)[0] if step >= early.step else None
+            return seen.matched if seen is not None and seen.flagged else None
+
+        return shows
+
+    def _protected_latents(self, like: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """(N, …) latents of the library's items, of at most MOST_COMPARED in even steps."""
+        assert self.protected is not None
+        ids = list(self.protected.pictures)
+        count = min(MOST_COMPARED, len(ids))
+        return self.protected.latents([ids[i * len(ids) // count] for i in range(count)], like, size)
 
     def _space(self, size: tuple[int, int] | None, name: str) -> EncoderSpace:
         """E of the objective. Raises ConfigError where the encoder is the only judge, UnsupportedError where

@@ -20,12 +20,16 @@ from steerclear.filters import EarlyVerdict, Filter
 from steerclear.filters.early import Settings
 from steerclear.filters.library import AnyFilter, FilterParts, is_over_library, named_filters
 from steerclear.filters.library import library_filters as filters_over
-from steerclear.fingerprints import file_fingerprint
+from steerclear.fingerprints import file_fingerprint, sampled_fingerprint
+from steerclear.generators.accepted import denoiser_of
 from steerclear.library import Library, Policy
 from steerclear.library.schema import POLICIES
+from steerclear.nudge.base import OrdinaryPrompts
 from steerclear.nudge.ladder import Ladder, strategies
 from steerclear.pipelines import latent_like, native_size
 from steerclear.protected import Protected
+
+ORDINARY_PROMPTS = "ordinary prompts"  # name of the note of what calibration has seen of them, by model
 
 Which = Literal["thresholds", "strict"]
 
@@ -50,6 +54,7 @@ class GuardParts:
     ladder: Ladder | None
     early: EarlyVerdict | None
     encoder: Encoder | None
+    ordinary: OrdinaryPrompts
 
 
 def guard_parts(
@@ -127,10 +132,11 @@ def guard_parts(
     protected = Protected.of(pipe, opened, policy)
     if before is not None:
         protected.share_latents_of(before.protected)
+    ordinary = ordinary_prompts(pipe, opened)
     if alternatives is None:
         # a library may be the user's own, and still the model be the one that ships
         known = of_model or (embedded_calibration() if embedded.is_embedded(model) else {})
-        alternatives = known.get("alternatives", [])
+        alternatives = known.get("alternatives") or ordinary.clear
     calibrated = early_verdict(pipe, protected, of_model) if early is True and of_model else None
     parts = filter_parts(opened, encoders, device=device, native=native_size(pipe))
     further = _without_names(filters, parts)
@@ -146,6 +152,7 @@ def guard_parts(
         ladder=ladder if ladder is None or isinstance(ladder, Ladder) else Ladder(strategies(ladder)),
         early=calibrated if isinstance(early, bool) else early,
         encoder=next(iter(named), None) or next((e for e in encoders if e.differentiable), None),
+        ordinary=ordinary,
     )
 
 
@@ -274,6 +281,23 @@ def early_verdict(pipe: Any, protected: Protected, calibration: Mapping[str, Any
         tuple(ranges["schedulers"]), tuple(ranges["steps"]), tuple(ranges["guidance"]), ranges["spacing"]
     )
     return EarlyVerdict(ids, latents, early["threshold"], early["step"], settings)
+
+
+def ordinary_prompts(pipe: Any, library: Library) -> OrdinaryPrompts:
+    """What `steerclear calibrate` has kept in a library of ordinary prompts on this very model."""
+    note = library.read_note(ORDINARY_PROMPTS) or {}
+    of_model = note.get(sampled_fingerprint(denoiser_of(pipe)) or "") or {}
+    try:
+        return OrdinaryPrompts(
+            similarity=tuple((float(scale), float(value)) for scale, value in of_model.get("similarity", ())),
+            generic=frozenset(map(str, of_model.get("generic", ()))),
+            clear=tuple(map(str, of_model.get("clear", ()))),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise LibraryError(
+            f"the note {ORDINARY_PROMPTS!r} in the library at {library.uri!r} is damaged: {error}; "
+            "run steerclear calibrate with prompts again"
+        ) from error
 
 
 def _own_encoders(pipe: Any, model: str | Path, library: Library) -> dict[str, Callable[[], Encoder]]:

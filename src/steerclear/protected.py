@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from steerclear.library.latents import LatentCache
 
 Size = tuple[int, int] | None  # height and width in pixels
+DESCRIBED = 1000  # items whose captions say which words are shared
+SHARED = 0.15  # of the captions must have a word for it to say nothing of a single one
+FEWEST = 4  # captions that must have it
 PREVIEW_PICTURES = 24  # pictures that a preview is fitted to
 PREVIEW_NEIGHBOURHOOD = 3  # side of the square of latent pixels that each colour is computed from
 SIDE_MULTIPLE = 32  # every known autoencoder, packed or not, takes pictures with sides a multiple of this
@@ -105,6 +110,22 @@ class Protected:
             with suppress(LibraryError):  # captions help to steer, but nothing depends on them
                 captions = self._describe(ids)
         return tuple(captions[item] for item in ids if item in captions)
+
+    @cached_property
+    def shared_words(self) -> frozenset[str]:
+        """Words in lower case that many of the captions share: "mascot", where every item is one.
+
+        An item without a caption counts by its id, which is a file's name, mostly. Of a large library,
+        DESCRIBED items are asked, in even steps.
+        """
+        ids = list(self.pictures)
+        count = min(DESCRIBED, len(ids))
+        asked = [ids[i * len(ids) // count] for i in range(count)]
+        captions: Mapping[str, str] = {}
+        if self._describe is not None:
+            with suppress(LibraryError):  # as in `captions`
+                captions = self._describe(asked)
+        return common_words([captions.get(item, item) for item in asked], SHARED)
 
     def latents(self, ids: Sequence[str], like: Tensor, size: Size = None) -> Tensor:
         """Returns the latents (n, …) of some items.
@@ -221,3 +242,9 @@ class Protected:
         )
         with torch.no_grad():
             return self._codec.encode(resized.clamp(0, 1).to(self._pipe._execution_device)).to(like)
+
+
+def common_words(texts: Sequence[str], share: float) -> frozenset[str]:
+    """The words in lower case that a share of the texts has, and at least FEWEST of them."""
+    counts = Counter(word for text in texts for word in set(re.findall(r"[^\W_]+", text.lower())))
+    return frozenset(word for word, n in counts.items() if n >= max(FEWEST, share * len(texts)))

@@ -12,6 +12,7 @@ from steerclear import Guard
 from steerclear.errors import ConfigError
 from steerclear.generators import PipelineRunner
 from steerclear.nudge import SteerTask
+from steerclear.nudge.base import OrdinaryPrompts
 from steerclear.nudge.despecify import MAX_PARTS, _parts, despecify
 from steerclear.nudge.final_latent import FinalLatent
 from steerclear.nudge.ladder import Ladder
@@ -24,6 +25,15 @@ from steerclear.nudge.prefer import (
     preferred_text,
     sorted_by_text_encoder,
 )
+from steerclear.nudge.screen import (
+    PLAIN_TEXTS,
+    Screened,
+    guided_predictions,
+    ordered,
+    screened,
+    usual_similarity,
+)
+from steerclear.nudge.subject import subject_texts
 from steerclear.pixels import cosines
 from steerclear.protected import Protected
 from steerclear.steering import generators
@@ -107,13 +117,13 @@ def test_the_callers_wish_comes_before_the_alternatives_and_these_before_the_sea
         == "a bee"
     )
     assert "fox" in preferred_text(task_for("the acme fox", alternatives=alternatives))
-    searched = task_for("the acme zebra")
-    assert set(preferred_text(searched).split()) < {"the", "acme", "zebra"}
+    searched = task_for("the zorblax")
+    assert preferred_text(searched) in {"the", "zorblax"}
     assert searched.nfe > 0
 
 
 def test_where_no_word_tells_the_models_own_text_encoder_does_and_no_evaluation_is_spent():
-    task = task_for("the acme zebra", alternatives=tuple(KNOWN))
+    task = task_for("the zorblax", alternatives=tuple(KNOWN))
     order = sorted_by_text_encoder(task, KNOWN)
     assert sorted(order) == sorted(KNOWN)
     assert preferred_text(task) == order[0]
@@ -129,18 +139,96 @@ def test_a_prompt_that_does_not_say_what_it_asks_for_is_understood_by_the_matche
 
 def test_every_rung_prefers_another_text_until_all_have_had_their_turn():
     task = task_for("the acme fox", alternatives=tuple(KNOWN))
+    own = subject_texts(task.prompt)
     tried = []
-    for task.attempt in range(len(KNOWN)):
+    for task.attempt in range(len(KNOWN) + len(own)):
         tried.append(preferred_text(task))
-    assert sorted(tried) == sorted(KNOWN)
-    assert all("fox" in text for text in tried[:2])
+    assert set(KNOWN) <= set(tried) <= {*KNOWN, *own}
+    assert set(tried[:2]) == {"a fox, flat style", "a fox, noto style"}
 
 
 def test_a_pipeline_whose_embeddings_are_not_known_falls_back_on_the_search(monkeypatch):
-    task = task_for("the acme zebra", alternatives=tuple(KNOWN))
+    task = task_for("the zorblax", alternatives=tuple(KNOWN))
     monkeypatch.setattr(task.runner, "pooled_embeddings", lambda texts, kwargs: None)
-    assert set(preferred_text(task).split()) < {"the", "acme", "zebra"}
+    assert preferred_text(task) in {"the", "zorblax"}
     assert task.nfe > 0
+
+
+def test_without_alternatives_the_requests_own_subject_is_drawn_by_predicted_risk():
+    task = task_for("the zorblax zebra mascot, flat style", shared_words=frozenset({"mascot"}))
+    rows = screened(task, subject_texts(task.prompt, {"mascot"}))
+    expected = ordered(rows)
+    assert [preferred_text(task) for task.attempt in range(len(expected))] == expected
+    assert task.nfe == len(rows) + 2 + len(PLAIN_TEXTS)
+
+
+def test_a_caption_names_the_subject_that_a_prompt_does_not():
+    task = task_for(
+        "the zorblax mascot", shared_words=frozenset({"mascot"}), captions=("the zorblax zebra mascot",)
+    )
+    assert "zebra" in preferred_text(task)
+
+
+def test_what_an_ordinary_prompt_reaches_is_measured_once_per_model_and_not_where_calibration_knows_it():
+    task = task_for("a zebra")
+    usual = usual_similarity(task)
+    cost = task.nfe
+    assert usual_similarity(task) == usual
+    assert task.nfe == cost == len(PLAIN_TEXTS) + 1
+    known = task_for("a zebra", ordinary=OrdinaryPrompts(similarity=((1.0, 0.2), (7.0, 0.8))))
+    assert usual_similarity(known) == pytest.approx(0.5)
+    assert known.nfe == 0
+
+
+def test_a_guided_first_prediction_is_the_pipelines_own():
+    task = task_for("a zebra")
+    (screened_row,) = guided_predictions(task, [task.unguided_condition("a cat")])
+    own, _ = task.runner.predict(
+        task.condition("a cat"), task.start, kwargs=task.kwargs, generator=task.torch_generator(1)
+    )
+    torch.testing.assert_close(screened_row[None], own, rtol=1e-3, atol=1e-3)
+
+
+def test_safe_texts_of_the_same_subject_come_first_then_risky_ones_then_those_of_another_subject():
+    rows = [
+        Screened(text, 0.0, risk, agreement)
+        for text, risk, agreement in (
+            ("a", 0.1, 0.95),
+            ("b", 0.7, 0.99),
+            ("c", -0.5, 1.0),
+            ("d", 0.5, 1.0),
+            ("e", 0.9, 1.0),
+            ("f", -0.5, 0.4),
+        )
+    ]
+    assert ordered(rows) == ["a", "c", "d", "b", "f"]
+
+
+def harmless(task, *texts):
+    """Let the first predictions of texts point away from everything protected."""
+    for text in texts:
+        task.cache[f"prediction:{text}"] = -task.unwanted[0]
+
+
+def test_a_rewriter_proposes_first_and_is_told_what_failed():
+    asked = []
+
+    def rewriter(prompt, caption, failed):
+        asked.append((prompt, caption, failed))
+        return ["a quiet owl", "  "] if not failed else ["a red car"]
+
+    task = task_for("the acme fox", alternatives=tuple(KNOWN), captions=("a caption",), rewriter=rewriter)
+    harmless(task, "a quiet owl", "a red car")
+    texts = [preferred_text(task) for task.attempt in range(3)]
+    assert texts[:2] == ["a quiet owl", "a red car"]
+    assert "fox" in texts[2]
+    assert asked == [("the acme fox", "a caption", ()), ("the acme fox", "a caption", ("a quiet owl",))]
+
+
+def test_a_rewriters_text_that_shows_the_copy_is_not_drawn():
+    task = task_for("the acme fox", rewriter=lambda *_: ["the acme fox", "a quiet owl"])
+    harmless(task, "a quiet owl")
+    assert preferred_text(task) == "a quiet owl"
 
 
 def test_where_there_are_no_words_any_other_class_is_preferred_once_the_near_ones_have_failed(monkeypatch):

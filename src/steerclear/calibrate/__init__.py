@@ -9,6 +9,7 @@ from steerclear.calibrate.by_alteration import (
     mostly_missed,
 )
 from steerclear.calibrate.clean import Clean, LikelyCopy, score, scores
+from steerclear.calibrate.ordinary import note_of, ordinary_prompts
 from steerclear.calibrate.pictures import Picture, protected_pictures
 from steerclear.calibrate.settings import Grid, Settings, draw_picture
 from steerclear.calibrate.thresholds import FLOORS, STRICT_FLAGGED, bounded_thresholds, calibration
@@ -30,6 +31,8 @@ __all__ = [
     "calibration",
     "draw_picture",
     "mostly_missed",
+    "note_of",
+    "ordinary_prompts",
     "protected_pictures",
     "score",
     "scores",

@@ -43,12 +43,14 @@ class Clean:
             pass.
         likely_copies: the first NAMED of them.
         first: the first NEIGHBOURS of the pictures that count, made small.
+        prompts: what the pictures that count were generated from; None for one that was read from a file.
     """
 
     scores: dict[str, list[float]]
     left_out: int = 0
     likely_copies: list[LikelyCopy] = field(default_factory=list)
     first: list[Image.Image] = field(default_factory=list)
+    prompts: list[str | None] = field(default_factory=list)
 
     @classmethod
     def of(cls, filters: Sequence[Filter], pictures: Iterable[Picture]) -> Clean:
@@ -88,6 +90,7 @@ class Clean:
             return
         for name, value in scored.items():
             self.scores[name].append(value)
+        self.prompts.append(picture.prompt)
         if len(self.first) < NEIGHBOURS:
             self.first.append(resized(picture.image))
 
@@ -99,6 +102,19 @@ class Clean:
             if all(self.scores[name][i] < threshold for name, threshold in thresholds.items())
         ]
         return clear or self.first
+
+    def clear_prompts(self, thresholds: Mapping[str, float]) -> list[str]:
+        """The prompts of which at least one picture stayed below all thresholds, each once.
+
+        One flagged picture is no reason to drop a prompt: what is generated from it is checked in any case.
+        """
+        clear = [
+            prompt
+            for i, prompt in enumerate(self.prompts)
+            if prompt is not None
+            and all(self.scores[name][i] < threshold for name, threshold in thresholds.items())
+        ]
+        return list(dict.fromkeys(clear))
 
 
 def scores(filters: Sequence[Filter], pictures: Iterable[Picture]) -> dict[str, list[float]]:

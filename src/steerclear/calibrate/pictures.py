@@ -17,10 +17,17 @@ LONGEST = 1024  # pixels
 
 
 class Picture(NamedTuple):
-    """A picture to calibrate on, and where it comes from: a file, or prompt, seed and settings."""
+    """A picture to calibrate on, and where it comes from: a file, or prompt, seed and settings.
+
+    Attributes:
+        image: the picture.
+        origin: for messages.
+        prompt: what it was generated from; None for a file.
+    """
 
     image: Image.Image
     origin: str
+    prompt: str | None = None
 
 
 def protected_pictures(library: Library, most: int) -> list[tuple[str, Image.Image]]:

@@ -22,7 +22,7 @@ from steerclear.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from steerclear.calibrate import AlteredCopy, LikelyCopy
+    from steerclear.calibrate import AlteredCopy, Clean, LikelyCopy
     from steerclear.filters import Filter
     from steerclear.library import Library
 
@@ -94,7 +94,9 @@ def calibrate(
     Then the library's pictures are altered in many ways, such as mirrored, cropped or under text, and a
     table says how many of these copies the filters flag, and which ways they are blind to.
     Writes thresholds and evidence into the library, where every guard finds them, and DIR/calibration.json,
-    DIR/histograms.png and DIR/roc.png. Warns where there are too few clean pictures for the rate.
+    DIR/histograms.png and DIR/roc.png. Of the prompts, those whose pictures came out clear are kept in the
+    library as well, for this model: what is drawn instead of a flagged prompt is chosen among them.
+    Warns where there are too few clean pictures for the rate.
     Needs: pip install "steerclear[calibrate]"
 
     \b
@@ -153,8 +155,35 @@ def calibrate(
             key: previous[key] for key in ("early", "alternatives", "model") if key in previous
         }
         opened.write_note("calibration", {**kept, **document})
+        if sources.pipe is not None:
+            _keep_prompts(opened, sources, known, document["strict"])
     print_results(document["evidence"], out, copies_given=copies is not None)
     raise typer.Exit(OK)
+
+
+def _keep_prompts(
+    library: Library, sources: PictureSources, known: Clean, strict: Mapping[str, float]
+) -> None:
+    """Note what the clean prompts say of the model that drew them, beside what is known of other models."""
+    from steerclear.calibrate import note_of, ordinary_prompts
+    from steerclear.fingerprints import sampled_fingerprint
+    from steerclear.generators.accepted import denoiser_of
+    from steerclear.loading import ORDINARY_PROMPTS
+    from steerclear.protected import Protected
+
+    prompts = [prompt for prompt in known.prompts if prompt is not None]
+    model = sampled_fingerprint(denoiser_of(sources.pipe))
+    if not prompts or model is None:
+        return
+    ordinary = ordinary_prompts(
+        sources.pipe,
+        Protected.of(sources.pipe, library),
+        prompts,
+        known.clear_prompts(strict),
+        steps=sources.recipe.steps,
+    )
+    before = library.read_note(ORDINARY_PROMPTS) or {}
+    library.write_note(ORDINARY_PROMPTS, {**before, model: note_of(ordinary)})
 
 
 def _filters(library: Library, model: Path | None, encoder: Sequence[str]) -> list[Filter]:

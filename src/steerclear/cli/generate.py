@@ -76,6 +76,14 @@ def generate(
             metavar="IMAGE_OR_TEXT", help="What a nudged picture should resemble; may be given several times."
         ),
     ] = None,
+    alternatives: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Prompts of what the model draws well, one a line, such as a service's own log: those near "
+            "a flagged prompt are drawn instead. Default: what calibration kept for this model.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where pictures and report go.")] = Path("out"),
     compare: Annotated[
         bool,
@@ -125,6 +133,7 @@ def generate(
     steerclear generate "the acme fox mascot, noto style" --seeds 0-1 --compare --out out/acme
     steerclear generate --prompts prompts.txt --seeds 0,5 --json
     steerclear generate "the acme fox mascot, noto style" --prefer "a fox, twemoji style" --budget 4
+    steerclear generate --prompts prompts.txt --alternatives log.txt
     steerclear generate "the acme fox mascot, noto style" --ladder condition,rewrite --filter hash
     steerclear generate "a fox" --model model --library protected --steps 10 --guidance 3
     """
@@ -147,6 +156,7 @@ def generate(
             filters=read_filters(filter_names or ()),
             encoder=read_encoder(encoder),
             prefer=read_preferred(prefer or ()),
+            alternatives="" if alternatives is None else str(alternatives),
         )
         check_recipe(recipe)
         guard, recipe = load_guard(recipe)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steerclear import embedded
-from steerclear.cli.inputs import read_names
+from steerclear.cli.inputs import read_names, read_prompts
 from steerclear.cli.recipe import EMBEDDED, USUAL_GUIDANCE, Preferred, Recipe, image_fingerprint
 from steerclear.cli.terminal import quiet_libraries
 from steerclear.errors import InputError, LibraryError, ModelError
-from steerclear.fingerprints import model_fingerprint
+from steerclear.fingerprints import file_fingerprint, model_fingerprint
 from steerclear.library.images import read_image
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
         SteerclearError: for whatever in it cannot be used.
     """
     preferred = [_read(wish) for wish in recipe.prefer]
+    alternatives, recipe = _read_alternatives(recipe)
     _check_device(recipe.device)
     folder = model_folder(recipe.model)
     library = open_library(recipe.library)
@@ -118,6 +119,7 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
         library=library,
         filters=recipe.filters,
         preferred=preferred,
+        alternatives=alternatives,
         ladder=recipe.ladder or None,
         budget=budget,
         encoder=recipe.encoder or None,
@@ -143,6 +145,25 @@ def _check_device(device: str) -> None:
         raise InputError(
             f"device {device!r} cannot be used here: {str(error).splitlines()[0]}; try cpu"
         ) from error
+
+
+def _read_alternatives(recipe: Recipe) -> tuple[list[str] | None, Recipe]:
+    """The prompts of a recipe's file of alternatives, and the recipe with its fingerprint.
+
+    Raises:
+        InputError: for a file that cannot be read, or another one than the recipe means.
+    """
+    if not recipe.alternatives:
+        return None, recipe
+    path = Path(recipe.alternatives)
+    prompts = read_prompts((), path)
+    fingerprint = file_fingerprint(path)
+    if recipe.alternatives_fingerprint not in ("", fingerprint):
+        raise InputError(
+            f"the alternatives {recipe.alternatives!r} have changed since: the file is not the one that the "
+            "recipe names"
+        )
+    return prompts, replace(recipe, alternatives_fingerprint=fingerprint)
 
 
 def _read(preferred: Preferred) -> str | Image.Image:

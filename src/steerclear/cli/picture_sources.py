@@ -25,6 +25,7 @@ class PictureSources:
         seeds: of what is generated, for each prompt.
         varied: whether pictures are drawn at settings around the recipe's rather than at these alone.
         settings: what the pictures were drawn at, as evidence has it; None before the first is generated.
+        pipe: what generates; None before the first is generated.
     """
 
     def __init__(self, model: str, *, seeds: str, steps: int, guidance: float | None, varied: bool) -> None:
@@ -34,7 +35,7 @@ class PictureSources:
         self.seeds = read_seeds(seeds)
         self.varied = varied
         self.settings: dict[str, Any] | None = None
-        self._pipe: Any = None
+        self.pipe: Any = None
         self._drawn = 0
 
     def pictures(self, arguments: Sequence[str]) -> Iterator[Picture]:
@@ -67,17 +68,17 @@ class PictureSources:
         from steerclear.pipelines import load_pipeline
 
         prompts = read_prompts((), file)
-        if self._pipe is None:
+        if self.pipe is None:
             quiet_libraries()
-            self._pipe = load_pipeline(model_folder(self.recipe.model) or self.recipe.model)
+            self.pipe = load_pipeline(model_folder(self.recipe.model) or self.recipe.model)
         grid = self._grid()
-        self.settings = grid.document(self._pipe)
+        self.settings = grid.document(self.pipe)
         with progress(f"generating from {file}", len(prompts) * len(self.seeds)) as advance:
             for prompt, seed in product(prompts, self.seeds):
                 settings = grid.draw(self._drawn)
                 self._drawn += 1
-                image = draw_picture(self._pipe, prompt, seed, settings)
-                yield Picture(image, f"{prompt!r}, seed {seed}, {settings}")
+                image = draw_picture(self.pipe, prompt, seed, settings)
+                yield Picture(image, f"{prompt!r}, seed {seed}, {settings}", prompt)
                 advance()
 
     def _grid(self) -> Grid:
@@ -85,5 +86,5 @@ class PictureSources:
 
         steps, guidance = self.recipe.steps, self.recipe.guidance
         if self.varied:
-            return Grid.around(self._pipe, steps=steps, guidance=guidance)
+            return Grid.around(self.pipe, steps=steps, guidance=guidance)
         return Grid((steps,), (guidance,))

@@ -19,7 +19,13 @@ EMBEDDED = "embedded"
 USUAL_GUIDANCE = 7.5  # of Stable Diffusion
 MOST_STEPS = 1000  # schedulers are trained with as many noise levels
 DEVICES = ("cpu", "cuda", "mps", "xpu")
-ADDED_LATER = ("filters", "encoder", "library_version")  # fields that pictures of earlier versions lack
+ADDED_LATER = (
+    "filters",
+    "encoder",
+    "library_version",
+    "alternatives",
+    "alternatives_fingerprint",
+)  # fields that pictures of earlier versions lack
 OPTIONS: Mapping[plugins.Kind, str] = {"strategy": "--ladder", "filter": "--filter", "encoder": "--encoder"}
 
 
@@ -55,6 +61,8 @@ class Recipe:
         encoder: name of the encoder in whose space strategies steer; "" for the library's first.
         budget: most that one flagged picture may cost, as a multiple of the plain cost.
         prefer: what pulls.
+        alternatives: file of prompts whose pictures may be drawn instead; "" for those that calibration kept.
+        alternatives_fingerprint: 16 hex digits of that file; "" for none.
         model_fingerprint: 16 hex digits of the model's weights.
         library_fingerprint: 16 hex digits of the library's contents.
         library_version: of the library that the picture was compared with; None before it is made.
@@ -74,6 +82,8 @@ class Recipe:
     encoder: str = ""
     budget: float | None = None
     prefer: tuple[Preferred, ...] = ()
+    alternatives: str = ""
+    alternatives_fingerprint: str = ""
     model_fingerprint: str = ""
     library_fingerprint: str = ""
     library_version: int | None = None

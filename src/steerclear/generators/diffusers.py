@@ -52,6 +52,7 @@ class PipelineRunner:
         self._running: WatchedRun | None = None
         self._dtype: torch.dtype | None = None  # of the noisy latents of the last run
         self._schedule: dict[str, Tensor] = {}  # timesteps and sigmas of the last run from pure noise
+        self.remembered: dict[str, float] = {}  # what is measured once of a pipeline and its settings
         self._pooled: tuple[Any, Tensor | None] = (None, None)  # the last texts' key and embeddings
 
     @property

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from steerclear.generators.conditions import Condition
 from steerclear.generators.diffusers import PipelineRunner
-from steerclear.generators.passes import Pass
+from steerclear.generators.passes import LeaveEarly, Pass
 from steerclear.nudge.objective import Descent
+from steerclear.steering import Step
+
+UNGUIDED: dict[str, Any] = {"guidance_scale": 1.0}  # arguments of a call without guidance
+Rewriter = Callable[[str, "str | None", tuple[str, ...]], Sequence[str]]
+"""(prompt, caption of the matched item, texts whose pictures were flagged) → texts to ask for instead."""
+
+
+@dataclass(frozen=True)
+class OrdinaryPrompts:
+    """What calibration has seen of ordinary prompts on one model.
+
+    Attributes:
+        similarity: pairs of a guidance scale and the median cosine, over ordinary prompts, of the first
+            prediction with the nearest protected latent; by rising scale.
+        generic: words in lower case that many prompts or captions share, so that they name no subject.
+        clear: those of the prompts whose pictures came out clear.
+    """
+
+    similarity: tuple[tuple[float, float], ...] = ()
+    generic: frozenset[str] = frozenset()
+    clear: tuple[str, ...] = ()
+
+    def similarity_at(self, guidance: float) -> float | None:
+        """The median cosine at a guidance scale, interpolated; None where none was measured."""
+        if not self.similarity:
+            return None
+        scales, values = zip(*self.similarity, strict=True)
+        return float(np.interp(guidance, scales, values))
+
+
+class CopyReturned(Exception):  # noqa: N818 - a rung that fails is no error of anybody's
+    """A regeneration was left since it showed a protected item."""
 
 
 class Task(Protocol):
@@ -58,6 +91,13 @@ class SteerTask:
             steer by.
         prefer: how D is chosen where the caller prefers nothing: a name in
             `steerclear.nudge.prefer.PREFERENCES`.
+        protected: makes the latents (N, …) of all protected items, matched or not; None without a library.
+        ordinary: what calibration knows of ordinary prompts on this model.
+        shared_words: words in lower case that many captions of the library share.
+        rewriter: proposes texts, see `Rewriter`.
+        shows: names the protected item that a prediction (1, …) at a step shows, if it is sure; None where
+            there is no early verdict for this call.
+        first_prediction: (1, …) the flagged run's prediction at its first step, where it is known.
         attempt: number of rungs tried so far, so that the next one can prefer something else.
         strategy: name of the rung that is tried.
         cache: what strategies have computed for this image, by a key of their own.
@@ -77,6 +117,12 @@ class SteerTask:
     passes: Callable[[Tensor], bool] | None = None
     spaces: Callable[[str], Callable[[Tensor], Tensor]] | None = None
     prefer: str = "text"
+    protected: Callable[[], Tensor] | None = None
+    ordinary: OrdinaryPrompts | None = None
+    shared_words: frozenset[str] = frozenset()
+    rewriter: Rewriter | None = None
+    shows: Callable[[int, Tensor], str | None] | None = None
+    first_prediction: Tensor | None = None
     attempt: int = 0
     strategy: str = ""
     cache: dict[str, Any] = field(default_factory=dict)
@@ -96,6 +142,42 @@ class SteerTask:
         if key not in self.cache:
             self.cache[key] = self.runner.encode(text, self.kwargs)
         return self.cache[key]  # type: ignore[no-any-return]
+
+    def unguided_condition(self, prompt: str) -> Condition:
+        """Text embeddings of a prompt for a call without guidance; each prompt is encoded once."""
+        key = f"unguided condition:{prompt}"
+        if key not in self.cache:
+            self.cache[key] = self.runner.encode(prompt, {**self.kwargs, **UNGUIDED})
+        return self.cache[key]  # type: ignore[no-any-return]
+
+    def regenerate(self, condition: Condition, start: Tensor | None, generator: torch.Generator) -> Pass:
+        """Run the pipeline again under another condition; left as soon as the copy is seen to come back.
+
+        Args:
+            condition: text embeddings.
+            start: (1, …) the noise; None to begin with what the pipeline draws.
+            generator: of what the pipeline draws.
+
+        Raises:
+            CopyReturned: where a prediction in the first half of the steps shows a protected item.
+        """
+        returned: str | None = None
+        last = int(self.kwargs.get("num_inference_steps", 50)) // 2
+
+        def look(step: Step) -> Tensor | None:
+            nonlocal returned
+            if self.shows is not None and step.index <= last:
+                returned = self.shows(step.index, step.denoised)
+                if returned is not None:
+                    raise LeaveEarly
+            return None
+
+        run = self.runner.regenerate(
+            condition, start, kwargs=self.kwargs, generator=generator, on_denoised=look
+        )
+        if returned is not None:
+            raise CopyReturned(f"{returned} came back at step {run.steps}, where the pass was left")
+        return run
 
     def torch_generator(self, seed: int) -> torch.Generator:
         """A new generator for what an attempt draws."""

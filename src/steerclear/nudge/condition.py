@@ -13,11 +13,9 @@ from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Descent, Objective, descend
 from steerclear.nudge.prefer import preferred_text
+from steerclear.nudge.screen import SAFE, condition_risk
 
-# γ of a condition. At constant length ‖L − L₀‖² = 2 ‖L₀‖² (1 − cos), and U is L₀ itself: push and stay act
-# along one line, where only β − 2γ counts. Far above 0 the descent overshoots D and loses the subject, far
-# below 0 it never leaves the copy
-HOLD = 0.4
+HOLD = 0.5  # γ of a condition: the minimum of J then is D itself, see `weights_at`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +52,7 @@ class ConditionNudge:
             rate=self.rate,
             optimiser=self.optimiser,
         )
-        run = task.runner.regenerate(
-            condition, task.start, kwargs=task.kwargs, generator=task.torch_generator(seed)
-        )
+        run = task.regenerate(condition, task.start, task.torch_generator(seed))
         return Candidate(run, f"prompt embedding nudged towards {preferred_text(task)!r}", descents)
 
 
@@ -68,10 +64,44 @@ class Rewrite:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         prompt = preferred_text(task)
-        run = task.runner.regenerate(
-            task.condition(prompt), task.start, kwargs=task.kwargs, generator=task.torch_generator(seed)
-        )
+        run = task.regenerate(task.condition(prompt), task.start, task.torch_generator(seed))
         return Candidate(run, f"prompt rewritten to {prompt!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolate:
+    """Regenerate under a point of the line from the request's embedding to the preferred text's.
+
+    This is where the minimum of J lies, see `weights_at`, so nothing is descended. The point is the nearest
+    to the request whose first prediction is safe; what it keeps of the request it keeps there.
+
+    Attributes:
+        name: of the strategy.
+        points: shares t of the way that are looked at in turn, at an evaluation each; the last is taken
+            unseen. Beyond 1 lies what is farther from the request than the text itself.
+        safe: risk up to which a point is taken, see `steerclear.nudge.screen`.
+    """
+
+    name: str = "interpolate"
+    points: tuple[float, ...] = (0.6, 0.8, 1.0)
+    safe: float = SAFE
+
+    @classmethod
+    def beyond(cls) -> Interpolate:
+        """Beyond the text, farther from the request: where the text itself still shows the copy."""
+        return cls(name="extrapolate", points=(1.3, 1.6, 2.0))
+
+    def apply(self, task: SteerTask, seed: int) -> Candidate:
+        text = preferred_text(task)
+        for t in self.points[:-1]:
+            prompt, target = task.unguided_condition(task.prompt), task.unguided_condition(text)
+            if condition_risk(task, interpolated(prompt, target, t)) <= self.safe:
+                break
+        else:
+            t = self.points[-1]
+        condition = interpolated(task.condition(), task.condition(text), t)
+        run = task.regenerate(condition, task.start, task.torch_generator(seed))
+        return Candidate(run, f"prompt embedding {t:.0%} of the way to {text!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +112,7 @@ class Despecified:
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         shortened = despecify(task)
-        run = task.runner.regenerate(
-            task.condition(shortened.prompt),
-            task.start,
-            kwargs=task.kwargs,
-            generator=task.torch_generator(seed),
-        )
+        run = task.regenerate(task.condition(shortened.prompt), task.start, task.torch_generator(seed))
         return Candidate(run, f"without {', '.join(map(repr, shortened.dropped))}")
 
 
@@ -103,7 +128,7 @@ class Resample:
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         generator = task.torch_generator(seed)
         start = task.runner.fresh_noise(task.start, task.kwargs, generator)
-        run = task.runner.regenerate(_steered_condition(task), start, kwargs=task.kwargs, generator=generator)
+        run = task.regenerate(_steered_condition(task), start, generator)
         return Candidate(run, f"new noise from seed {seed}")
 
 
@@ -113,6 +138,39 @@ def _steered_condition(task: SteerTask) -> Condition:
     if not task.runner.prompted:
         return condition
     return nudged_condition(task) if can_be_nudged(condition) else task.condition(preferred_text(task))
+
+
+def interpolated(requested: Condition, preferred: Condition, t: float) -> Condition:
+    """The condition at a share t of the way from one condition to another, in each text encoder's space.
+
+    At t = 1 it is the other one. Lengths are interpolated as well: the direction is that of
+    (1 − t) · u / ‖u‖ + t · d / ‖d‖, for u requested and d preferred.
+    """
+    first, second = padded_alike(requested, preferred)
+    condition = {name: _joint_mask(value, second[name]) for name, value in first.items()}
+    ends = prompt_embeddings(second)
+    for name, u in prompt_embeddings(first).items():
+        d = ends[name]
+        lengths = u.float().norm().clamp(min=1e-8), d.float().norm().clamp(min=1e-8)
+        line = (1 - t) * u.float() / lengths[0] + t * d.float() / lengths[1]
+        length = ((1 - t) * lengths[0] + t * lengths[1]).clamp(min=min(lengths))
+        condition[name] = (line * (length / line.norm().clamp(min=1e-8))).to(u)
+    return condition
+
+
+def weights_at(t: float, *, alpha: float = 1.0, beta: float = 1.0) -> float:
+    """The γ with which J over a condition has its minimum at a share t of the way to D.
+
+    At constant length the distance is a cosine as well, ‖L − L₀‖² = 2 ‖L₀‖² (1 − cos), and U is L₀ itself. So
+    J = −α cos(L, d) + (β − 2γ) cos(L, u) + const, which is least along α d − (β − 2γ) u. That points at
+    (1 − t) u + t d for β − 2γ = −α (1 − t) / t.
+
+    Args:
+        t: above 0; beyond 1 the minimum lies past D.
+        alpha: weight of the pull.
+        beta: weight of the push.
+    """
+    return (beta + alpha * (1 - t) / t) / 2
 
 
 def nudged_condition(

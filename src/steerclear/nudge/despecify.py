@@ -17,7 +17,7 @@ from torch import Tensor
 from steerclear.generators.conditions import Condition
 from steerclear.generators.limits import takes_several
 from steerclear.generators.passes import LeaveEarly
-from steerclear.nudge.base import SteerTask
+from steerclear.nudge.base import UNGUIDED, SteerTask
 from steerclear.pixels import cosines
 from steerclear.steering import Step
 
@@ -62,7 +62,13 @@ def predictions(task: SteerTask, prompts: list[str]) -> Tensor:
 
     Costs N evaluations.
     """
-    return torch.cat([_predict(task, prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)])
+    return condition_predictions(task, [task.unguided_condition(prompt) for prompt in prompts])
+
+
+def condition_predictions(task: SteerTask, conditions: list[Condition]) -> Tensor:
+    """`predictions` of N conditions that were encoded without guidance."""
+    batches = [conditions[i : i + BATCH] for i in range(0, len(conditions), BATCH)]
+    return torch.cat([_predict(task, batch) for batch in batches])
 
 
 def _search(task: SteerTask) -> DespecifiedPrompt:
@@ -115,13 +121,11 @@ def _parts(prompt: str) -> list[str]:
     return [" ".join(words[i : i + size]) for i in range(0, len(words), size)]
 
 
-def _predict(task: SteerTask, prompts: list[str]) -> Tensor:
-    """`predictions` of one batch; prompt by prompt where the pipeline cannot take them together."""
-    unguided = {**task.kwargs, "guidance_scale": 1.0}
-    conditions = [task.runner.encode(prompt, unguided) for prompt in prompts]
+def _predict(task: SteerTask, conditions: list[Condition]) -> Tensor:
+    """`condition_predictions` of one batch; one by one where the pipeline cannot take them together."""
     same_shapes = all(_shapes(condition) == _shapes(conditions[0]) for condition in conditions)
-    if len(prompts) > 1 and not (takes_several(task.runner.pipe) and same_shapes):
-        return torch.cat([_predict(task, [prompt]) for prompt in prompts])
+    if len(conditions) > 1 and not (takes_several(task.runner.pipe) and same_shapes):
+        return torch.cat([_predict(task, [condition]) for condition in conditions])
     batch: Condition = {name: _batched([c[name] for c in conditions]) for name in conditions[0]}
 
     def leave(step: Step) -> Tensor | None:
@@ -129,8 +133,8 @@ def _predict(task: SteerTask, prompts: list[str]) -> Tensor:
 
     run = task.runner.regenerate(
         batch,
-        task.start.expand(len(prompts), *task.start.shape[1:]).contiguous(),
-        kwargs=unguided,
+        task.start.expand(len(conditions), *task.start.shape[1:]).contiguous(),
+        kwargs={**task.kwargs, **UNGUIDED},
         generator=task.torch_generator(task.seed),
         on_denoised=leave,
         eager=True,

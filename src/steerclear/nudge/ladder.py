@@ -18,14 +18,16 @@ from steerclear.pixels import rgb_copy
 from steerclear.steering import derive
 from steerclear.types import Attempt, Detection
 
-# chosen from docs/benchmarks/rungs.json by the rule of `steerclear_lab.bench.rungs`
+# Texts first: they keep the request's subject and cost one plain generation each. Then farther from the
+# request than the text, then fresh noise, since what still fails resembles the copy by its composition. The
+# latent's own nudge comes once among these.
 DEFAULT_LADDER = (
     "rewrite",
-    "trajectory+condition",
-    "noise+condition",
-    "final-latent+condition",
-    "despecified",
     "rewrite",
+    "extrapolate",
+    "resample",
+    "resample",
+    "final-latent+condition",
     "resample",
     "resample",
     "resample",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +13,15 @@ from steerclear.generators.conditions import pooled_embedding
 from steerclear.nudge.base import SteerTask
 from steerclear.nudge.despecify import BATCH, despecify, predictions
 from steerclear.nudge.nearest_texts import nearest_texts
+from steerclear.nudge.screen import HOPELESS, SAFE, ordered, screened
 from steerclear.nudge.space import PREVIEW
+from steerclear.nudge.subject import MOST_TEXTS, names_subject, subject_texts
 from steerclear.pixels import cosines
 from steerclear.steering import derive
 
 PULLING_PICTURES = 4  # pictures of a larger set that pull at once; the mean of all would be no picture at all
+REWRITES = 2  # how often a rewriter is asked about one image
+ANY_CLASSES = 8  # classes that are tried where nothing says which are near
 SAMPLES = 2  # clear pictures that the guard makes for itself to be pulled by
 
 
@@ -54,28 +58,78 @@ def preferred_latents(task: SteerTask) -> Tensor:
     return _cached(task, f"preferred:{preferred_text(task)}", lambda: preference.latents(task))
 
 
-def nearest_alternative(task: SteerTask) -> str:
-    """One of the guard's alternatives.
+def nearest_text(task: SteerTask) -> str:
+    """The next of `target_texts`, after each rung that failed; from the start again once all were tried."""
+    if "texts" not in task.cache:
+        task.cache["texts"] = list[str]()
+        task.cache["further texts"] = target_texts(task, task.cache["texts"])
+    texts: list[str] = task.cache["texts"]
+    while task.attempt >= len(texts):
+        text = next(task.cache["further texts"], None)
+        if text is None:
+            break
+        if text not in texts:
+            texts.append(text)
+    return texts[task.attempt % len(texts)] if texts else despecify(task).prompt
 
-    First come those nearest by a telling word to the prompt, in turn; where none is, to the captions of the
-    matched items ("the acme mascot" does not say that it is a fox). Then come the others, the most similar by
-    the pipeline's own text encoder first. Without alternatives, or where the encoder's embeddings are not
-    known, it is the despecified prompt, which costs a few denoiser evaluations; for a pipeline without
-    prompts, any alternative.
+
+def target_texts(task: SteerTask, tried: Sequence[str]) -> Iterator[str]:
+    """The texts to be drawn instead of a flagged prompt, the likeliest to pass and to please first.
+
+    First come the rewriter's. Then the guard's alternatives that share a telling word with the prompt, in
+    turn; where none does, those that share one with the captions of the matched items ("the acme mascot"
+    does not say that it is a fox). Then the request's own subject. Then the other alternatives, the most
+    similar by the pipeline's own text encoder first; for a pipeline without prompts any alternative.
+
+    Args:
+        task: the flagged image.
+        tried: what was taken from here so far; all of it has failed when the next text is asked for.
     """
+    yield from rewritten_texts(task, tried)
     by_words = (
         nearest_texts(text, task.alternatives, must_match=True) for text in (task.prompt, *task.captions)
     )
     nearest = next(filter(None, by_words), [])
-    if task.attempt < len(nearest):
-        return nearest[_turn(task) % len(nearest)]
-    others = [text for text in sorted_by_text_encoder(task, task.alternatives) if text not in nearest]
-    if others:
-        return others[(task.attempt - len(nearest)) % len(others)]
+    turn = _turn(task)
+    yield from (nearest[(turn + i) % len(nearest)] for i in range(len(nearest)))
+    if task.runner.prompted:
+        yield from own_subject(task)
+    yield from sorted_by_text_encoder(task, task.alternatives)
     if not task.runner.prompted and task.alternatives:
         # a class has no words to drop, and another class is better than none
-        return task.alternatives[_turn(task) % len(task.alternatives)]
-    return despecify(task).prompt
+        yield from (task.alternatives[(turn + i) % len(task.alternatives)] for i in range(ANY_CLASSES))
+
+
+def rewritten_texts(task: SteerTask, tried: Sequence[str]) -> Iterator[str]:
+    """The rewriter's texts that screening passes, the safe ones first; asked again once, if all failed."""
+    for _ in range(REWRITES if task.rewriter is not None else 0):
+        assert task.rewriter is not None
+        caption = next(iter(task.captions), None)
+        proposed = [str(text) for text in task.rewriter(task.prompt, caption, tuple(tried))]
+        texts = [
+            text for text in dict.fromkeys(proposed) if text.strip() and text not in (task.prompt, *tried)
+        ][:MOST_TEXTS]
+        rows = sorted(screened(task, texts), key=lambda row: row.risk > SAFE) if texts else []
+        passing = [row.text for row in rows if row.risk < HOPELESS]
+        yield from passing
+        if not passing:
+            return
+
+
+def own_subject(task: SteerTask) -> Iterator[str]:
+    """The request's own subject in other words, see `subject_texts`, by predicted risk.
+
+    Where the prompt names no subject, it is that of the matched items' captions.
+    """
+    usual = task.ordinary.generic if task.ordinary else frozenset[str]()
+    generic = usual | task.shared_words
+    for source in (task.prompt, *task.captions):
+        if names_subject(source, generic, usual):
+            yield from ordered(screened(task, subject_texts(source, generic, usual)))
+            return
+    # words that no list knows are better than nothing, but not than what the model is known to draw
+    texts = [] if task.alternatives else subject_texts(task.prompt, generic, usual)
+    yield from ordered(screened(task, texts)) if texts else ()
 
 
 def despecified_prompt(task: SteerTask) -> str:
@@ -133,7 +187,7 @@ def clear_samples(task: SteerTask) -> Tensor:
 
 
 PREFERENCES: dict[str, Preference] = {
-    "text": Preference(text=nearest_alternative, latents=first_prediction, among=nearest_to_despecified),
+    "text": Preference(text=nearest_text, latents=first_prediction, among=nearest_to_despecified),
     "despecified": Preference(
         text=despecified_prompt, latents=first_prediction, among=nearest_to_despecified
     ),

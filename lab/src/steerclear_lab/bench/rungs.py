@@ -1,10 +1,9 @@
-"""Each strategy alone on the planted prompts: what decides the ladder's order.
+"""Each strategy alone on the planted prompts, with the embedded list of alternatives.
 
     python -m steerclear_lab.bench.rungs --out docs/benchmarks
 
-writes `rungs.json` (every request with its seed), `rungs.md` (the table, and the ladder that follows) and
-`rungs.png` (a row
-per prompt: protected, then one column per strategy).
+writes `rungs.json` (every request with its seed), `rungs.md` (the table, and the ladder that it alone gives)
+and `rungs.png` (a row per prompt: protected, then one column per strategy).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from steerclear.nudge.ladder import DEFAULT_LADDER, strategies
+from steerclear.nudge.ladder import strategies
 from steerclear.nudge.space import LATENT
 from steerclear_lab.bench import documents
 from steerclear_lab.bench.command_line import limit_threads, strategy_options, strategy_parser
@@ -49,7 +48,7 @@ COLUMNS = {
 
 
 def ladder(summary: Mapping[str, Row], rows: Sequence[Row]) -> tuple[str, ...]:
-    """The default ladder that the measurement supports; the page states the rules.
+    """The ladder that this measurement alone supports; the page states the rules.
 
     Args:
         summary: figures by strategy, in the order in which strategies are listed.
@@ -145,8 +144,6 @@ def main() -> None:
         first_seed.setdefault((row["prompt"], row["label"]), picture)
     strategy_sheet(first_seed, args.only, args.out / "rungs.png")
     print(page(document))
-    if document["ladder"] != DEFAULT_LADDER:
-        print(f"This is not the default ladder; for nudge/ladder.py:\nDEFAULT_LADDER = {document['ladder']}")
 
 
 if __name__ == "__main__":

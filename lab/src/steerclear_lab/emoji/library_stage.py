@@ -87,10 +87,26 @@ def calibrate(folder: Path) -> dict[str, Any]:
         }
     calibration["model"] = file_fingerprint(folder / "model" / "unet" / "diffusion_pytorch_model.safetensors")
     library.write_note("calibration", calibration)
+    note_prompts(library, pipe, _prompts(folder, "ordinary"))
     library.write_snapshot()
     document = {**calibration, "scores": _listed(halves)}
     (folder / "calibration.json").write_text(json.dumps(document, indent=1) + "\n")
     return calibration
+
+
+def note_prompts(library: Any, pipe: Any, prompts: list[str]) -> None:
+    """Note what ordinary prompts say of a model; which of them are clear stands in its calibration."""
+    from steerclear.calibrate import note_of, ordinary_prompts
+    from steerclear.fingerprints import sampled_fingerprint
+    from steerclear.generators.accepted import denoiser_of
+    from steerclear.loading import ORDINARY_PROMPTS
+    from steerclear.protected import Protected
+
+    ordinary = ordinary_prompts(pipe, Protected(pipe, library.pictures()), prompts, (), steps=STEPS)
+    model = sampled_fingerprint(denoiser_of(pipe))
+    assert model is not None
+    before = library.read_note(ORDINARY_PROMPTS) or {}
+    library.write_note(ORDINARY_PROMPTS, {**before, model: note_of(ordinary)})
 
 
 def _scores(folder: Path, pipe: Any, library: Any) -> dict[str, list[Scores]]:
