@@ -89,13 +89,19 @@ def latent_like(pipe: Any) -> Tensor:
     return torch.empty(0, channels, config.sample_size, config.sample_size, device=pipe._execution_device)
 
 
-def native_size(pipe: Any) -> int | None:
-    """Side in pixels of the pictures that the pipeline makes by default, where it says so."""
-    denoiser = denoiser_of(pipe)
-    config = getattr(denoiser, "config", None)
-    side = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None)
+def native_size(pipe: Any, side: str = "width") -> int | None:
+    """Height or width in pixels of the pictures that the pipeline makes by default, where it says so.
+
+    Args:
+        pipe: a diffusers pipeline.
+        side: "height" or "width".
+    """
+    config = getattr(denoiser_of(pipe), "config", None)
+    size = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None)
+    if isinstance(size, list | tuple) and len(size) == 2:
+        size = size[side == "width"]
     factor = getattr(pipe, "vae_scale_factor", None)
-    return side * factor if isinstance(side, int) and isinstance(factor, int) else None
+    return size * factor if isinstance(size, int) and isinstance(factor, int) else None
 
 
 def _absent(folder: Path) -> dict[str, None]:
