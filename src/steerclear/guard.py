@@ -276,15 +276,16 @@ class Guard(DropIn):
         encoder: Encoder | str | None = None,
         policy: Policy | None = None,
         on_withheld: OnWithheld = "none",
-        torch_dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | str | None = None,
         variant: str | None = None,
+        config: str | Path | None = None,
         device: str | torch.device | None = None,
         **loader_keywords: Any,
     ) -> Guard:
-        """A guard around a model folder or hub id.
+        """A guard around a model folder, a hub id or a checkpoint file.
 
         Args:
-            model: a folder that diffusers saved, or a hub id.
+            model: a folder that diffusers saved, a hub id, or a single .safetensors file.
             library: as in `wrap`; by default the embedded one.
             filters: as in `wrap`, as are all others up to on_withheld.
             preferred: see `wrap`.
@@ -296,8 +297,9 @@ class Guard(DropIn):
             encoder: see `wrap`.
             policy: see `wrap`.
             on_withheld: see `Guard`.
-            torch_dtype: of the weights; by default float32 on the CPU, and elsewhere as they are stored.
-            variant: which files of the folder, such as "fp16".
+            torch_dtype: of the weights; "auto" for each part as it is stored; by default float32.
+            variant: which files of the folder, such as "fp16"; by default the only ones that are there.
+            config: for a single file, see `steerclear.pipelines.load_pipeline`.
             device: where the pipeline runs; by default the CPU.
             **loader_keywords: whatever else `DiffusionPipeline.from_pretrained` takes.
 
@@ -307,7 +309,9 @@ class Guard(DropIn):
         """
         check_misspelt(loader_keywords)
         with collector_paused():
-            pipe = load_pipeline(model, device, torch_dtype=torch_dtype, variant=variant, **loader_keywords)
+            pipe = load_pipeline(
+                model, device, torch_dtype=torch_dtype, variant=variant, config=config, **loader_keywords
+            )
             return cls.wrap(
                 pipe,
                 embedded.LIBRARY_FOLDER if library is None else library,
