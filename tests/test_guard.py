@@ -491,8 +491,6 @@ def test_a_guard_refuses_what_would_wave_pictures_through_or_hide_scores(pipe):
         ("a fox", {"num_inference_steps": 0}, "num_inference_steps is 0"),
         ("a fox", {"num_images_per_prompt": 0}, "is 0"),
         (None, {}, "no prompt"),
-        ("a fox", {"output_type": "np"}, "output_type"),
-        ("a fox", {"return_dict": False}, "return_dict"),
     ],
 )
 def test_bad_input_is_named_with_the_way_out(pipe, prompt, options, named):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack, overload
 
 import torch
 from PIL import Image
@@ -22,8 +22,9 @@ from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
 from steerclear.following import FollowedLibrary, renewed
 from steerclear.generators import PipelineRunner
-from steerclear.generators.accepted import refuse_modular
+from steerclear.generators.accepted import output_fields, refuse_modular
 from steerclear.generators.conditions import runs_unguided
+from steerclear.generators.given import given_embeddings, of_prompts
 from steerclear.generators.limits import takes_generators
 from steerclear.guard_options import (
     GuardOptions,
@@ -42,7 +43,14 @@ from steerclear.nudge.ladder import Budget, Ladder, strategies
 from steerclear.nudge.space import LATENT, check_judges
 from steerclear.pipelines import load_pipeline
 from steerclear.protected import Protected
-from steerclear.request import checked_arguments, checked_prompts, without_inference_tensors
+from steerclear.request import (
+    GUARDS_OWN,
+    checked_arguments,
+    checked_prompts,
+    plain_value,
+    plain_values,
+    without_inference_tensors,
+)
 from steerclear.steering.seeds import drawn
 from steerclear.types import Detection, GuardOutput, Outcome
 
@@ -287,15 +295,16 @@ class Guard(DropIn):
         encoder: Encoder | str | Sequence[Encoder | str] | None = None,
         policy: Policy | None = None,
         on_withheld: OnWithheld = "none",
-        torch_dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | str | None = None,
         variant: str | None = None,
+        config: str | Path | None = None,
         device: str | torch.device | None = None,
         **loader_keywords: Any,
     ) -> Guard:
-        """A guard around a model folder or hub id.
+        """A guard around a model folder, a hub id or a checkpoint file.
 
         Args:
-            model: a folder that diffusers saved, or a hub id.
+            model: a folder that diffusers saved, a hub id, or a single .safetensors file.
             library: as in `wrap`; by default the embedded one.
             filters: as in `wrap`, as are all others up to on_withheld.
             preferred: see `wrap`.
@@ -308,8 +317,9 @@ class Guard(DropIn):
             encoder: see `wrap`.
             policy: see `wrap`.
             on_withheld: see `Guard`.
-            torch_dtype: of the weights; by default float32 on the CPU, and elsewhere as they are stored.
-            variant: which files of the folder, such as "fp16".
+            torch_dtype: of the weights; "auto" for each part as it is stored; by default float32.
+            variant: which files of the folder, such as "fp16"; by default the only ones that are there.
+            config: for a single file, see `steerclear.pipelines.load_pipeline`.
             device: where the pipeline runs; by default the CPU.
             **loader_keywords: whatever else `DiffusionPipeline.from_pretrained` takes.
 
@@ -319,7 +329,9 @@ class Guard(DropIn):
         """
         check_misspelt(loader_keywords)
         with collector_paused():
-            pipe = load_pipeline(model, device, torch_dtype=torch_dtype, variant=variant, **loader_keywords)
+            pipe = load_pipeline(
+                model, device, torch_dtype=torch_dtype, variant=variant, config=config, **loader_keywords
+            )
             return cls.wrap(
                 pipe,
                 embedded.LIBRARY_FOLDER if library is None else library,
@@ -370,15 +382,40 @@ class Guard(DropIn):
 
     # ── the way of a request ────────────────────────────────────────────────────────────────────────────────
 
+    @overload
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
         *,
         num_images_per_prompt: int = 1,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         budget: Budget | None = None,
+        return_dict: Literal[True] = True,
         **kwargs: Any,
-    ) -> GuardOutput:
+    ) -> GuardOutput: ...
+
+    @overload
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        num_images_per_prompt: int = 1,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        budget: Budget | None = None,
+        return_dict: Literal[False],
+        **kwargs: Any,
+    ) -> tuple[Any, ...]: ...
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        num_images_per_prompt: int = 1,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        budget: Budget | None = None,
+        return_dict: bool = True,
+        **kwargs: Any,
+    ) -> GuardOutput | tuple[Any, ...]:
         """Generate and hand out only what passes.
 
         An image that no filter flags is bit-identical to the plain pipeline's.
@@ -386,13 +423,16 @@ class Guard(DropIn):
         Args:
             prompt: goes to the pipeline untouched, as num_images_per_prompt, generator and all other keyword
                 arguments do. A pipeline that takes class labels is given `class_labels=[…]` and no prompt:
-                prompt filters see nothing of it.
+                prompt filters see nothing of it. Beside `prompt_embeds=…` it is for the filters and for
+                rewriting alone, and may be left out.
             num_images_per_prompt: how many images of each prompt.
             generator: of the noise, as the pipeline takes it. With None the guard draws one for each image,
                 so that the report's seed makes the picture again; `torch.manual_seed` before the call
                 repeats them.
             budget: of each flagged image of this call, in the place of the ladder's.
-            **kwargs: the pipeline's own arguments.
+            return_dict: False for the tuple that the pipeline gives then, without the reports.
+            **kwargs: the pipeline's own arguments. Of `output_type` see `GuardOutput`; with `latents` no seed
+                tells the noise, and reports have none.
 
         Returns:
             Images and reports, one each per requested image, prompt by prompt.
@@ -403,17 +443,26 @@ class Guard(DropIn):
             LibraryError: if the library cannot be read any more, or has lost all its items.
             WithheldError: if an image was withheld and `on_withheld` is "raise".
         """
+        kwargs = plain_values(self.pipe, kwargs)
         prompts = checked_prompts(self.pipe, prompt, kwargs)
+        if self.runner.prompted and self.prompt_filters and not all(prompts):
+            raise InputError(
+                f"the filter {self.prompt_filters[0].name!r} looks at prompts, and there are embeddings "
+                "alone; pass prompt=… with the text that they stand for, or use a guard without such filters"
+            )
+        images = plain_value(num_images_per_prompt)
+        generator = list(generator) if isinstance(generator, tuple) else generator
         if generator is None:
-            images = num_images_per_prompt if isinstance(num_images_per_prompt, int) else 1
-            new = drawn(max(1, len(prompts) * images))
+            new = drawn(max(1, len(prompts) * (images if isinstance(images, int) else 1)))
             generator = new if len(new) > 1 and takes_generators(self.pipe, kwargs) else new[0]
         arguments = checked_arguments(
-            self.pipe, kwargs, images=num_images_per_prompt, prompts=len(prompts), generator=generator
+            self.pipe, kwargs, images=images, prompts=len(prompts), generator=generator
         )
         self._check_guidance(kwargs)
-        if prompt is not None:
+        if prompt is not None and not of_prompts(given_embeddings(kwargs)):
             arguments["prompt"] = prompt if isinstance(prompt, str) else prompts
+        output_type = kwargs.get("output_type") or "pil"
+        kwargs = {name: value for name, value in kwargs.items() if name not in GUARDS_OWN}
         if budget is not None:
             check_options(budget=budget)
         # gradients are taken inside, whatever mode the caller is in
@@ -422,10 +471,11 @@ class Guard(DropIn):
             output = self._call(
                 ladder=self.ladder if budget is None else replace(self.ladder, budget=budget),
                 prompts=prompts,
-                images_per_prompt=num_images_per_prompt,
+                images_per_prompt=images,
                 generator=generator,
                 arguments=without_inference_tensors(arguments),
                 kwargs=without_inference_tensors(kwargs),
+                output_type=output_type,
             ).run()
         withheld = [report for report in output.reports if report.outcome is Outcome.WITHHELD]
         if withheld and self.on_withheld == "raise":
@@ -434,7 +484,9 @@ class Guard(DropIn):
                 "the others are in error.output",
                 output,
             )
-        return output
+        if return_dict:
+            return output
+        return output.to_tuple() if "nsfw_content_detected" in output_fields(self.pipe) else (output.images,)
 
     def _check_guidance(self, kwargs: Mapping[str, Any]) -> None:
         """Raise InputError where a filter judges by guidance, and would flag everything without any."""

@@ -38,8 +38,9 @@ class GuardOptions(TypedDict, total=False):
     encoder: Encoder | str | Sequence[Encoder | str] | None
     policy: Policy | None
     on_withheld: OnWithheld
-    torch_dtype: torch.dtype | None
+    torch_dtype: torch.dtype | str | None
     variant: str | None
+    config: str | Path | None
     device: str | torch.device | None
 
 

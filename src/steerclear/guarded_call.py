@@ -18,11 +18,12 @@ from steerclear.errors import InputError, UnsupportedError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.generators import LeaveEarly, Pass, PipelineRunner
+from steerclear.generators.given import given_embeddings, of_negatives, of_prompts
 from steerclear.generators.passes import InterruptedRun
 from steerclear.nudge.base import Candidate, OrdinaryPrompts, Rewriter, SteerTask
 from steerclear.nudge.ladder import Ladder
 from steerclear.nudge.space import PREVIEW, EncoderSpace, check_judges
-from steerclear.pixels import to_image
+from steerclear.pixels import to_image, to_tensor
 from steerclear.protected import Protected
 from steerclear.request import of_row, picture_size, unread
 from steerclear.settle import settle
@@ -69,6 +70,7 @@ class GuardedCall:
         generator: of the noise.
         arguments: what the plain pipeline is called with.
         kwargs: the caller's own keyword arguments.
+        output_type: what is handed out, see `GuardOutput`.
         library_version: of the library that the parts were built of; None for parts that the user gave.
         first_predictions: the first pass's predictions (B, …) at its first step, once it has begun.
     """
@@ -94,6 +96,7 @@ class GuardedCall:
     generator: torch.Generator | list[torch.Generator]
     arguments: dict[str, Any]
     kwargs: dict[str, Any]
+    output_type: str = "pil"
     library_version: int | None = None
     first_predictions: list[Tensor] = field(default_factory=list, init=False)
 
@@ -107,6 +110,8 @@ class GuardedCall:
         began = time.monotonic()
         count = len(self.prompts) * self.images_per_prompt
         seeds, telling = seeds_of(self.generator, count), telling_seeds(self.generator, count)
+        if self.kwargs.get("latents") is not None:
+            telling = [None] * count  # the noise is the caller's own
         known = [row for row in self._check_prompts() for _ in range(self.images_per_prompt)]
         self.runner.cancelled = self.ladder.budget.cancelled
         before = self.runner.evaluations
@@ -125,12 +130,15 @@ class GuardedCall:
             _Row(self.prompts[i // self.images_per_prompt], seeds[i], row) for i, row in enumerate(detections)
         ]
         images: list[Image.Image | None] = []
+        latents: list[Tensor | None] = []
         reports = []
         for i, row in enumerate(rows):
             arguments = of_row(self.kwargs, i // self.images_per_prompt, len(self.prompts))
-            image, report = self._settle(i, row, first, plain_nfe, arguments)
+            image, latent, report = self._settle(i, row, first, plain_nfe, arguments)
             images.append(image)
-            cut = unread(self.pipe, row.prompt, arguments) if self.runner.prompted else None
+            latents.append(latent)
+            read = self.runner.prompted and not of_prompts(given_embeddings(arguments))
+            cut = unread(self.pipe, row.prompt, arguments) if read else None
             reports.append(
                 replace(
                     report,
@@ -140,7 +148,9 @@ class GuardedCall:
                     library_version=self.library_version,
                 )
             )
-        return GuardOutput(self._with_placeholders(images, partial(self._size, first)), reports)
+        if self.output_type == "latent":
+            return GuardOutput(self._latents(latents, images, first), reports)
+        return GuardOutput(self._shown(images, partial(self._size, first)), reports)
 
     def _interrupted(
         self,
@@ -167,16 +177,43 @@ class GuardedCall:
             )
             for i, detections in enumerate(known)
         ]
-        return GuardOutput(self._with_placeholders([None] * len(known), partial(self._size, Pass())), reports)
+        nothing: list[Any] = [None] * len(known)
+        shown = nothing if self.output_type == "latent" else self._shown(nothing, partial(self._size, Pass()))
+        return GuardOutput(shown, reports)
 
-    def _with_placeholders(
-        self, images: list[Image.Image | None], size: Callable[[], tuple[int, int]]
-    ) -> list[Image.Image | None]:
-        """The images, with a plain grey picture of (width, height) for None where the guard was told so."""
-        if not self.placeholders or None not in images:
+    def _shown(self, images: list[Image.Image | None], size: Callable[[], tuple[int, int]]) -> Any:
+        """The images in the form that the caller asked for.
+
+        A plain grey picture of (width, height) stands for None where the guard was told so.
+        """
+        if self.placeholders and None in images:
+            grey = Image.new("RGB", size(), PLACEHOLDER)
+            images = [grey if image is None else image for image in images]
+        if self.output_type == "pil":
             return images
-        grey = Image.new("RGB", size(), PLACEHOLDER)
-        return [grey if image is None else image for image in images]
+        pixels = [None if image is None else to_tensor([image]) for image in images]
+        if self.output_type == "pt":
+            device = self.pipe._execution_device
+            return _stacked([None if row is None else row.to(device) for row in pixels])
+        rows = _stacked([None if row is None else row.permute(0, 2, 3, 1) for row in pixels])
+        if isinstance(rows, Tensor):
+            return rows.numpy()
+        return [None if row is None else row.numpy() for row in rows]
+
+    def _latents(
+        self, latents: list[Tensor | None], images: Sequence[Image.Image | None], first: Pass
+    ) -> Any:
+        """The latents of the images that are handed out; zeros for None where the guard was told so."""
+        blank = first.latents if first.latents is not None else first.denoised
+        handed_out: list[Tensor | None] = []
+        for latent, image in zip(latents, images, strict=True):
+            if image is not None and latent is None:
+                raise UnsupportedError(
+                    f"which latent {type(self.pipe).__name__} decodes here is not known; ask for pictures"
+                )
+            grey = torch.zeros_like(blank[:1]) if self.placeholders and blank is not None else None
+            handed_out.append(grey if image is None or latent is None else latent.clone())
+        return _stacked(handed_out)
 
     def _size(self, first: Pass) -> tuple[int, int]:
         """(width, height) of the call's pictures."""
@@ -278,20 +315,24 @@ class GuardedCall:
 
     def _settle(
         self, i: int, row: _Row, first: Pass, plain_nfe: float, kwargs: dict[str, Any]
-    ) -> tuple[Image.Image | None, Report]:
-        """Hand out, or climb the ladder for, one image of the first pass."""
+    ) -> tuple[Image.Image | None, Tensor | None, Report]:
+        """Hand out, or climb the ladder for, one image of the first pass. The tensor is its latent (1, …)."""
         report = Report(
             row.prompt, row.seed, Outcome.CLEAR, row.detections, nfe=first.nfe, nfe_plain=plain_nfe
         )
 
+        latent = None if first.latents is None else first.latents[i : i + 1]
+
         def verify(candidate: Candidate, image: Image.Image) -> tuple[Detection, ...]:
+            nonlocal latent
+            latent = candidate.run.latents  # the last that is verified is what is handed out
             known = self._check_pass(candidate.run, 1) if self.pass_filters else None
             return _with_finite(candidate.run, judge((*self.filters, *self.strict), [image], known))[0]
 
         def learn(task: SteerTask, detections: tuple[Detection, ...]) -> None:
             task.unwanted = self._unwanted(detections, task.unwanted, picture_size(kwargs))
 
-        return settle(
+        image, report = settle(
             report,
             image=first.images[i] if first.images else None,
             withhold=self.protected.withhold if self.protected else (),
@@ -300,6 +341,7 @@ class GuardedCall:
             verify=verify,
             learn=learn,
         )
+        return image, latent, report
 
     def _task(self, i: int, row: _Row, first: Pass, kwargs: dict[str, Any]) -> SteerTask:
         start = first.start
@@ -317,11 +359,17 @@ class GuardedCall:
                 return False
             return not flagged(judge((*self.filters, *self.strict), [to_image(row) for row in pixels])[0])
 
+        device = self.pipe._execution_device
+        given = given_embeddings(kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if name not in (*given, "latents")}
+        if of_negatives(given):
+            kwargs.pop("negative_prompt", None)  # a None, beside which some families cannot encode anything
         task = SteerTask(
             runner=self.runner,
             prompt=row.prompt,
             seed=row.seed,
             kwargs=kwargs,
+            given={k: v.detach().to(device) if isinstance(v, Tensor) else v for k, v in given.items()},
             start=start[i : i + 1],
             clean=clean,
             unwanted=self._unwanted(row.detections, clean[:0], size, fallback=clean),
@@ -420,6 +468,14 @@ def _telling_the_attempt(kwargs: dict[str, Any], task: SteerTask) -> dict[str, A
     # diffusers asks the objects of its own callback classes which tensors they want
     names = getattr(callback, "tensor_inputs", kwargs.get("callback_on_step_end_tensor_inputs", ["latents"]))
     return {**kwargs, "callback_on_step_end": called, "callback_on_step_end_tensor_inputs": names}
+
+
+def _stacked(rows: list[Tensor | None]) -> Any:
+    """Rows (1, …) as one batch, or where one is missing as a list of them without their first dimension."""
+    present = [row for row in rows if row is not None]
+    if len(present) == len(rows):
+        return torch.cat(present)
+    return [None if row is None else row[0] for row in rows]
 
 
 def matched_items(detections: Sequence[Detection]) -> list[str]:

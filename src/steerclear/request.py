@@ -12,10 +12,16 @@ from torch import Tensor
 
 from steerclear.errors import InputError
 from steerclear.generators.accepted import call_parameters, check_arguments
-from steerclear.generators.limits import check_limits
+from steerclear.generators.given import absent_text_parts, given_embeddings, of_prompts
+from steerclear.generators.limits import check_latent_output, check_limits
 from steerclear.generators.passes import class_name
+from steerclear.pipelines import native_size
 
 LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+# what the guard itself says to the pipeline, or does with what the pipeline gives
+GUARDS_OWN = ("output_type", "return_dict")
+PROMPTS = ("prompt", "prompt_2", "prompt_3")
 # lists that belong to the steps or to adapters, whatever their length
 NOT_PER_PROMPT = frozenset(
     (
@@ -37,14 +43,44 @@ def checked_prompts(pipe: Any, prompt: str | Sequence[str] | None, kwargs: Mappi
         kwargs: the caller's other arguments.
 
     Returns:
-        A list of prompts; for a pipeline that takes class labels, the names of the classes.
+        A list of prompts; for a pipeline that takes class labels, the names of the classes. Where embeddings
+        are given and no text, empty texts.
 
     Raises:
-        InputError: for a prompt that is missing, empty, too long or no text, and for class labels out of
-            range.
+        InputError: for a prompt that is missing, empty, too long or no text, for class labels out of range,
+            and for a text without a text encoder.
     """
     if "prompt" not in call_parameters(pipe):
         return _checked_labels(pipe, prompt, kwargs)
+    if embeddings := of_prompts(given_embeddings(kwargs)):
+        return _checked_beside(embeddings, prompt)
+    texts = _checked_texts(prompt)
+    if absent := absent_text_parts(pipe):
+        raise InputError(
+            f"this {type(pipe).__name__} has no {', '.join(absent)}, so it cannot read {texts[0][:60]!r}; "
+            "load the whole pipeline, or pass prompt_embeds=…"
+        )
+    return texts
+
+
+def _checked_beside(embeddings: Mapping[str, Any], prompt: str | Sequence[str] | None) -> list[str]:
+    """The texts beside embeddings: one for each, one for all, or none."""
+    name, first = next(iter(embeddings.items()))
+    if not isinstance(first, Tensor | list | tuple) or not len(first):
+        raise InputError(f"{name} is {type(first).__name__}; pass a tensor with an embedding for each prompt")
+    count = len(first)
+    if prompt is None:
+        return [""] * count
+    texts = _checked_texts(prompt)
+    if isinstance(prompt, str):
+        return texts * count
+    if len(texts) != count:
+        raise InputError(f"{len(texts)} prompts were given beside {name} of {count}; pass one for each")
+    return texts
+
+
+def _checked_texts(prompt: Any) -> list[str]:
+    """A prompt or several as a list."""
     if prompt is not None and not isinstance(prompt, str | Sequence):
         raise InputError(f"the prompt {prompt!r} is neither a string nor a list of strings")
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
@@ -80,6 +116,43 @@ def _checked_labels(pipe: Any, prompt: Any, kwargs: Mapping[str, Any]) -> list[s
     return [class_name(pipe, label) for label in labels]
 
 
+def plain_values(pipe: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The caller's arguments with numpy's whole numbers as Python's, and with both sides of a picture.
+
+    Where one side alone is given, the other is what the pipeline makes by default: some pipelines would
+    ignore the one.
+
+    Raises:
+        InputError: where a side is missing and the pipeline's own is not known.
+    """
+    values = {name: plain_value(value) for name, value in kwargs.items()}
+    if isinstance(values.get("class_labels"), list):
+        values["class_labels"] = [plain_value(label) for label in values["class_labels"]]
+    sides = {"height": values.get("height"), "width": values.get("width")}
+    missing = [side for side, length in sides.items() if length is None]
+    if len(missing) == 1 and missing[0] in call_parameters(pipe):
+        values[missing[0]] = _length(pipe, missing[0], from_picture=values.get("image") is not None)
+    return values
+
+
+def plain_value(value: Any) -> Any:
+    """A whole number of numpy's as one of Python's; anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def _length(pipe: Any, side: str, *, from_picture: bool) -> int:
+    """The pixels of one side of what the pipeline makes by default."""
+    default = call_parameters(pipe)[side].default
+    length = default if isinstance(default, int) else native_size(pipe, side)
+    if from_picture or length is None:
+        why = "it may follow the given picture" if from_picture else "it does not say"
+        raise InputError(
+            f"no {side} is given, and which one {type(pipe).__name__} takes then is not known, since {why}; "
+            "pass both height and width"
+        )
+    return length
+
+
 def checked_arguments(
     pipe: Any, kwargs: Mapping[str, Any], *, images: int, prompts: int, generator: Any
 ) -> dict[str, Any]:
@@ -87,7 +160,7 @@ def checked_arguments(
 
     Args:
         pipe: a diffusers pipeline.
-        kwargs: the caller's other arguments.
+        kwargs: the caller's other arguments, as `plain_values` gives them.
         images: number of images per prompt.
         prompts: number of prompts.
         generator: a torch generator, or a list with one per image.
@@ -105,12 +178,16 @@ def checked_arguments(
         raise InputError(
             f"{steps} steps at a strength of {strength} are not even one step; ask for more of either"
         )
-    for name in ("output_type", "return_dict", "prompt_embeds", "latents"):
-        if kwargs.get(name) is not None:
-            raise InputError(
-                f"a guard takes no {name}: it reads prompts, draws the noise and hands out PIL images itself"
-            )
+    if kwargs.get("output_type") not in (None, *OUTPUT_TYPES):
+        raise InputError(f"output_type is {kwargs['output_type']!r}; there are {', '.join(OUTPUT_TYPES)}")
+    if kwargs.get("output_type") == "latent":
+        check_latent_output(pipe)
+    kwargs = {name: value for name, value in kwargs.items() if name not in GUARDS_OWN}
     check_arguments(pipe, kwargs)
+    latents = kwargs.get("latents")
+    if latents is not None and not (isinstance(latents, Tensor) and len(latents) == prompts * images):
+        what = f"of {len(latents)} images" if isinstance(latents, Tensor) else repr(latents)[:60]
+        raise InputError(f"latents is {what}; pass a tensor with noise for each of {prompts * images} images")
     check_networks(pipe, prompts)
     check_limits(pipe, kwargs, steps=steps, prompts=prompts, generator=generator)
     if not isinstance(generator, torch.Generator):
@@ -120,7 +197,9 @@ def checked_arguments(
             )
         if len(generator) != prompts * images:
             raise InputError(f"{len(generator)} generators were given for {prompts * images} images")
-    plain = {k: v for k, v in kwargs.items() if k not in ("output_type", "return_dict")}
+    plain = dict(kwargs)
+    if of_prompts(given_embeddings(kwargs)):  # pipelines take either texts or embeddings
+        plain = {name: value for name, value in kwargs.items() if name not in PROMPTS}
     if "num_images_per_prompt" in call_parameters(pipe):
         return {**plain, "num_images_per_prompt": images, "generator": generator}
     if images > 1:
@@ -164,8 +243,8 @@ def _goes_per_prompt(name: str, value: Any, prompts: int) -> bool:
 
 
 def _entry(name: str, value: Any, prompt: int) -> Any:
-    """What an argument holds for one prompt; class labels, tensors and arrays stay a batch of one."""
-    if name == "class_labels" or isinstance(value, Tensor | np.ndarray):
+    """What an argument holds for one prompt; class labels, embeddings and arrays stay a batch of one."""
+    if name == "class_labels" or "embeds" in name or isinstance(value, Tensor | np.ndarray):
         return value[prompt : prompt + 1]
     return value[prompt]
 

@@ -8,8 +8,6 @@ from enum import StrEnum
 from numbers import Real
 from typing import Any
 
-from PIL import Image
-
 
 class Outcome(StrEnum):
     """How a request for one image ended."""
@@ -110,9 +108,10 @@ class Report:
     """What happened to one requested image, from the first look to handing out.
 
     Attributes:
-        prompt: as the caller wrote it; the class's name for a pipeline of class labels.
+        prompt: as the caller wrote it; the class's name for a pipeline of class labels; "" where embeddings
+            were given and no text.
         seed: a new generator of this seed makes this image again; None where no seed tells, since images
-            shared the caller's generator, or it had been drawn from before.
+            shared the caller's generator, it had been drawn from before, or the noise was the caller's own.
         outcome: clear, steered or withheld.
         detections: of the first image, all filters'.
         attempts: every rung that was tried, in order.
@@ -188,12 +187,15 @@ class GuardOutput:
     """What a guard hands out; it can be read as a diffusers pipeline's output can.
 
     Attributes:
-        images: one per requested image; where `reports[i].outcome` is withheld it is None, or a placeholder
-            if the guard was told so.
+        images: one per requested image: a list of PIL images, or what `output_type` asks for, as a pipeline
+            gives it: an array (B, H, W, 3) or a tensor (B, 3, H, W) in [0, 1] of the very pixels that were
+            checked, or the latents of the pictures that were checked. Where `reports[i].outcome` is withheld,
+            `images[i]` is None, or a placeholder if the guard was told so: plain grey, or a latent of zeros.
+            What holds a None is a list, whatever the output type.
         reports: one per image.
     """
 
-    images: list[Image.Image | None]
+    images: Any
     reports: list[Report] = field(default_factory=list)
 
     @property
@@ -203,7 +205,7 @@ class GuardOutput:
         """
         return [report.outcome is Outcome.WITHHELD for report in self.reports]
 
-    def to_tuple(self) -> tuple[list[Image.Image | None], list[bool]]:
+    def to_tuple(self) -> tuple[Any, list[bool]]:
         """What a pipeline returns with `return_dict=False`."""
         return self.images, self.nsfw_content_detected
 

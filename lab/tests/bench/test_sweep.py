@@ -179,10 +179,6 @@ def test_rows_are_not_made_again_and_a_run_with_other_filters_is_another_run(
         command.open_notebook(tmp_path, blind)
 
 
-def test_a_guard_takes_neither_the_callers_embeddings_nor_noise(sweep: Sweep):
-    assert all("a guard takes no" in reason for reason in sweep.closed_doors().values())
-
-
 # ── what is counted ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -251,7 +247,6 @@ def test_the_page_and_the_sheet_render_from_a_small_document(tmp_path: Path):
         "judges": reliability(
             [said()], [said(tiled=0.9), said()], AT, [{"kind": "mirror", "copy_by": ["tiled"]}]
         ),
-        "closed doors": {"latents": "a guard takes no latents"},
         "refusals": {"no": 1},
         "worst": worst(rows, AT, {"b:f00d": "neither"}),
         "rows": rows,

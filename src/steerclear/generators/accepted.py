@@ -56,6 +56,8 @@ def check_pipeline(pipe: Any) -> None:
     components = getattr(pipe, "components", {})
     optional = set(getattr(pipe, "_optional_components", ()))
     required = REQUIRED_COMPONENTS - optional
+    if "prompt_embeds" in call_parameters(pipe):  # then embeddings may come from elsewhere, see `given`
+        required -= {"text_encoder", "tokenizer"}
     missing = sorted(key for key, component in components.items() if component is None and key in required)
     if missing:
         raise ConfigError(f"this {name} has no {', '.join(missing)}; load the whole pipeline")
@@ -114,6 +116,19 @@ def denoiser_of(pipe: Any) -> Any | None:
     return next((module for module in modules if module is not None), None)
 
 
+def output_fields(pipe: Any) -> set[str]:
+    """The names of what the pipeline's call returns, by the output classes of its module in diffusers."""
+    for cls in type(pipe).__mro__:
+        if cls.__module__.startswith("diffusers.pipelines."):
+            outputs = [
+                {field.name for field in fields(value)}
+                for key, value in vars(sys.modules[cls.__module__]).items()
+                if key.endswith("Output") and isinstance(value, type) and is_dataclass(value)
+            ]
+            return set().union(*outputs)
+    return set()
+
+
 def check_arguments(pipe: Any, kwargs: Mapping[str, Any]) -> None:
     """Raise InputError for an argument that the pipeline's call does not know."""
     parameters = call_parameters(pipe)
@@ -128,14 +143,5 @@ def check_arguments(pipe: Any, kwargs: Mapping[str, Any]) -> None:
 
 def makes_videos(pipe: Any) -> bool:
     """Whether the output classes in the pipeline's module have frames, and none has images."""
-    for cls in type(pipe).__mro__:
-        if not cls.__module__.startswith("diffusers.pipelines."):
-            continue
-        outputs = [
-            {field.name for field in fields(value)}
-            for key, value in vars(sys.modules[cls.__module__]).items()
-            if key.endswith("Output") and isinstance(value, type) and is_dataclass(value)
-        ]
-        frames = any("frames" in names for names in outputs)
-        return frames and not any("images" in names for names in outputs)
-    return False
+    names = output_fields(pipe)
+    return "frames" in names and "images" not in names

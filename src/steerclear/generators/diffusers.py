@@ -13,6 +13,7 @@ from steerclear.errors import UnsupportedError
 from steerclear.generators.accepted import call_parameters, check_pipeline, denoiser_of
 from steerclear.generators.conditions import Condition, encode, pooled_embedding
 from steerclear.generators.decoded import as_scheduled
+from steerclear.generators.given import absent_text_parts
 from steerclear.generators.guidance import GuidancePair, magnitude
 from steerclear.generators.passes import LeaveEarly, Pass, class_called, finite_images
 from steerclear.generators.resume import add_noise, schedule_of, starting_at
@@ -69,6 +70,11 @@ class PipelineRunner:
     def prompted(self) -> bool:
         """Whether the pipeline takes text; DiT takes class labels."""
         return "prompt" in call_parameters(self.pipe)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the pipeline takes text, and has what encodes it in memory."""
+        return self.prompted and not absent_text_parts(self.pipe)
 
     def run(
         self,
@@ -228,8 +234,13 @@ class PipelineRunner:
             The text embeddings; the text itself where the family's encoding is not known; or the class label.
 
         Raises:
-            UnsupportedError: for a text where the pipeline takes none.
+            UnsupportedError: for a text where the pipeline takes none, or has no text encoder in memory.
         """
+        if self.prompted and (absent := absent_text_parts(self.pipe)):
+            raise UnsupportedError(
+                f"the text {prompt!r} cannot be encoded: this {type(self.pipe).__name__} has no "
+                f"{', '.join(absent)} in memory; load it, or do with what needs none"
+            )
         if not self.prompted and (label := class_called(self.pipe, prompt)) is not None:
             return {"class_labels": [label]}
         return encode(self.pipe, prompt, kwargs)
@@ -244,8 +255,10 @@ class PipelineRunner:
             kwargs: the caller's own arguments.
 
         Returns:
-            (N, C); None where the family's embeddings are not known.
+            (N, C); None where the family's embeddings are not known, or there is no text encoder.
         """
+        if self.prompted and not self.reads_text:
+            return None
         settings = {k: v for k, v in kwargs.items() if isinstance(v, bool | int | float | str)}
         key = (texts, tuple(sorted(settings.items())))
         if self._pooled[0] != key:

@@ -44,14 +44,17 @@ def check_limits(pipe: Any, kwargs: Mapping[str, Any], *, steps: int, prompts: i
     if isinstance(generator, list) and not takes_generators(pipe, kwargs):
         raise InputError(f"{name} takes one generator, not a list of them, where there is a negative prompt")
     _check_one_step(pipe, steps)
-    height, width = kwargs.get("height"), kwargs.get("width")
-    if (height is None) != (width is None):
-        raise InputError(
-            f"height is {height} and width {width}; pass both, since some pipelines ignore one alone"
-        )
-    for side, length in (("height", height), ("width", width)):
-        if length is not None:
+    for side in ("height", "width"):
+        if (length := kwargs.get(side)) is not None:
             _check_side(pipe, side, length)
+
+
+def check_latent_output(pipe: Any) -> None:
+    """Raises InputError for a pipeline whose `output_type="latent"` is not the scheduler's clean latent."""
+    if _is_any(pipe, "DiTPipeline", "Flux2KleinPipeline"):
+        raise InputError(
+            f"{type(pipe).__name__} gives no latents that a guard could hand out; ask for another output_type"
+        )
 
 
 def _check_one_step(pipe: Any, steps: int) -> None:

@@ -124,7 +124,7 @@ class WatchedRun:
                 return [rgb_copy(image) for image in pictures]
         except LeaveEarly:
             return []
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             if self._reached_a_step or isinstance(error, InputError):
                 raise
             raise InputError(f"{type(self.pipe).__name__} refuses this call: {error}") from error

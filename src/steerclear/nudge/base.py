@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steerclear.generators.conditions import Condition
 from steerclear.generators.diffusers import PipelineRunner
+from steerclear.generators.given import of_negatives, of_one_length, of_prompts
 from steerclear.generators.passes import LeaveEarly, Pass
 from steerclear.nudge.objective import Descent
 from steerclear.steering import Step
@@ -74,9 +75,11 @@ class SteerTask:
 
     Attributes:
         runner: runs the pipeline.
-        prompt: the request's own; the name of the class for a pipeline that takes class labels.
+        prompt: the request's own; the name of the class for a pipeline that takes class labels; "" where the
+            caller gave embeddings and no text.
         seed: of the flagged image.
         kwargs: the caller's other arguments of the pipeline's call.
+        given: the embeddings that the caller gave, of the prompt or the negative prompt, a batch of one.
         start: (1, …) the noise that the image was made from.
         clean: (1, …) its final latent, or its last prediction where the first run was left early.
         unwanted: (U, …) latents of the protected items matched so far. It grows with every rung, so that no
@@ -110,6 +113,7 @@ class SteerTask:
     start: Tensor
     clean: Tensor
     unwanted: Tensor
+    given: Condition = field(default_factory=dict)
     preferred_texts: tuple[str, ...] = ()
     alternatives: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
@@ -136,11 +140,17 @@ class SteerTask:
         return float(self.runner.evaluations - self._evaluations_before)
 
     def condition(self, prompt: str | None = None) -> Condition:
-        """Text embeddings of a prompt, by default the request's own; each prompt is encoded once."""
-        text = self.prompt if prompt is None else prompt
-        key = f"condition:{text}"
+        """Text embeddings of a prompt, by default the request's own; each prompt is encoded once.
+
+        The request's own are those that the caller gave, if any. Beside every prompt's stand the caller's
+        negative ones.
+        """
+        key = f"condition:{prompt}"
         if key not in self.cache:
-            self.cache[key] = self.runner.encode(text, self.kwargs)
+            if prompt is None and self.is_given:
+                self.cache[key] = {**self._negatives(), **self.given}
+            else:
+                self.cache[key] = self._encoded(self.prompt if prompt is None else prompt)
         return self.cache[key]  # type: ignore[no-any-return]
 
     def unguided_condition(self, prompt: str) -> Condition:
@@ -178,6 +188,23 @@ class SteerTask:
         if returned is not None:
             raise CopyReturned(f"{returned} came back at step {run.steps}, where the pass was left")
         return run
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the caller gave embeddings in the place of the prompt."""
+        return bool(of_prompts(self.given))
+
+    def _encoded(self, text: str) -> Condition:
+        condition = self.runner.encode(text, self.kwargs)
+        if not self.given:
+            return condition
+        return of_one_length(condition, self.given, self.runner.encode("", self.kwargs))
+
+    def _negatives(self) -> Condition:
+        """The negative prompt's embeddings where the caller gave none and the pipeline can make them."""
+        if of_negatives(self.given) or not self.runner.reads_text:
+            return {}
+        return of_negatives(self.runner.encode("", self.kwargs))
 
     def torch_generator(self, seed: int) -> torch.Generator:
         """A new generator for what an attempt draws."""

@@ -8,11 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerclear.generators.conditions import Condition, can_be_nudged, padded_alike, prompt_embeddings
+from steerclear.errors import UnsupportedError
+from steerclear.generators.conditions import (
+    EMBEDS,
+    Condition,
+    can_be_nudged,
+    padded_alike,
+    prompt_embeddings,
+)
+from steerclear.generators.given import NEGATIVE_START
 from steerclear.nudge.base import Candidate, SteerTask
 from steerclear.nudge.despecify import despecify
 from steerclear.nudge.objective import Descent, Objective, descend
-from steerclear.nudge.prefer import preferred_text
+from steerclear.nudge.prefer import preferred_text, wished_text
 from steerclear.nudge.screen import SAFE, condition_risk
 
 HOLD = 0.5  # γ of a condition: the minimum of J then is D itself, see `weights_at`
@@ -52,8 +60,14 @@ class ConditionNudge:
             rate=self.rate,
             optimiser=self.optimiser,
         )
+        if not descents:
+            raise UnsupportedError(
+                "there is neither a text nor a negative prompt to nudge the given embeddings towards"
+            )
         run = task.regenerate(condition, task.start, task.torch_generator(seed))
-        return Candidate(run, f"prompt embedding nudged towards {preferred_text(task)!r}", descents)
+        towards = wished_text(task)
+        what = "no prompt" if towards is None else repr(towards)
+        return Candidate(run, f"prompt embedding nudged towards {what}", descents)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +206,9 @@ def nudged(
 ) -> tuple[Condition, tuple[Descent, ...]]:
     """Minimise J over the embeddings of the request's prompt, those of each text encoder on their own.
 
-    D is the preferred text's embedding, U the request's own. Computed once per task and settings.
+    D is the preferred text's embedding, U the request's own. Computed once per task and settings. Where the
+    caller gave embeddings and no text can pull, D is what they gave for the negative prompt, or else the
+    blank prompt; where there is neither, the condition is the request's own, without a descent.
 
     Args:
         task: the flagged image.
@@ -206,12 +222,15 @@ def nudged(
     Returns:
         The nudged condition, and one descent per text encoder.
     """
-    text = preferred_text(task)
+    text = wished_text(task)
+    target = task.condition(text) if text is not None else _blank(task)
+    if target is None:
+        return task.condition(), ()
     key = f"nudged:{text}:{len(task.unwanted)}:{alpha}:{beta}:{gamma}:{iterations}:{rate}:{optimiser}"
     if key not in task.cache:
         descents = []
-        requested, preferred = padded_alike(task.condition(), task.condition(text))
-        condition = {name: _joint_mask(value, preferred[name]) for name, value in requested.items()}
+        requested, preferred = padded_alike(task.condition(), target)
+        condition = {name: _joint_mask(value, preferred.get(name)) for name, value in requested.items()}
         # every text encoder's embedding on its own: they live in different spaces
         preferred_embeds = prompt_embeddings(preferred)
         for name, embeds in prompt_embeddings(requested).items():
@@ -224,8 +243,18 @@ def nudged(
     return task.cache[key]  # type: ignore[no-any-return]
 
 
+def _blank(task: SteerTask) -> Condition | None:
+    """The condition of no prompt at all, where the caller gave embeddings; None where it is not known."""
+    if task.runner.reads_text:
+        return task.condition("")
+    blank = {name: task.given.get(NEGATIVE_START + name) for name in task.given}
+    if blank.get(EMBEDS) is None:
+        return None
+    return {**task.given, **{name: value for name, value in blank.items() if value is not None}}
+
+
 def _joint_mask(requested: Any, preferred: Any) -> Any:
     """A mask that covers the tokens of both prompts; anything else as in the request's own condition."""
-    if isinstance(requested, Tensor) and not requested.is_floating_point():
+    if isinstance(requested, Tensor) and isinstance(preferred, Tensor) and not requested.is_floating_point():
         return torch.maximum(requested, preferred)
     return requested

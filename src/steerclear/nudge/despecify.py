@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steerclear.errors import UnsupportedError
 from steerclear.generators.conditions import Condition
 from steerclear.generators.limits import takes_several
 from steerclear.generators.passes import LeaveEarly
@@ -50,7 +51,12 @@ def despecify(task: SteerTask) -> DespecifiedPrompt:
 
     Searched once per set of unwanted latents, without guidance, on the task's own noise. Costs about two
     evaluations per word, and at most 2 · MAX_PARTS + 1.
+
+    Raises:
+        UnsupportedError: where the caller gave embeddings and no text.
     """
+    if not task.prompt:
+        raise UnsupportedError("no text was given beside the embeddings: there are no words to leave out")
     key = f"despecified:{len(task.unwanted)}"
     if key not in task.cache:
         task.cache[key] = _search(task)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from steerclear.errors import UnsupportedError
 from steerclear.generators.conditions import pooled_embedding
 from steerclear.nudge.base import SteerTask
 from steerclear.nudge.despecify import BATCH, despecify, predictions
@@ -45,16 +46,39 @@ def preferred_text(task: SteerTask) -> str:
 
     Nearly equal texts take turns: by the task's seed, so that seeds give different pictures, and by its
     attempt, so that no rung repeats the text that has just failed.
+
+    Raises:
+        UnsupportedError: where the caller gave embeddings, and there is no text encoder, or nothing to choose
+            from and no prompt to shorten.
     """
+    if task.runner.prompted and not task.runner.reads_text:
+        raise UnsupportedError("another text needs a text encoder, and this pipeline has none in memory")
     nearest = nearest_texts(task.prompt, task.preferred_texts, must_match=False)
     return nearest[_turn(task) % len(nearest)] if nearest else PREFERENCES[task.prefer].text(task)
 
 
-def preferred_latents(task: SteerTask) -> Tensor:
-    """The latents (D, …) that pull: some of the caller's pictures, else the choice of `task.prefer`."""
+def wished_text(task: SteerTask) -> str | None:
+    """The text that pulls; None where the caller gave embeddings and no text can pull."""
+    if not task.is_given:
+        return preferred_text(task)
+    try:
+        return preferred_text(task)
+    except UnsupportedError:
+        return None
+
+
+def preferred_latents(task: SteerTask) -> Tensor | None:
+    """The latents (D, …) that pull: some of the caller's pictures, else the choice of `task.prefer`.
+
+    None where nothing can pull, since the caller gave embeddings in the place of a prompt.
+    """
     preference, pictures = PREFERENCES[task.prefer], task.preferred_latents
     if pictures is not None:
-        return _cached(task, "preferred pictures", lambda: preference.among(task, pictures))
+        without_words = task.is_given and not (task.prompt and task.runner.reads_text)
+        among = nearest_to_flagged if without_words else preference.among
+        return _cached(task, "preferred pictures", lambda: among(task, pictures))
+    if task.is_given and wished_text(task) is None:
+        return None
     return _cached(task, f"preferred:{preferred_text(task)}", lambda: preference.latents(task))
 
 

@@ -121,7 +121,6 @@ def document_of_run(
     ordinary: tuple[list[Values], list[Values]],
     known: Sequence[Row],
     at: Mapping[str, float],
-    doors: Mapping[str, str],
     labels: Mapping[str, Any],
     command: str,
 ) -> Row:
@@ -133,7 +132,6 @@ def document_of_run(
         ordinary: what they say of ordinary pictures, in two halves.
         known: a row per known copy.
         at: the judges' thresholds.
-        doors: what the guard says to arguments that it does not take.
         labels: given by eye, by `label_key`.
         command: as it was typed.
     """
@@ -150,7 +148,6 @@ def document_of_run(
         "summary": summary(judged_rows, Counter(request.group for request in requests())),
         "variants": by_variant(sorted(judged_rows, key=lambda row: row["seed"])),
         "judges": reliability(*ordinary, at, known),
-        "closed doors": dict(doors),
         "refusals": dict(refusals.most_common()),
         "worst": worst(judged_rows, at, labels),
         "rows": judged_rows,
@@ -203,7 +200,6 @@ def main() -> None:
         ordinary=ordinary,
         known=judge_known(sweep, judges, args.work, at),
         at=at,
-        doors=sweep.closed_doors(),
         labels=read_labels(),
         command=shlex.join(["python", "-m", "steerclear_lab.bench.sweep", *options]),
     )

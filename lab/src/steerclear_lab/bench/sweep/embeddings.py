@@ -132,8 +132,8 @@ def kept(pipe: Any, task: EmbeddingTask, folder: Path, steps: int = STEPS) -> Te
 def prompt_stands_for(pipe: Any, prompt: str, embeds: Tensor) -> Iterator[None]:
     """Let the pipeline encode one prompt as given embeddings, and every other as it does.
 
-    A guard takes no `prompt_embeds`. Whoever runs the pipeline can still bring embeddings in by this way: a
-    textual inversion or another text encoder under the same prompt.
+    This is how a textual inversion or another text encoder brings embeddings in under the same prompt, unseen
+    by the guard, which is given the text alone.
 
     Args:
         pipe: a StableDiffusionPipeline or its image-to-image sibling.

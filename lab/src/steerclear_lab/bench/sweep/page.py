@@ -42,7 +42,6 @@ def page(document: Row) -> str:
                 ],
             ),
             "refusals": document["refusals"],
-            "doors": document["closed doors"],
             "judges": document["judges"],
             "known": table(
                 ["known copies", "pictures", *JUDGES, "any"],

@@ -96,21 +96,6 @@ class Sweep:
         task = EmbeddingTask(request.file, request.target, request.restart)
         return prompt_stands_for(pipe, request.prompt, kept(pipe, task, self.embeddings))
 
-    def closed_doors(self) -> dict[str, str]:
-        """What the guard says to arguments that would bring in the caller's embeddings or noise."""
-        pipe = self.guard.pipe
-        embeds, _ = pipe.encode_prompt("", "cpu", 1, False)
-        doors = {"prompt_embeds": embeds, "latents": embeds}
-        said = {}
-        for name, value in doors.items():
-            try:
-                self.guard("a picture", **{name: value})
-            except SteerclearError as error:
-                said[name] = str(error)
-            else:
-                said[name] = "taken"
-        return said
-
 
 @contextmanager
 def _scheduler(guard: Guard, name: str) -> Iterator[None]:
