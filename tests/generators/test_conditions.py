@@ -31,17 +31,16 @@ class EncodesItself(StableDiffusionPipeline):
     """Gives its text encoder something that its caller does not know."""
 
     @torch.no_grad()
-    def __call__(self, prompt, num_inference_steps=4, generator=None, latents=None, output_type="pil"):
-        clip_skip = len(prompt) % 2
+    def __call__(self, prompt, prompt_embeds=None, latents=None, output_type="pil", **kwargs):
+        clip_skip = None if prompt else 1
         prompt_embeds, _ = self.encode_prompt(prompt, self._execution_device, 1, False, clip_skip=clip_skip)
         return StableDiffusionPipeline.__call__(
             self,
             prompt_embeds=prompt_embeds,
             guidance_scale=1.0,
-            num_inference_steps=num_inference_steps,
-            generator=generator,
             latents=latents,
             output_type=output_type,
+            **kwargs,
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from steerclear.errors import UnsupportedError
 from steerclear.generators.accepted import call_parameters
 from steerclear.generators.conditions import EMBEDS, Condition
+from steerclear.steering.call import call_names
 from steerclear.steering.instance import overridden
 
 # arguments that a regeneration sets itself, so that the caller's must not be passed on as well
@@ -46,7 +47,7 @@ def takes_latents(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
     parameters = call_parameters(pipe)
     if hasattr(pipe, "decoder_pipe"):
         return False  # its `latents=` are the prior's
-    if begins_from_picture(pipe, kwargs) and not hasattr(pipe.scheduler, "scale_model_input"):
+    if begins_from_picture(pipe, kwargs) and not _scales(pipe):
         return False  # what it prepares is noise and picture mixed, which `starting_with` replaces
     if begins_from_picture(pipe, kwargs):
         # inpainting at full strength begins from noise; below it, `latents=` would be taken for noise
@@ -92,6 +93,8 @@ def regeneration_arguments(
     if EMBEDS in condition and "negative_prompt" in parameters:
         # some families default to "", which they refuse beside embeddings
         arguments["negative_prompt"] = None
+    if EMBEDS in condition and parameters["prompt"].default is inspect.Parameter.empty:
+        arguments["prompt"] = None
     if "guidance_scale" not in parameters and ("kwargs" not in parameters or hasattr(pipe, "decoder_pipe")):
         arguments.pop("guidance_scale", None)  # a strategy sets it to 1, whatever the pipeline
     if start is not None and begins_from_picture(pipe, kwargs):
@@ -129,8 +132,8 @@ def starting_with(pipe: Any, sample: Tensor) -> Iterator[None]:
 
     A pipeline with a decoder pipeline of its own gets the sample from that one's `prepare_latents`. In any
     other the sample takes the latent's place at the first `scale_model_input`, before the denoiser, and at
-    the first `step`. Every pipeline with such a scheduler shows its latent in these two places. Under a
-    flow-matching scheduler, which scales nothing, it takes the place of what `prepare_latents` returns first.
+    the first `step`. Where a pipeline scales nothing, as under a flow-matching scheduler, it takes the place of
+    what `prepare_latents` returns first.
 
     Args:
         pipe: a diffusers pipeline.
@@ -144,7 +147,7 @@ def starting_with(pipe: Any, sample: Tensor) -> Iterator[None]:
         with overridden(pipe.decoder_pipe, prepare_latents=lambda *args, **kwargs: sample):
             yield
         return
-    if not hasattr(scheduler, "scale_model_input"):
+    if not _scales(pipe):
         with _preparing(pipe, sample):
             yield
         return
@@ -176,6 +179,13 @@ def starting_with(pipe: Any, sample: Tensor) -> Iterator[None]:
     step.__signature__ = signature  # type: ignore[attr-defined]
     with overridden(scheduler, scale_model_input=scale_model_input, step=step):
         yield
+
+
+def _scales(pipe: Any) -> bool:
+    """Whether a pipeline shows its latent to its scheduler before it denoises."""
+    if not hasattr(pipe.scheduler, "scale_model_input"):
+        return False
+    return "scale_model_input" in call_names(type(pipe)) or not hasattr(pipe, "prepare_latents")
 
 
 @contextmanager

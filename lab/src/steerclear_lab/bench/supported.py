@@ -108,6 +108,8 @@ def tried(cls: type) -> Row:
 
 
 def _seeded() -> torch.Generator:
+    """The generator of every run. Some pipelines draw from torch's own as well, to encode a picture."""
+    torch.manual_seed(5)
     return torch.Generator().manual_seed(1)
 
 
