@@ -132,8 +132,8 @@ def starting_with(pipe: Any, sample: Tensor) -> Iterator[None]:
 
     A pipeline with a decoder pipeline of its own gets the sample from that one's `prepare_latents`. In any
     other the sample takes the latent's place at the first `scale_model_input`, before the denoiser, and at
-    the first `step`. Where a pipeline scales nothing, as under a flow-matching scheduler, it takes the place of
-    what `prepare_latents` returns first.
+    the first `step`. Where a pipeline scales nothing, as under a flow-matching scheduler, it takes the place
+    of what `prepare_latents` returns first.
 
     Args:
         pipe: a diffusers pipeline.

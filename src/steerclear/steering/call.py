@@ -52,10 +52,15 @@ def parameters_of(cls: type) -> Mapping[str, inspect.Parameter]:
 
 
 @cache
-def call_names(cls: type) -> frozenset[str]:
-    """Every attribute, method, string and local variable that the code of a pipeline's `__call__` names."""
+def call_names(cls: type, method: str = "__call__") -> frozenset[str]:
+    """Every attribute, method, string and local variable that the code of a pipeline's `__call__` names.
+
+    Args:
+        cls: the pipeline's class.
+        method: another method, in the place of `__call__`.
+    """
     names: set[str] = set()
-    for call in _calls(cls):
+    for call in _calls(cls) if method == "__call__" else [getattr(cls, method)]:
         code: CodeType = inspect.unwrap(call).__code__
         names.update(code.co_names, code.co_varnames, code.co_cellvars)
         names.update(constant for constant in code.co_consts if isinstance(constant, str))

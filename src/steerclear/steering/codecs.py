@@ -44,6 +44,8 @@ def codec_for(
     """
     autoencoder = autoencoder_of(pipe)
     formula = next((FORMULAS[c.__name__] for c in type(autoencoder).__mro__ if c.__name__ in FORMULAS), None)
+    if autoencoder is None:
+        raise _unknown(pipe, "has no autoencoder")
     if formula is None:
         known = ", ".join(sorted(FORMULAS))
         raise _unknown(pipe, f"has {type(autoencoder).__name__} for an autoencoder, and not one of {known}")
@@ -67,6 +69,10 @@ def _unknown(pipe: Any, why: str) -> UnsupportedError:
 def _names(pipe: Any) -> frozenset[str]:
     """What the pipeline's `__call__` names, where it decodes its latents itself and each is one image."""
     names = call_names(type(pipe))
+    if "decode_latents" in names:
+        names |= call_names(type(pipe), "decode_latents")
+    if "num_frames" in parameters_of(type(pipe)):
+        raise _unknown(pipe, "decodes several frames")
     if "decode" not in names:
         raise _unknown(pipe, "does not decode its latents in its call")
     if "layers" in parameters_of(type(pipe)):

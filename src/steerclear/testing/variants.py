@@ -9,6 +9,7 @@ import torch
 
 from steerclear.errors import InputError
 from steerclear.steering.call import parameters_of
+from steerclear.testing import further_families as further
 from steerclear.testing.image_families import mask, picture
 from steerclear.testing.pipelines import tiny_call, tiny_pipeline
 
@@ -36,6 +37,12 @@ _FAMILIES = {
     "Wuerstchen": "wuerstchen",
     "ZImage": "zimage",
 }
+_FURTHER = {
+    "CogView3Plus": further.cogview3,
+    "IF": further.deepfloyd,
+    "LuminaPipeline": further.lumina,
+    "OvisImage": further.ovis,
+}
 # more channels that a denoiser reads: a picture's latents, a picture, or a mask beside its noisy latents
 _MORE_CHANNELS = {
     "CogView4ControlPipeline": 4,
@@ -43,6 +50,7 @@ _MORE_CHANNELS = {
     "FluxControlInpaintPipeline": 16,
     "FluxControlPipeline": 16,
     "FluxFillPipeline": 16 + 4 * 64,
+    "KandinskyV22InpaintCombinedPipeline": 5,
     "StableDiffusionInstructPix2PixPipeline": 4,
     "StableDiffusionXLInstructPix2PixPipeline": 4,
     "StableDiffusionUpscalePipeline": 3,
@@ -66,13 +74,19 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
     Raises:
         InputError: for a class of no known family, and for one that wants a part that none has.
     """
-    source = tiny_pipeline(_family(cls), seed=seed)
+    source = _source(cls, seed)
     if type(source) is cls:
         return source
     taken = inspect.signature(cls.__init__).parameters
     parts = {name: part for name, part in source.components.items() if name in taken}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if cls.__name__ == "StableDiffusion3InpaintPipeline":  # it takes no other number of channels
+            parts["vae"] = type(parts["vae"]).from_config(parts["vae"].config, latent_channels=16)
+            shape = {"in_channels": 16, "out_channels": 16}
+            parts["transformer"] = type(parts["transformer"]).from_config(
+                parts["transformer"].config, **shape
+            )
         if more := _MORE_CHANNELS.get(cls.__name__):
             _widen(parts, more)
         if "controlnet" in taken:
@@ -86,7 +100,9 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
             parts.update(_adapted(parts["unet"]))
     options = {"requires_safety_checker": False, "add_watermarker": False}
     if "pag_applied_layers" in taken:
-        options["pag_applied_layers"] = _PERTURBED.get(_family(cls), taken["pag_applied_layers"].default)
+        options["pag_applied_layers"] = _PERTURBED.get(
+            _family(cls) or "", taken["pag_applied_layers"].default
+        )
     missing = [
         name
         for name, parameter in taken.items()
@@ -107,7 +123,12 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
 def variant_call(cls: type, prompt: str = "a fox", steps: int = 4) -> dict[str, Any]:
     """Keyword arguments for a quick call of `tiny_variant(cls)`, with the pictures that it takes."""
     parameters = parameters_of(cls)
-    call = {k: v for k, v in tiny_call(_family(cls), prompt, steps).items() if k in parameters}
+    family = _family(cls)
+    sizes = {"height": 64, "width": 64, "max_sequence_length": 16, "clean_caption": False}
+    given = tiny_call(family, prompt, steps) if family else {**tiny_call("sd1", prompt, steps), **sizes}
+    call = {k: v for k, v in given.items() if k in parameters}
+    if cls.__name__.startswith("IF"):
+        call.update(dict.fromkeys({"height", "width"} & set(call), 16))
     pictures = {
         "image": picture(),
         "mask_image": mask(),
@@ -130,12 +151,27 @@ def variant_call(cls: type, prompt: str = "a fox", steps: int = 4) -> dict[str, 
     return call
 
 
-def _family(cls: type) -> str:
-    """The family whose parts a class takes."""
-    fitting = [name for name in _FAMILIES if cls.__name__.startswith(name)]
-    if not fitting:
+def _source(cls: type, seed: int) -> Any:
+    """The pipeline whose parts a class takes."""
+    if (family := _family(cls)) is not None:
+        return tiny_pipeline(family, seed=seed)
+    build = next((build for name, build in _FURTHER.items() if cls.__name__.startswith(name)), None)
+    if build is None:
         raise InputError(f"no tiny {cls.__name__}: it is of no family that has tiny parts")
-    return _FAMILIES[max(fitting, key=len)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pipe = build()
+    for component in pipe.components.values():
+        if isinstance(component, torch.nn.Module):
+            component.eval()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _family(cls: type) -> str | None:
+    """The family of `FAMILIES` whose parts a class takes, if there is one."""
+    fitting = [name for name in _FAMILIES if cls.__name__.startswith(name)]
+    return _FAMILIES[max(fitting, key=len)] if fitting else None
 
 
 def _widen(parts: dict[str, Any], more: int) -> None:
