@@ -208,7 +208,7 @@ def runs_unguided(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
     parameters, cls = call_parameters(pipe), type(pipe)
     if "true_cfg_scale" in parameters:
         scale = kwargs.get("true_cfg_scale", parameters["true_cfg_scale"].default)
-        return not (isinstance(scale, Real) and scale > 1) or kwargs.get("negative_prompt") is None
+        return not (isinstance(scale, Real) and float(scale) > 1) or kwargs.get("negative_prompt") is None
     if "guidance_scale" not in parameters:
         return False
     asks = "do_classifier_free_guidance" in call_names(cls)

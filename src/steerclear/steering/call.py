@@ -120,9 +120,9 @@ def _encodings(cls: type, tree: ast.AST) -> tuple[Encoding, ...]:
             for part in target.elts if isinstance(target, ast.Tuple) else [target]:
                 values.setdefault(_name(part), []).append(node.value)
     constants = {
-        name: given[0].value
-        for name, given in values.items()
-        if len(given) == 1 and isinstance(given[0], ast.Constant)
+        name: value.value
+        for name, (value, *more) in values.items()
+        if not more and isinstance(value, ast.Constant)
     }
     calls = []
     for node in sorted(assignments, key=lambda node: node.lineno):

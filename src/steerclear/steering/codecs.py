@@ -94,8 +94,8 @@ def _packing(pipe: Any, names: frozenset[str]) -> Packing | None:
 def _scaled(pipe: Any, vae: Any) -> AutoencoderCodec:
     """One scaling factor; one shift, or a mean and a standard deviation per channel; as the call has it."""
     names, config = _names(pipe), vae.config
-    scale = config.scaling_factor if "scaling_factor" in names else 1.0
-    shift = (getattr(config, "shift_factor", None) or 0.0) if "shift_factor" in names else 0.0
+    scale: Any = config.scaling_factor if "scaling_factor" in names else 1.0
+    shift: Any = (getattr(config, "shift_factor", None) or 0.0) if "shift_factor" in names else 0.0
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     if mean is not None and std is not None and "latents_mean" in names:
         scale, shift = scale / _per_channel(std), _per_channel(mean)

@@ -77,7 +77,7 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
     source = _source(cls, seed)
     if type(source) is cls:
         return source
-    taken = inspect.signature(cls.__init__).parameters
+    taken = inspect.signature(cls).parameters
     parts = {name: part for name, part in source.components.items() if name in taken}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -98,7 +98,7 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
             parts["unet"] = UNet2DConditionModel.from_config(parts["unet"].config, num_class_embeds=1000)
         if "adapter" in taken:
             parts.update(_adapted(parts["unet"]))
-    options = {"requires_safety_checker": False, "add_watermarker": False}
+    options: dict[str, Any] = {"requires_safety_checker": False, "add_watermarker": False}
     if "pag_applied_layers" in taken:
         options["pag_applied_layers"] = _PERTURBED.get(
             _family(cls) or "", taken["pag_applied_layers"].default
@@ -106,7 +106,7 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
     missing = [
         name
         for name, parameter in taken.items()
-        if name not in ("self", *parts, *options) and parameter.default is inspect.Parameter.empty
+        if name not in parts and name not in options and parameter.default is inspect.Parameter.empty
     ]
     if missing:
         raise InputError(f"no tiny {cls.__name__}: no family has a {', '.join(missing)}")
