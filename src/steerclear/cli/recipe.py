@@ -335,12 +335,11 @@ def scheduler_class(name: str) -> Any:
 
     if re.fullmatch(r"\w+Scheduler", name) and name in dir(diffusers):
         return getattr(diffusers, name)
-    known = [known for known in dir(diffusers) if known.endswith("Scheduler")]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    near += [known for known in known if name and known.lower().startswith(name.lower())]
-    raise InputError(
-        f"there is no scheduler {name!r} in diffusers; did you mean {near[0] if near else known[0]}?"
-    )
+    known = [other for other in dir(diffusers) if other.endswith("Scheduler")]
+    stem = name.removesuffix("Scheduler").lower()
+    near = [other for other in known if stem and other.lower().startswith(stem)]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0) or known
+    raise InputError(f"there is no scheduler {name!r} in diffusers; did you mean {near[0]}?")
 
 
 def read_loras(values: Sequence[str]) -> tuple[Lora, ...]:
