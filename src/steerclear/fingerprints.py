@@ -63,14 +63,14 @@ def model_fingerprint(folder: Path) -> str:
     Computed once per folder and process.
 
     Args:
-        folder: a model folder.
+        folder: a model folder, or a model in a single file.
 
     Raises:
         ModelError: for a folder without safetensors files, or one that cannot be read.
     """
     digest = hashlib.sha256()
     try:
-        files = sorted(folder.rglob("*.safetensors"))
+        files = [folder] if folder.is_file() else sorted(folder.rglob("*.safetensors"))
         for path in files:
             digest.update(f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\t".encode())
             with path.open("rb") as file:

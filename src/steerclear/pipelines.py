@@ -90,7 +90,7 @@ def _from_folder(
     if not folder.exists() and not HUB_ID.fullmatch(str(model)):
         raise ModelError(f"there is no model folder {model}; give a folder or a hub id such as 'owner/name'")
     variant = variant if variant is not None else _only_variant(folder)
-    named = {} if variant is None else {"variant": variant}
+    named: dict[str, Any] = {} if variant is None else {"variant": variant}
     try:
         if torch_dtype == "auto":
             if not folder.exists():

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steerclear.cli.inputs import check_folder, number, read_prompts, read_seeds
+from steerclear.cli.inputs import check_folder, number, read_prompts, read_seeds, whole_number
 from steerclear.cli.opening import load_guard, usual_guidance
 from steerclear.cli.options import FilterOption, ProtectedOption, StepsOption
 from steerclear.cli.recipe import (
     EMBEDDED,
+    Asked,
     Recipe,
     check_recipe,
     read_encoder,
     read_filters,
     read_ladder,
+    read_loras,
     read_preferred,
 )
 from steerclear.cli.terminal import FLAGGED, OK, one_line_errors, progress, uninterrupted
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from steerclear.guard import Guard
-    from steerclear.types import Report
+    from steerclear.types import GuardOutput, Report
 
+MOST_TOGETHER = 1000
 MOST_ROWS = 200  # of a comparison sheet; few programs can open a longer one
 
 
@@ -50,7 +53,8 @@ def generate(
         typer.Option(
             "--model",
             metavar="FOLDER_OR_ID",
-            help="A diffusers pipeline; `embedded` is the one that comes with steerclear.",
+            help="A diffusers pipeline: a folder, a hub id or a single .safetensors file; `embedded` is the "
+            "one that comes with steerclear.",
         ),
     ] = EMBEDDED,
     library: ProtectedOption = EMBEDDED,
@@ -118,12 +122,71 @@ def generate(
             "Required for a library that was built with a module:object.",
         ),
     ] = None,
+    negative_prompt: Annotated[
+        str, typer.Option("--negative-prompt", metavar="TEXT", help="What no picture should show.")
+    ] = "",
+    height: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="N", help="Height in pixels; default: the model's own."),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(parser=whole_number, metavar="N", help="Width in pixels; default: the model's own."),
+    ] = None,
+    images_per_prompt: Annotated[
+        int,
+        typer.Option(
+            parser=whole_number, metavar="N", help="Pictures for each prompt and seed, made in one call."
+        ),
+    ] = 1,
+    batch: Annotated[
+        int,
+        typer.Option(parser=whole_number, metavar="N", help="Prompts and seeds that go into one call."),
+    ] = 1,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="A scheduler of diffusers, such as EulerDiscreteScheduler; default: the model's.",
+        ),
+    ] = "",
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:SCALE]", help="A LoRA to load into the model; may be given several times."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Of the weights: float32, float16, bfloat16, or auto for as they are stored."
+        ),
+    ] = "",
+    variant: Annotated[
+        str, typer.Option(metavar="NAME", help="Which files of the model folder, such as fp16.")
+    ] = "",
+    config: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER_OR_ID", help="Of a model in a single file: where its model_index.json lies."
+        ),
+    ] = "",
+    offload: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW", help="model or sequential: keep on the device only what runs, to save memory."
+        ),
+    ] = "",
+    compile_model: Annotated[
+        bool, typer.Option("--compile", help="Compile the denoiser, which pays for many pictures.")
+    ] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
     """Generate pictures that resemble nothing protected.
 
-    Writes DIR/{prompt}-{seed}.png for every picture handed out (prompts are counted from 0000), and one line
-    per prompt and seed in DIR/report.jsonl. Each PNG carries its recipe: see `steerclear replay`.
+    Writes DIR/{prompt}-{seed}.png for every picture handed out (prompts are counted from 0000), or
+    DIR/{prompt}-{seed}-{number}.png where there are several per prompt and seed, and one line per picture in
+    DIR/report.jsonl. Each PNG carries its recipe: see `steerclear replay`.
 
     Exit codes: 0 all handed out; 3 something was withheld; 2 bad input; 130 stopped by Ctrl-C, with
     everything finished by then kept.
@@ -138,7 +201,15 @@ def generate(
     steerclear generate "a fox" --model model --library protected --steps 10 --guidance 3
     """
     with one_line_errors("stopped; what is finished is kept"):
-        requests = list(product(enumerate(read_prompts(prompts or (), prompts_file)), read_seeds(seeds)))
+        for option, count in (("--images-per-prompt", images_per_prompt), ("--batch", batch)):
+            if not 1 <= count <= MOST_TOGETHER:
+                raise InputError(f"{option} is {count}; give a whole number from 1 to {MOST_TOGETHER}")
+        prompts_and_seeds = product(enumerate(read_prompts(prompts or (), prompts_file)), read_seeds(seeds))
+        requests = [
+            _request(number, prompt, seed, image if images_per_prompt > 1 else None)
+            for (number, prompt), seed in prompts_and_seeds
+            for image in range(images_per_prompt)
+        ]
         check_folder(out)
         if compare and len(requests) > MOST_ROWS:
             raise InputError(
@@ -157,13 +228,24 @@ def generate(
             encoder=read_encoder(encoder),
             prefer=read_preferred(prefer or ()),
             alternatives="" if alternatives is None else str(alternatives),
+            negative_prompt=negative_prompt,
+            height=height,
+            width=width,
+            scheduler=scheduler,
+            loras=read_loras(lora or ()),
+            dtype=dtype,
+            variant=variant,
+            config=config,
+            offload=offload,
+            compile=compile_model,
         )
         check_recipe(recipe)
         guard, recipe = load_guard(recipe)
+        together = batch * images_per_prompt
         code = _make_all(
             guard,
             recipe,
-            requests=requests,
+            calls=[requests[i : i + together] for i in range(0, len(requests), together)],
             out=out,
             print_line=_print_json if as_json else _print_summary,
             compare=compare,
@@ -171,56 +253,90 @@ def generate(
     raise typer.Exit(code)
 
 
-def make(guard: Guard, recipe: Recipe) -> tuple[Image.Image | None, Report]:
-    """Make one guarded picture: the call that `generate` and `replay` share, so that they give the same.
+def _request(number: int, prompt: str, seed: int, image: int | None) -> tuple[str, Asked]:
+    """The name of a picture's file, and what it is made of; image: which one of its prompt and seed."""
+    if image is None:
+        return f"{number:04d}-{seed}.png", Asked(prompt, seed)
+    from steerclear.steering.seeds import derive
+
+    own_seed = seed if image == 0 else derive(seed, "image", image)
+    return f"{number:04d}-{seed}-{image}.png", Asked(prompt, own_seed)
+
+
+def make(guard: Guard, recipe: Recipe) -> GuardOutput:
+    """Make the guarded pictures of one call, which `generate` and `replay` share, so that they give the same.
 
     Args:
         guard: from `load_guard`.
-        recipe: with prompt and seed.
+        recipe: of any picture of the call.
 
     Returns:
-        The picture, None where it was withheld, and its report.
+        What was made; the recipe's own picture is `images[recipe.image]`.
     """
-    output = guard(recipe.prompt, **_call_arguments(recipe))
-    return output.images[0], output.reports[0]
+    output: GuardOutput = guard(**_call_arguments(recipe))
+    return output
 
 
 def _call_arguments(recipe: Recipe) -> dict[str, Any]:
-    import torch
+    """The arguments of the call, for a guard or its pipeline."""
+    from steerclear.steering.seeds import generators
 
-    generator = torch.Generator().manual_seed(recipe.seed)
-    return {"num_inference_steps": recipe.steps, "guidance_scale": recipe.guidance, "generator": generator}
+    asked = recipe.together or (Asked(recipe.prompt, recipe.seed),)
+    drawing = generators(one.seed for one in asked)
+    arguments = {
+        "prompt": [one.prompt for one in asked] if recipe.together else recipe.prompt,
+        "generator": drawing if recipe.together else drawing[0],
+        "num_inference_steps": recipe.steps,
+        "guidance_scale": recipe.guidance,
+    }
+    if recipe.negative_prompt:
+        negatives = [recipe.negative_prompt] * len(asked)
+        arguments["negative_prompt"] = negatives if recipe.together else recipe.negative_prompt
+    sides = {"height": recipe.height, "width": recipe.width}
+    return {**arguments, **{side: length for side, length in sides.items() if length is not None}}
 
 
 def _make_all(
     guard: Guard,
     recipe: Recipe,
     *,
-    requests: Sequence[tuple[tuple[int, str], int]],
+    calls: Sequence[Sequence[tuple[str, Asked]]],
     out: Path,
     print_line: Callable[[dict[str, Any], Path], None],
     compare: bool,
 ) -> int:
-    """Make, save and report one picture after the other. Returns the exit code."""
+    """Make, save and report the pictures of one call after the other. Returns the exit code."""
     code, rows = OK, list[SheetRow]()
-    with ReportFile(out) as report_file, progress("generating", len(requests)) as advance:
+    with ReportFile(out) as report_file, progress("generating", sum(map(len, calls))) as advance:
         try:
-            for (number, prompt), seed in requests:
-                image, report = make(guard, replace(recipe, prompt=prompt, seed=seed))
-                if guard.library is not None and report.library_version != recipe.library_version:
-                    fingerprint = guard.library.fingerprint()[:16]  # it has changed since the last picture
-                    recipe = replace(
-                        recipe, library_version=report.library_version, library_fingerprint=fingerprint
+            for call in calls:
+                together = tuple(asked for _, asked in call) if len(call) > 1 else ()
+                recipes = [
+                    replace(recipe, prompt=asked.prompt, seed=asked.seed, together=together, image=image)
+                    for image, (_, asked) in enumerate(call)
+                ]
+                output = make(guard, recipes[0])
+                made = zip(call, recipes, output.images, output.reports, strict=True)
+                for (name, _), picture_recipe, image, report in made:
+                    if guard.library is not None and report.library_version != recipe.library_version:
+                        recipe = replace(  # it has changed since the last picture
+                            recipe,
+                            library_version=report.library_version,
+                            library_fingerprint=guard.library.fingerprint()[:16],
+                        )
+                    picture_recipe = replace(
+                        picture_recipe,
+                        library_version=recipe.library_version,
+                        library_fingerprint=recipe.library_fingerprint,
                     )
-                picture_recipe = replace(recipe, prompt=prompt, seed=seed)
-                with uninterrupted():
-                    line = _save(out / f"{number:04d}-{seed}.png", image, report, picture_recipe)
-                    report_file.write(line)
-                    print_line(line, out)
-                code = FLAGGED if image is None else code
-                if compare:
-                    rows.append(_sheet_row(guard, picture_recipe, image, report))
-                advance()
+                    with uninterrupted():
+                        line = _save(out / name, image, report, picture_recipe)
+                        report_file.write(line)
+                        print_line(line, out)
+                    code = FLAGGED if image is None else code
+                    if compare:
+                        rows.append(_sheet_row(guard, picture_recipe, image, report))
+                    advance()
         finally:
             if rows:
                 save_png(out / SHEET, compare_sheet(rows))
@@ -244,7 +360,7 @@ def _save(path: Path, image: Image.Image | None, report: Report, recipe: Recipe)
 def _sheet_row(guard: Guard, recipe: Recipe, image: Image.Image | None, report: Report) -> SheetRow:
     """A row of the sheet; a clear picture is the plain pipeline's own, else the plain one is made now."""
     is_clear = image is not None and not report.attempts
-    plain = image if is_clear else guard.pipe(prompt=recipe.prompt, **_call_arguments(recipe)).images[0]
+    plain = image if is_clear else guard.pipe(**_call_arguments(recipe)).images[recipe.image]
     assert plain is not None
     matches = (detection.matched for detection in report.detections if detection.matched)
     nearest = report.matched or next(matches, None)

@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steerclear import embedded
+from steerclear._imports import collector_paused
 from steerclear.cli.inputs import read_names, read_prompts
-from steerclear.cli.recipe import EMBEDDED, USUAL_GUIDANCE, Preferred, Recipe, image_fingerprint
+from steerclear.cli.recipe import (
+    EMBEDDED,
+    USUAL_GUIDANCE,
+    Preferred,
+    Recipe,
+    image_fingerprint,
+    scheduler_class,
+)
 from steerclear.cli.terminal import quiet_libraries
 from steerclear.errors import InputError, LibraryError, ModelError
 from steerclear.fingerprints import file_fingerprint, model_fingerprint
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def model_folder(model: str) -> Path | None:
-    """The folder of a model; None for a hub id."""
+    """The folder or file of a model; None for a hub id."""
     folder = embedded.MODEL_FOLDER if model == EMBEDDED else Path(model)
     return folder.resolve() if folder.exists() or model == EMBEDDED else None
 
@@ -114,16 +122,16 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
 
     quiet_libraries()
     budget = Budget() if recipe.budget is None else Budget(recipe.budget)
-    guard = Guard.from_pretrained(
-        folder or recipe.model,
-        library=library,
+    guard = Guard.wrap(
+        _load(recipe, folder or recipe.model),
+        library,
+        model=folder or recipe.model,
         filters=recipe.filters,
         preferred=preferred,
         alternatives=alternatives,
         ladder=recipe.ladder or None,
         budget=budget,
         encoder=recipe.encoder or None,
-        device=recipe.device,
     )
     return guard, replace(
         recipe,
@@ -134,6 +142,56 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
         library_version=library.version,
         library_fingerprint=library.fingerprint()[:16],
     )
+
+
+def _load(recipe: Recipe, model: str | Path) -> Any:
+    """The pipeline that a recipe describes, with its scheduler and LoRAs, as it is to run."""
+    import torch
+
+    from steerclear.generators.accepted import denoiser_of
+    from steerclear.pipelines import load_pipeline
+
+    with collector_paused():
+        pipe = load_pipeline(
+            model,
+            None if recipe.offload else recipe.device,
+            torch_dtype=getattr(torch, recipe.dtype, recipe.dtype) or None,
+            variant=recipe.variant or None,
+            **({"config": recipe.config} if recipe.config else {}),
+        )
+    if recipe.scheduler:
+        try:
+            pipe.scheduler = scheduler_class(recipe.scheduler).from_config(pipe.scheduler.config)
+        except Exception as error:  # whatever a class says to a configuration that it cannot use
+            raise InputError(
+                f"the model cannot run with {recipe.scheduler}: {str(error).splitlines()[0]}"
+            ) from error
+    _load_loras(pipe, recipe)
+    if recipe.offload == "model":
+        pipe.enable_model_cpu_offload(device=recipe.device)
+    elif recipe.offload:
+        pipe.enable_sequential_cpu_offload(device=recipe.device)
+    if recipe.compile and (denoiser := denoiser_of(pipe)) is not None:
+        denoiser.compile()
+    return pipe
+
+
+def _load_loras(pipe: Any, recipe: Recipe) -> None:
+    """Load a recipe's LoRAs. Raises InputError for what the pipeline cannot load, or that has changed."""
+    for number, lora in enumerate(recipe.loras):
+        path = Path(lora.file)
+        if image_fingerprint(path) != lora.sha256:
+            raise InputError(f"the LoRA {lora.file!r} has changed since it was named")
+        try:
+            pipe.load_lora_weights(
+                str(path.resolve().parent), weight_name=path.name, adapter_name=f"lora{number}"
+            )
+        except Exception as error:  # a pipeline without LoRAs, a missing package or a damaged file
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"the LoRA {lora.file!r} cannot be loaded: {why}") from error
+    if recipe.loras:
+        names = [f"lora{number}" for number in range(len(recipe.loras))]
+        pipe.set_adapters(names, [lora.scale for lora in recipe.loras])
 
 
 def _check_device(device: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,13 +21,34 @@ EMBEDDED = "embedded"
 USUAL_GUIDANCE = 7.5  # of Stable Diffusion
 MOST_STEPS = 1000  # schedulers are trained with as many noise levels
 DEVICES = ("cpu", "cuda", "mps", "xpu")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+OFFLOADS = ("model", "sequential")
+LARGEST_SCALE = 100.0  # of a LoRA; far beyond what leaves a picture
+# fields that pictures of earlier versions lack
 ADDED_LATER = (
     "filters",
     "encoder",
     "library_version",
     "alternatives",
     "alternatives_fingerprint",
-)  # fields that pictures of earlier versions lack
+    "negative_prompt",
+    "height",
+    "width",
+    "scheduler",
+    "loras",
+    "together",
+    "image",
+    "dtype",
+    "variant",
+    "config",
+    "offload",
+    "compile",
+)
+# fields that hold lists of objects: what these have, and of which type
+LISTS: Mapping[str, Mapping[str, Any]] = {
+    "loras": {"file": str, "sha256": str, "scale": int | float},
+    "together": {"prompt": str, "seed": int},
+}
 OPTIONS: Mapping[plugins.Kind, str] = {"strategy": "--ladder", "filter": "--filter", "encoder": "--encoder"}
 
 
@@ -42,6 +65,34 @@ class Preferred:
     text: str | None = None
     image: str | None = None
     sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA's file.
+
+    Attributes:
+        file: its path.
+        sha256: first 16 hex digits of its SHA-256.
+        scale: how strongly it counts.
+    """
+
+    file: str
+    sha256: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One picture of a call that makes several.
+
+    Attributes:
+        prompt: what it should show.
+        seed: of its noise.
+    """
+
+    prompt: str
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +114,19 @@ class Recipe:
         prefer: what pulls.
         alternatives: file of prompts whose pictures may be drawn instead; "" for those that calibration kept.
         alternatives_fingerprint: 16 hex digits of that file; "" for none.
+        negative_prompt: what the picture should not show; "" for none.
+        height: of the picture in pixels; None for the model's own. width likewise.
+        width: see height.
+        scheduler: name of a scheduler class of diffusers; "" for the model's own.
+        loras: LoRA files that are loaded into the model.
+        together: every picture of the call that made this one, since what is computed together may round
+            otherwise; empty for a picture that was made alone.
+        image: which of `together` this picture is.
+        dtype: of the weights, one of DTYPES; "" for the default of `load_pipeline`.
+        variant: which files of the model folder.
+        config: of a model in a single file, the folder or hub id of its configuration.
+        offload: "model" or "sequential" to keep on the device only what runs; "" to keep all there.
+        compile: whether the denoiser is compiled.
         model_fingerprint: 16 hex digits of the model's weights.
         library_fingerprint: 16 hex digits of the library's contents.
         library_version: of the library that the picture was compared with; None before it is made.
@@ -84,6 +148,18 @@ class Recipe:
     prefer: tuple[Preferred, ...] = ()
     alternatives: str = ""
     alternatives_fingerprint: str = ""
+    negative_prompt: str = ""
+    height: int | None = None
+    width: int | None = None
+    scheduler: str = ""
+    loras: tuple[Lora, ...] = ()
+    together: tuple[Asked, ...] = ()
+    image: int = 0
+    dtype: str = ""
+    variant: str = ""
+    config: str = ""
+    offload: str = ""
+    compile: bool = False
     model_fingerprint: str = ""
     library_fingerprint: str = ""
     library_version: int | None = None
@@ -127,6 +203,8 @@ class Recipe:
                 raise InputError(f"the recipe in {source!r} is damaged: {field.name} is {value!r}")
             values[field.name] = tuple(value) if isinstance(value, list) else value
         values["prefer"] = tuple(Preferred(**preferred) for preferred in values["prefer"])
+        values["loras"] = tuple(Lora(**lora) for lora in values.get("loras", ()))
+        values["together"] = tuple(Asked(**asked) for asked in values.get("together", ()))
         try:
             values["guidance"] = float(values["guidance"])
         except OverflowError as error:
@@ -153,9 +231,17 @@ def _has_type(value: Any, name: str, default: Any) -> bool:
             and all(isinstance(text, str) for text in preferred.values())
             for preferred in value
         )
-    if isinstance(value, bool):
-        return False
-    if name == "library_version":
+    if name in LISTS:
+        kinds = LISTS[name]
+        return isinstance(value, list) and all(
+            isinstance(entry, dict)
+            and set(entry) == set(kinds)
+            and all(isinstance(entry[key], kind) for key, kind in kinds.items())
+            for entry in value
+        )
+    if isinstance(value, bool) or name == "compile":
+        return isinstance(value, bool) and name == "compile"
+    if name in ("library_version", "height", "width"):
         return value is None or isinstance(value, int)
     if name == "budget":
         return value is None or isinstance(value, int | float)
@@ -204,6 +290,7 @@ def check_recipe(recipe: Recipe) -> None:
         raise InputError(
             f"device {recipe.device!r} is unknown; there are {', '.join(DEVICES)}, and cuda:1 and so on"
         )
+    _check_request(recipe)
     for name in recipe.filters:
         plugins.load("filter", name)
     if recipe.encoder:
@@ -214,6 +301,73 @@ def check_recipe(recipe: Recipe) -> None:
         from steerclear.nudge.ladder import strategies
 
         strategies(recipe.ladder)
+
+
+def _check_request(recipe: Recipe) -> None:
+    """Check what is said of the picture's size, of its call and of how the model runs."""
+    for side in ("height", "width"):
+        length = getattr(recipe, side)
+        if length is not None and length < 1:
+            raise InputError(f"{side} is {length}; it must be a whole number of pixels, at least 1")
+    for option, value, known in (("dtype", recipe.dtype, DTYPES), ("offload", recipe.offload, OFFLOADS)):
+        if value and value not in known:
+            raise InputError(f"{option} {value!r} is unknown; there are {', '.join(known)}")
+    if recipe.offload and recipe.device == "cpu":
+        raise InputError(
+            f"offload {recipe.offload!r} moves a model between the CPU and a GPU; pass --device cuda as well"
+        )
+    if recipe.scheduler:
+        scheduler_class(recipe.scheduler)
+    for lora in recipe.loras:
+        if not (math.isfinite(lora.scale) and abs(lora.scale) <= LARGEST_SCALE):
+            raise InputError(f"the scale of the LoRA {lora.file!r} is {lora.scale}; give one like 0.8")
+    if recipe.together and Asked(recipe.prompt, recipe.seed) not in recipe.together[recipe.image :][:1]:
+        raise InputError(f"image is {recipe.image}, which is not this picture's place among `together`")
+
+
+def scheduler_class(name: str) -> Any:
+    """A scheduler class of diffusers by its name.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    import diffusers
+
+    if re.fullmatch(r"\w+Scheduler", name) and name in dir(diffusers):
+        return getattr(diffusers, name)
+    known = [other for other in dir(diffusers) if other.endswith("Scheduler")]
+    stem = name.removesuffix("Scheduler").lower()
+    near = [other for other in known if stem and other.lower().startswith(stem)]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0) or known
+    raise InputError(f"there is no scheduler {name!r} in diffusers; did you mean {near[0]}?")
+
+
+def read_loras(values: Sequence[str]) -> tuple[Lora, ...]:
+    """LoRA files as typed: FILE or FILE:SCALE.
+
+    Raises:
+        InputError: for a file that is not there or no .safetensors file, or a scale that is no number.
+    """
+    return tuple(_lora(value) for value in values)
+
+
+def _lora(value: str) -> Lora:
+    name, separator, scale = value.rpartition(":")
+    if not separator or Path(value).is_file():
+        name, scale = value, "1"
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"there is no LoRA file {name!r}; give FILE or FILE:SCALE")
+    if path.suffix != ".safetensors":
+        raise InputError(
+            f"the LoRA {name!r} is no .safetensors file; others may run code when they are loaded"
+        )
+    try:
+        return Lora(name, image_fingerprint(path), float(scale))
+    except ValueError as error:
+        raise InputError(
+            f"the scale {scale!r} of the LoRA {name!r} is no number; give one like 0.8"
+        ) from error
 
 
 def read_ladder(text: str | None) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,15 @@ from steerclear._version import __version__
 from steerclear.cli.generate import make
 from steerclear.cli.inputs import check_file
 from steerclear.cli.opening import is_local_library, load_guard, model_folder
-from steerclear.cli.recipe import OPTIONS, Recipe, read_encoder, read_filters, read_ladder
+from steerclear.cli.recipe import (
+    OPTIONS,
+    Lora,
+    Recipe,
+    read_encoder,
+    read_filters,
+    read_ladder,
+    read_loras,
+)
 from steerclear.cli.terminal import FLAGGED, OK, one_line_errors
 from steerclear.errors import InputError, ModelError
 from steerclear.fingerprints import model_fingerprint
@@ -53,6 +61,18 @@ def replay(
     encoder: Annotated[
         str | None, typer.Option(metavar="NAME", help="The same for the encoder that the recipe names.")
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Where a LoRA that the recipe names lies now; may be given several times."
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER_OR_ID", help="Where the configuration of a model in a single file lies now."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also write the new picture here.")
     ] = None,
@@ -82,8 +102,19 @@ def replay(
         if not old.prompt.strip():
             raise InputError(f"the recipe in {str(file)!r} is damaged: its prompt is empty")
         _check_named(old, trusted, file)
-        relocated = replace(old, model=model or old.model, library=library or old.library)
+        relocated = replace(
+            old,
+            model=model or old.model,
+            library=library or old.library,
+            config=config or old.config,
+            loras=_given_loras(old, read_loras(lora or ()), file),
+        )
         _check_model(relocated, file, chosen=model is not None)
+        if config is None and old.config and not Path(old.config).is_dir():
+            raise ModelError(
+                f"{str(file)!r} names the configuration {old.config!r}, which is no folder here; "
+                "pass --config with it"
+            )
         if library is None and not is_local_library(old.library):
             raise InputError(
                 f"{str(file)!r} was made with the library {old.library!r}, which is not here; "
@@ -91,7 +122,8 @@ def replay(
             )
         guard, new = load_guard(relocated)
         _check_fingerprint(old, new.model_fingerprint, new.model, file)
-        image, report = make(guard, new)
+        output = make(guard, new)
+        image, report = output.images[new.image], output.reports[new.image]
         new = replace(
             new,
             outcome=str(report.outcome),
@@ -120,12 +152,28 @@ def _check_named(recipe: Recipe, trusted: Mapping[Kind, Collection[str]], file: 
                 )
 
 
+def _given_loras(recipe: Recipe, given: Sequence[Lora], file: Path) -> tuple[Lora, ...]:
+    """The recipe's LoRAs, each from a file of the user's: none is loaded because a picture names it."""
+    files = {lora.sha256: lora.file for lora in given}
+    for lora in recipe.loras:
+        if lora.sha256 not in files:
+            raise InputError(
+                f"{str(file)!r} was made with the LoRA {lora.file!r} of SHA-256 {lora.sha256}…; "
+                "pass --lora with that file"
+            )
+    for lora in given:
+        if lora.sha256 not in {known.sha256 for known in recipe.loras}:
+            raise InputError(
+                f"the recipe in {str(file)!r} does not name the LoRA {lora.file!r}; leave it out"
+            )
+    return tuple(replace(lora, file=files[lora.sha256]) for lora in recipe.loras)
+
+
 def _check_model(recipe: Recipe, file: Path, *, chosen: bool) -> None:
     """Refuse a model with other weights before loading it; never fetch one because a picture names it."""
     folder = model_folder(recipe.model)
     if folder is not None:
-        if folder.is_dir():
-            _check_fingerprint(recipe, model_fingerprint(folder), recipe.model, file)
+        _check_fingerprint(recipe, model_fingerprint(folder), recipe.model, file)
     elif not chosen:
         raise ModelError(
             f"{str(file)!r} was made by the model {recipe.model!r}, which is no folder here; "
