@@ -131,6 +131,19 @@ def test_a_model_and_library_of_ones_own_are_used_with_the_guidance_that_the_mod
     assert read_png(here / "embedded" / "0000-0.png")[1]["model"] == "embedded"
 
 
+def test_alternatives_come_from_a_file_which_the_recipe_remembers(run, here):
+    (here / "log.txt").write_text("a fox, flat style\na house\n")
+    assert run("generate", ORDINARY, "--alternatives", "log.txt", "--steps", "2").code == 0
+    _, recipe = read_png(here / "out" / "0000-0.png")
+    assert (recipe["alternatives"], len(recipe["alternatives_fingerprint"])) == ("log.txt", 16)
+    assert run("replay", "out/0000-0.png").code == 0
+    (here / "log.txt").write_text("a house\n")
+    result = run("replay", "out/0000-0.png")
+    assert result.code == 2
+    assert "'log.txt' have changed" in result.stderr
+    assert run("generate", ORDINARY, "--alternatives", "nowhere.txt").code == 2
+
+
 def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, assets):
     (here / "wish.png").write_bytes((assets / "art" / "copied.png").read_bytes())
     assert (
@@ -148,6 +161,8 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, asse
     assert recipe.pop("library_version") == Library.open(assets / "library").version
     assert recipe == {
         "prompt": ORDINARY,
+        "alternatives": "",
+        "alternatives_fingerprint": "",
         "seed": 7,
         "steps": 3,
         "guidance": 4.0,

@@ -8,8 +8,10 @@ import torch
 from steerclear import plugins
 from steerclear.errors import UnsupportedError
 from steerclear.generators import PipelineRunner
+from steerclear.generators.conditions import EMBEDS
 from steerclear.nudge import SteerTask
-from steerclear.nudge.condition import HOLD, nudged_condition
+from steerclear.nudge.base import CopyReturned
+from steerclear.nudge.condition import HOLD, Interpolate, interpolated, nudged_condition, weights_at
 from steerclear.nudge.final_latent import FinalLatent
 from steerclear.nudge.guidance_window import GuidanceWindow
 from steerclear.nudge.ladder import strategies
@@ -203,3 +205,37 @@ def test_the_weights_of_the_final_latent_hold_for_its_condition_too(alpha, beta,
     final_latent = FinalLatent(alpha=alpha, beta=beta, gamma=gamma, iterations=0)  # which leaves the latent
     assert torch.equal(final_latent.apply(task, 7).run.latents, resumed((alpha, beta, gamma)))
     assert not torch.equal(resumed((alpha, beta, gamma)), resumed((1.0, 1.0, 1.0)))
+
+
+def test_a_point_of_the_line_is_where_j_has_its_minimum():
+    task, _ = flagged()
+    requested, preferred = task.condition(), task.condition("an owl at night")
+    for t in (0.5, 0.8, 1.0, 1.3):
+        condition = nudged_condition(task, gamma=weights_at(t))
+        point = interpolated(requested, preferred, t)
+        assert cosines(condition[EMBEDS], point[EMBEDS]).item() > 0.999
+    torch.testing.assert_close(interpolated(requested, preferred, 1.0)[EMBEDS], preferred[EMBEDS])
+
+
+def test_the_nearest_point_whose_first_prediction_is_safe_is_taken_and_beyond_it_nothing_is_looked_at(
+    monkeypatch,
+):
+    risks = iter([0.9, 0.1])
+    monkeypatch.setattr("steerclear.nudge.condition.condition_risk", lambda task, condition: next(risks))
+    task, _ = flagged(**GUIDED)
+    assert "80% of the way to 'an owl at night'" in Interpolate(points=(0.6, 0.8, 1.0)).apply(task, 7).stopped
+    risks = iter([0.9, 0.9])
+    task, _ = flagged(**GUIDED)
+    assert "100% of the way" in Interpolate(points=(0.6, 0.8, 1.0)).apply(task, 7).stopped
+
+
+def test_a_pass_in_which_the_copy_comes_back_is_left_there():
+    task, first = flagged(steps=8, **GUIDED)
+    task.shows = lambda step, denoised: "fox" if step == 2 else None
+    before = task.nfe
+    with pytest.raises(CopyReturned, match="fox came back at step 3"):
+        strategies(["rewrite"])[0].apply(task, 7)
+    assert task.nfe - before == 3 * 2
+    assert first.nfe == 8 * 2
+    task.shows = lambda step, denoised: "fox" if step > 4 else None  # too late to spare anything
+    assert strategies(["rewrite"])[0].apply(task, 7).image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from steerclear.generators.conditions import pooled_embedding
 from steerclear.nudge.base import SteerTask
 from steerclear.nudge.despecify import BATCH, despecify, predictions
 from steerclear.nudge.nearest_texts import nearest_texts
-from steerclear.nudge.screen import HOPELESS, SAFE, ordered, screened
+from steerclear.nudge.screen import HOPELESS, SAFE, Screened, ordered, screened
 from steerclear.nudge.space import PREVIEW
 from steerclear.nudge.subject import MOST_TEXTS, names_subject, subject_texts
 from steerclear.pixels import cosines
@@ -127,17 +128,24 @@ def target_texts(task: SteerTask, tried: Sequence[str]) -> Iterator[str]:
 def rewritten_texts(task: SteerTask, tried: Sequence[str]) -> Iterator[str]:
     """The rewriter's texts that screening passes, the safe ones first; asked again once, if all failed."""
     for _ in range(REWRITES if task.rewriter is not None else 0):
-        assert task.rewriter is not None
-        caption = next(iter(task.captions), None)
-        proposed = [str(text) for text in task.rewriter(task.prompt, caption, tuple(tried))]
-        texts = [
-            text for text in dict.fromkeys(proposed) if text.strip() and text not in (task.prompt, *tried)
-        ][:MOST_TEXTS]
-        rows = sorted(screened(task, texts), key=lambda row: row.risk > SAFE) if texts else []
-        passing = [row.text for row in rows if row.risk < HOPELESS]
+        passing = [row.text for row in _proposed(task, tried) if row.risk < HOPELESS]
         yield from passing
         if not passing:
             return
+
+
+def _proposed(task: SteerTask, tried: Sequence[str]) -> list[Screened]:
+    """What the rewriter proposes beside what was tried; nothing where it fails, and a warning."""
+    assert task.rewriter is not None
+    try:
+        proposed = task.rewriter(task.prompt, next(iter(task.captions), None), tuple(tried))
+        proposed = [proposed] if isinstance(proposed, str) else list(map(str, proposed))
+    except Exception as error:  # a server that does not answer must not cost the request
+        warnings.warn(f"the rewriter failed: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
+        return []
+    texts = [text for text in dict.fromkeys(proposed) if text.strip() and text not in (task.prompt, *tried)]
+    rows = screened(task, texts[:MOST_TEXTS]) if texts else []
+    return sorted(rows, key=lambda row: row.risk > SAFE)
 
 
 def own_subject(task: SteerTask) -> Iterator[str]:

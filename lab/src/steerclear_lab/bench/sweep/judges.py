@@ -35,23 +35,25 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Judges:
-    """All judges over the embedded protected pictures.
+    """All judges over protected pictures, by default the embedded ones.
 
     Attributes:
         weights: file of the descriptor.
+        folder: of the protected pictures, PNGs of one size.
     """
 
     weights: Path = COPY_JUDGE
+    folder: Path = PROTECTED_FOLDER
 
     @cached_property
     def files(self) -> list[str]:
         """Names of the protected pictures."""
-        return sorted(file.name for file in PROTECTED_FOLDER.glob("*.png"))
+        return sorted(file.name for file in self.folder.glob("*.png"))
 
     @cached_property
     def protected(self) -> Tensor:
         """(N, 3, 64, 64) in [0, 1]."""
-        return to_tensor([Image.open(PROTECTED_FOLDER / file) for file in self.files])
+        return to_tensor([Image.open(self.folder / file) for file in self.files])
 
     @cached_property
     def _views(self) -> list[Tensor]:
