@@ -1,5 +1,5 @@
-"""A protected picture that is only resized or recompressed is always found, however plain; another plain picture
-is clear.
+"""A protected picture that is only resized or recompressed is found, however plain; another plain picture is
+clear.
 """
 
 import io

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -142,6 +142,11 @@ class CopyDetector:
     def unseen(self) -> Mapping[str, str]:
         """Why each protected picture is not looked for that cannot be recognised, by its id."""
         return self.side.unseen
+
+    @property
+    def plain(self) -> Sequence[str]:
+        """Ids of the protected pictures of which only nearly unaltered copies are sure to be found."""
+        return self.side.plain
 
     @property
     def looking(self) -> Effort:

@@ -100,9 +100,19 @@ class ProtectedSide:
         return len(self.ids)
 
     @cached_property
+    def plain(self) -> tuple[str, ...]:
+        """Ids of the pictures that are too plain, see `is_plain`."""
+        trusted = [float(trust(self.pixels(torch.tensor([row])))) for row in range(len(self))]
+        least = Thresholds().orientation
+        return tuple(item for item, value in zip(self.ids, trusted, strict=True) if value < least)
+
+    @cached_property
     def rough(self) -> RoughPictures:
         """By which the pictures are nominated as wholes."""
-        blocks = [RoughPictures.of(_as_pixels(some)) for some in self.pictures.split(BLOCK)]
+        blocks = [
+            RoughPictures.of(_as_pixels(self.pictures[first : first + BLOCK]))
+            for first in range(0, len(self), BLOCK)
+        ]
         return RoughPictures(torch.cat([b.rough for b in blocks]), torch.cat([b.contrast for b in blocks]))
 
     def pixels(self, rows: Tensor) -> Tensor:
@@ -119,8 +129,8 @@ def is_recognisable(picture: Tensor) -> bool:
 
 
 def is_plain(picture: Tensor) -> bool:
-    """Returns whether a picture (3, H, W) in [0, 1] is so plain, such as stripes, that even a perfect match of
-    its edges is not trusted: it is sure to be found unaltered, resized or recompressed only.
+    """Returns whether a picture (3, H, W) in [0, 1] is so plain, such as stripes, that even a perfect match
+    of its edges is not trusted: it is sure to be found unaltered, resized or recompressed only.
     """
     return float(trust(squared(picture[None], SIDE))) < Thresholds().orientation
 

@@ -1,8 +1,8 @@
 """Whole with whole: a picture that is a protected one, unaltered or nearly so, however plain that is.
 
-Stripes, gradients and a disc on white have too few edges, or edges of one direction, for `align` and `decide` to
-trust. Here colours are compared, and only as the picture stands: a plain picture mirrored or turned is often
-another plain picture, as Ireland's flag mirrored is Ivory Coast's.
+Stripes and gradients have too few edges, or edges of one direction, for `align` and `decide` to trust. Here
+colours are compared, and only as the picture stands: a plain picture mirrored or turned is often another
+plain picture, as Ireland's flag mirrored is Ivory Coast's.
 """
 
 from __future__ import annotations
