@@ -15,7 +15,7 @@ from cli_doubles import ENCODER
 from PIL import Image, ImageOps
 
 from steerclear import Guard
-from steerclear.library import Library
+from steerclear.library import Library, add
 from steerclear.library.images import square_tensor, thumbnail
 from steerclear.library.schema import Entry, Item
 from steerclear.testing import tiny_pipeline
@@ -128,8 +128,19 @@ def test_what_the_filters_see_is_told_kind_by_kind_and_so_is_what_they_are_blind
 
 
 def test_a_protected_picture_with_nothing_in_it_is_named(on_pictures):
-    assert "too plain for `copy` to recognise once altered: blank" in on_pictures.stdout
+    assert "blank, so that `copy` cannot recognise them: blank" in on_pictures.stdout
     assert on_pictures.note["evidence"]["unrecognisable"] == ["blank"]
+    assert on_pictures.note["evidence"]["plain"] == []
+
+
+def test_a_protected_flag_is_named_as_too_plain(run, here, library):
+    flag = Image.new("RGB", (64, 64), "white")
+    flag.paste((206, 17, 38), (0, 32, 64, 64))
+    (here / "flags").mkdir()
+    flag.save(here / "flags" / "poland.png")
+    add(Library.open(library), [here / "flags"], [ENCODER])
+    result = run("calibrate", "--library", library, "--clean", "clean", "--fpr", "0.35", "--copies-of", "1")
+    assert "too plain: only nearly unaltered copies are sure to be found of poland\n" in result.stdout
 
 
 def test_a_clean_picture_that_shows_a_protected_one_is_left_out_and_kept_to_be_looked_at(on_pictures):

@@ -10,6 +10,8 @@ from cli_doubles import ENCODER, write_pictures
 from PIL import Image
 
 from steerclear.cli.library import app
+from steerclear.cli.library.recognition import RECALL, recognition
+from steerclear.copy_detection import Effort
 from steerclear.library import Library, add
 
 
@@ -149,3 +151,44 @@ def test_a_library_that_no_guard_would_take_yet_is_told_to_be_calibrated(run, ar
         "next: this library has no thresholds for its encoders yet, and no guard takes it without; run: "
         "steerclear calibrate --library two --clean IMAGES_OR_PROMPTS"
     )
+
+
+def test_add_names_pictures_that_are_too_plain_and_takes_them_all_the_same(run, art):
+    flag = Image.new("RGB", (90, 60), "white")
+    flag.paste((206, 17, 38), (0, 30, 90, 60))
+    flag.save("art/poland.png")
+    result = run("library", "add", "art")
+    assert result.code == 0
+    assert "6 added" in result.stdout
+    assert "only nearly unaltered copies are sure to be found of poland\n" in result.stderr
+    assert "too plain" not in run("library", "add", "art").stderr  # nothing was added
+
+
+def test_add_list_and_log_say_what_looks_for_copies_and_what_it_is_good_for(run, art):
+    added = run("library", "add", "art")
+    for result in (added, run("library", "list"), run("library", "log")):
+        lines = [line for line in result.stderr.splitlines() if line.startswith("`copy`: ")]
+        assert lines == [recognition(5, "descriptor")]
+    assert "`copy`" not in run("library", "list", "--json").stderr
+
+
+def test_what_looks_for_copies_follows_the_size_of_the_library():
+    assert "every item is compared" in recognition(5, "descriptor")
+    assert "at 1,000 items" in recognition(101, "descriptor")
+    assert recognition(15_000, "descriptor").endswith("at 10,000 items; more were not measured")
+    assert "the encoder 'descriptor' nominates" in recognition(20_001, "descriptor")
+
+
+def test_the_recall_that_is_said_is_the_measured_one():
+    page = Path(__file__).parents[2] / "docs" / "benchmarks" / "copy-detection.json"
+    rows = {row["items"]: row for row in json.loads(page.read_text())["scale"]}
+    assert set(rows) == set(RECALL)
+    for items, said in RECALL.items():
+        nominees = Effort.for_library(items).items
+        measured = max(share for key, share in rows[items].items() if _count(key) <= nominees)
+        assert said <= measured < said + 0.01
+
+
+def _count(column):
+    """Of how many nominees a column of the page gives the recall; more than any for other columns."""
+    return int(column.removeprefix("recall of ")) if column.startswith("recall of ") else 10**9

@@ -266,7 +266,7 @@ def test_a_stricter_threshold_flags_more(copy_filter, tensors, pictures):
     assert score > 1
     assert CopyFilter(copy_filter.detector, threshold=score).check(images)[0].flagged
     assert not CopyFilter(copy_filter.detector, threshold=score + 0.001).check(images)[0].flagged
-    never = CopyFilter.of(tensors, thresholds=Thresholds(2.0, 2.0), opinion=None)
+    never = CopyFilter.of(tensors, thresholds=Thresholds(2.0, 2.0, sameness=2.0), opinion=None)
     assert not never.check(to_tensor([pictures[LION]]))[0].flagged
 
 

@@ -145,6 +145,7 @@ def calibrate(
             "items_altered": len({copy.item for copy in altered}),
             "by_alteration": by_alteration(altered, thresholds),
             "unrecognisable": _unrecognisable(filters),
+            "plain": _plain(filters),
             "mostly_missed": mostly_missed(altered, thresholds),
         }
         _write_evidence(out, known.scores, copy_scores, document)
@@ -217,6 +218,13 @@ def _unrecognisable(filters: Sequence[Filter]) -> list[str]:
     from steerclear.copy_detection import CopyFilter
 
     return [item for f in filters if isinstance(f, CopyFilter) for item in f.detector.unseen]
+
+
+def _plain(filters: Sequence[Filter]) -> list[str]:
+    """Ids of the items that the copy detector is sure to find nearly unaltered only."""
+    from steerclear.copy_detection import CopyFilter
+
+    return [item for f in filters if isinstance(f, CopyFilter) for item in f.detector.plain]
 
 
 def _named(copy: LikelyCopy) -> dict[str, Any]:

@@ -107,7 +107,11 @@ def _print_blind_spots(evidence: Mapping[str, Any]) -> None:
         echo(f"blind to none of these: at least {_percent(BLIND)} of each kind are flagged")
     if unseen := evidence["unrecognisable"]:
         more = f" and {len(unseen) - 10} more" if len(unseen) > 10 else ""
-        echo(f"too plain for `copy` to recognise once altered: {', '.join(unseen[:10])}{more}")
+        echo(f"blank, so that `copy` cannot recognise them: {', '.join(unseen[:10])}{more}")
+    if plain := evidence["plain"]:
+        more = f" and {len(plain) - 10} more" if len(plain) > 10 else ""
+        first = ", ".join(plain[:10])
+        echo(f"too plain: only nearly unaltered copies are sure to be found of {first}{more}")
     if missed := evidence["mostly_missed"]:
         named = [f"{item} ({_percent(share)})" for item, share in list(missed.items())[:10]]
         more = f" and {len(missed) - 10} more" if len(missed) > 10 else ""

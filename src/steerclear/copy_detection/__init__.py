@@ -8,7 +8,7 @@ from steerclear.copy_detection.copy_filter import STRICT, CopyFilter
 from steerclear.copy_detection.decide import Thresholds
 from steerclear.copy_detection.detector import CopyDetector, Effort
 from steerclear.copy_detection.place import Evidence, Match
-from steerclear.copy_detection.protected_side import BLANK, ProtectedSide, is_recognisable
+from steerclear.copy_detection.protected_side import BLANK, ProtectedSide, is_plain, is_recognisable
 from steerclear.copy_detection.second_opinion import SecondOpinion
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "ProtectedSide",
     "SecondOpinion",
     "Thresholds",
+    "is_plain",
     "is_recognisable",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -25,6 +25,11 @@ class Detector(Protocol):
     @property
     def unseen(self) -> Mapping[str, str]:
         """Why each protected picture is not looked for that cannot be recognised, by its id."""
+        ...
+
+    @property
+    def plain(self) -> Sequence[str]:
+        """Ids of the protected pictures of which only nearly unaltered copies are sure to be found."""
         ...
 
     def look(self, images: Tensor) -> list[list[Match]]:

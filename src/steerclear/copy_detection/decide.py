@@ -32,11 +32,17 @@ class Thresholds:
     orientation: float = 0.85
     soft: float = 0.82
     inliers: int = 6
+    sameness: float = 0.75
 
     def score(self, evidence: Evidence) -> float:
         """The largest of the measures over its threshold: 1 or more is a copy."""
         share = (evidence.inliers or 0) / self.inliers
-        return max(evidence.orientation / self.orientation, evidence.soft / self.soft, share)
+        return max(
+            evidence.orientation / self.orientation,
+            evidence.soft / self.soft,
+            share,
+            evidence.sameness / self.sameness,
+        )
 
 
 def agreement(seen: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,8 +96,23 @@ def cell_agreement(maps: Tensor, goal: Tensor, mask: Tensor) -> tuple[Tensor, Te
     alike, weight = alike.gather(1, order), weight.gather(1, order)
     before = weight.cumsum(1) - weight
     best = weight * (before < UNCOVERED * weight.sum(1, keepdim=True))
-    enough = (textured * (1 - straightness(goal * mask) ** 2) / ENOUGH).clamp(max=1) ** DOUBT
-    return _mean(alike, weight), _mean(alike, best), enough
+    return _mean(alike, weight), _mean(alike, best), _trust(textured, goal * mask)
+
+
+def trust(pictures: Tensor) -> Tensor:
+    """How far a perfect match of pictures (n, 3, S, S) by their edges can be trusted, in [0, 1]: (n,)."""
+    mask = without_rim(torch.ones_like(pictures[:, :1]))
+    maps = smoothed(orientation_maps(pictures)[0])
+    energy = cell_means(maps.square().sum(1, keepdim=True) * mask, pictures.shape[-1] // GRID)
+    inside = cell_means(mask, pictures.shape[-1] // GRID)
+    textured = ((energy / inside.clamp(min=1e-3) > TEXTURED) & (inside > SEEN)).sum(dim=(1, 2, 3))
+    return _trust(textured, maps * mask)
+
+
+def _trust(textured: Tensor, goal: Tensor) -> Tensor:
+    """textured: cells (n,) that say anything; goal: (n, 2, S, S) maps where they count."""
+    trusted: Tensor = (textured * (1 - straightness(goal) ** 2) / ENOUGH).clamp(max=1) ** DOUBT
+    return trusted
 
 
 def straightness(maps: Tensor) -> Tensor:

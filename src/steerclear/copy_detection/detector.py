@@ -1,7 +1,8 @@
 """The copy detector: is any protected picture shown in this one, whole or in part, mirrored, turned, moved or
 recoloured, and where?
 
-Nominate, align, decide; a picture that comes near to nothing leaves after the first look.
+Nominate, align, decide; a picture that comes near to nothing leaves after the first look. A picture that is a
+protected one as a whole is found beside that, see `sameness`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -18,10 +19,11 @@ from torch import Tensor
 
 from steerclear.copy_detection.align import SIDE, align_coarsely, align_finely, cut_patches, levels
 from steerclear.copy_detection.decide import Thresholds, agreement
-from steerclear.copy_detection.features import cell_means, shrunk
+from steerclear.copy_detection.features import cell_means, shrunk, squared
 from steerclear.copy_detection.nominate import Looks, look, nominate, whitening
 from steerclear.copy_detection.place import Evidence, Match, place_of
 from steerclear.copy_detection.protected_side import ProtectedSide, check_pixels, check_shape
+from steerclear.copy_detection.sameness import sameness
 from steerclear.copy_detection.second_opinion import SecondOpinion
 from steerclear.copy_detection.windows import native_scales, symmetries
 from steerclear.errors import LibraryError
@@ -142,6 +144,11 @@ class CopyDetector:
         return self.side.unseen
 
     @property
+    def plain(self) -> Sequence[str]:
+        """Ids of the protected pictures of which only nearly unaltered copies are sure to be found."""
+        return self.side.plain
+
+    @property
     def looking(self) -> Effort:
         """How far this detector looks: as told, else as its number of protected pictures asks for."""
         return self.effort or Effort.for_library(len(self.side))
@@ -156,23 +163,45 @@ class CopyDetector:
         nominees = nominate(
             looks, self.side.sought, items=effort.items, each=effort.placements, keep=effort.aligned
         )
+        matches = {match.id: match for match in self._as_wholes(picture)}
         near = nominees.nearness >= effort.near
         if not bool(near.any()):
-            return []
+            return sorted(matches.values(), key=lambda m: -m.score)
         items, pyramid = nominees.items[near], levels(picture)
         targets = self.side.pixels(items)
         placed, agreeing = align_coarsely(pyramid, targets, nominees.placed[near])
         rows = agreeing.argsort(descending=True)
         best = rows[: effort.finished]
         best = best[agreeing[best] >= effort.fits]
-        matches: dict[str, Match] = {}
         if len(best):
-            matches = self._aligned(pyramid, items[best], align_finely(pyramid, targets[best], placed[best]))
+            for match in self._aligned(
+                pyramid, items[best], align_finely(pyramid, targets[best], placed[best])
+            ):
+                matches[match.id] = self._joined(match, matches.get(match.id))
         if self.opinion is not None and not any(m.score >= SURE for m in matches.values()):
             self._ask(self.opinion, picture, list(dict.fromkeys(items[rows].tolist())), matches)
         return sorted(matches.values(), key=lambda m: -m.score)
 
-    def _aligned(self, pyramid: list[Tensor], items: Tensor, placed: Tensor) -> dict[str, Match]:
+    def _as_wholes(self, picture: Tensor) -> list[Match]:
+        """The protected pictures that a picture may be as a whole, nearly unaltered."""
+        small = squared(picture[None], SIDE)[0]
+        rows = self.side.rough.nominate(small)
+        place = place_of(torch.eye(2, 3), *picture.shape[-2:])
+        matches = []
+        for row, value in zip(rows.tolist(), sameness(small, self.side.pixels(rows)).tolist(), strict=True):
+            evidence = Evidence(0.0, 0.0, sameness=value)
+            matches.append(Match(self.side.ids[row], self.thresholds.score(evidence), place, evidence))
+        return matches
+
+    def _joined(self, match: Match, known: Match | None) -> Match:
+        """A match by edges with what is known of the same protected picture as a whole."""
+        if known is None or known.evidence is None or match.evidence is None:
+            return match
+        place = known.place if known.score > match.score else match.place
+        evidence = replace(match.evidence, sameness=known.evidence.sameness)
+        return Match(match.id, self.thresholds.score(evidence), place, evidence)
+
+    def _aligned(self, pyramid: list[Tensor], items: Tensor, placed: Tensor) -> list[Match]:
         """What the measures say of placements that were aligned: the best of each protected picture."""
         seen, targets = cut_patches(pyramid, placed, SIDE), self.side.pixels(items)
         whole = agreement(seen, targets)
@@ -190,7 +219,7 @@ class CopyDetector:
             )
             if match.id not in matches or matches[match.id].score < match.score:
                 matches[match.id] = match
-        return matches
+        return list(matches.values())
 
     def _ask(
         self, opinion: SecondOpinion, picture: Tensor, rows: list[int], matches: dict[str, Match]

@@ -43,11 +43,13 @@ class Evidence:
         orientation: how well the directions of the edges agree, in [0, 1].
         soft: how well edges, brightness and colours agree together, in [0, 1].
         inliers: local features that agree on one placement; None where they were not compared.
+        sameness: how much of the protected picture's contrast is the same, whole laid over whole, in [0, 1].
     """
 
     orientation: float
     soft: float
     inliers: int | None = None
+    sameness: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from steerclear.copy_detection.align import SIDE
-from steerclear.copy_detection.decide import textured_cells
+from steerclear.copy_detection.decide import Thresholds, textured_cells, trust
 from steerclear.copy_detection.features import squared
 from steerclear.copy_detection.nominate import WIDTH, describe_parts, whitening
+from steerclear.copy_detection.sameness import LEAST_CONTRAST, RoughPictures, contrast
 from steerclear.copy_detection.windows import parts
 from steerclear.errors import InputError, LibraryError
 
-LEAST_CELLS = 3  # textured cells of 64 without which a picture has nothing to be recognised by
+LEAST_CELLS = 3  # textured cells of 64 without which a picture's parts match anything
 LONGEST = 16  # times as long as wide: there are the more windows to look at the longer a picture is
 AT_ONCE = 64  # pictures described in one go
+BLOCK = 1024  # small pictures made rough in one go
 BLANK = "it is blank, or nearly: there is nothing in it by which a copy could be told"
 
 
@@ -28,7 +31,8 @@ class ProtectedSide:
     Attributes:
         ids: N item ids.
         pictures: (N, 3, SIDE, SIDE) uint8.
-        sought: (N, parts, WIDTH) vectors of their parts, see `describe_parts`.
+        sought: (N, parts, WIDTH) vectors of their parts, see `describe_parts`; 0 for pictures with next to
+            no edges, which are only recognised as wholes.
         unseen: id → why the picture was left out, of those that cannot be recognised.
     """
 
@@ -76,7 +80,9 @@ class ProtectedSide:
         for first in range(0, len(missing), AT_ONCE):
             some = missing[first : first + AT_ONCE]
             pixels = _as_pixels(torch.stack([small[item] for item in some]))
-            vectors.update(zip(some, describe_parts(pixels, whitening()), strict=True))
+            described = describe_parts(pixels, whitening())
+            described[textured_cells(pixels) < LEAST_CELLS] = 0
+            vectors.update(zip(some, described, strict=True))
         sought = torch.stack([vectors[item].half() for item in small])
         return cls(tuple(small), stacked.to(device), sought.to(device), unseen)
 
@@ -93,6 +99,22 @@ class ProtectedSide:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def plain(self) -> tuple[str, ...]:
+        """Ids of the pictures that are too plain, see `is_plain`."""
+        trusted = [float(trust(self.pixels(torch.tensor([row])))) for row in range(len(self))]
+        least = Thresholds().orientation
+        return tuple(item for item, value in zip(self.ids, trusted, strict=True) if value < least)
+
+    @cached_property
+    def rough(self) -> RoughPictures:
+        """By which the pictures are nominated as wholes."""
+        blocks = [
+            RoughPictures.of(_as_pixels(self.pictures[first : first + BLOCK]))
+            for first in range(0, len(self), BLOCK)
+        ]
+        return RoughPictures(torch.cat([b.rough for b in blocks]), torch.cat([b.contrast for b in blocks]))
+
     def pixels(self, rows: Tensor) -> Tensor:
         """(n, 3, SIDE, SIDE) in [0, 1] of the given rows."""
         return _as_pixels(self.pictures[rows])
@@ -100,9 +122,17 @@ class ProtectedSide:
 
 def is_recognisable(picture: Tensor) -> bool:
     """Returns whether a picture (3, H, W) in [0, 1] has anything in it by which the copy detector could tell
-    a copy: at least LEAST_CELLS textured cells of 64.
+    a copy: at least LEAST_CELLS textured cells of 64, or the least contrast.
     """
-    return int(textured_cells(squared(picture[None], SIDE))) >= LEAST_CELLS
+    small = squared(picture[None], SIDE)
+    return int(textured_cells(small)) >= LEAST_CELLS or float(contrast(small)) >= LEAST_CONTRAST
+
+
+def is_plain(picture: Tensor) -> bool:
+    """Returns whether a picture (3, H, W) in [0, 1] is so plain, such as stripes, that even a perfect match
+    of its edges is not trusted: it is sure to be found unaltered, resized or recompressed only.
+    """
+    return float(trust(squared(picture[None], SIDE))) < Thresholds().orientation
 
 
 def check_pixels(pixels: Tensor, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -112,6 +112,7 @@ class IndexedCopyDetector:
         self._detectors: OrderedDict[str, CopyDetector | None] = OrderedDict()
 
     unseen: Mapping[str, str] = MappingProxyType({})  # nobody has looked at every picture
+    plain: Sequence[str] = ()
 
     def look(self, images: Tensor) -> list[list[Match]]:
         """The protected pictures that each image shows or resembles; as of `CopyDetector`."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steerclear.cli.inputs import read_names
+from steerclear.cli.library.recognition import print_plain, print_recognition
 from steerclear.cli.opening import open_encoders
 from steerclear.cli.options import DEFAULT_LIBRARY, LibraryOption
 from steerclear.cli.terminal import OK, PROBLEMS, echo, one_line_errors, progress
@@ -79,7 +80,8 @@ def add(
     """Add pictures, and create the library if there is none. Pictures that are there already are skipped.
 
     What cannot be read is listed as failed, and so are blank pictures, by which no copy could be told; the
-    others go in. Of an animation it is the first frame that is not blank.
+    others go in. Of an animation it is the first frame that is not blank. Pictures as plain as stripes are
+    named: only nearly unaltered copies of them are sure to be found.
 
     Where no picture can be added, no library is created.
 
@@ -127,6 +129,10 @@ def add(
     skipped, failed = len(report.skipped_duplicates), len(report.failed)
     holds = "no library was created" if discarded else f"the library holds {total}"
     echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
+    if report.added:
+        print_plain(opened, report.added)
+    if total:
+        print_recognition(opened)
     if thresholds_missing:
         consent = "".join(f" --encoder {name}" for name in encoder or () if ":" in name)
         echo(

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from steerclear.cli.inputs import read_names
+from steerclear.cli.library.recognition import print_recognition
 from steerclear.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption
 from steerclear.cli.terminal import OK, PROBLEMS, echo, one_line_errors, print_json, print_table
 from steerclear.library.store import Library
@@ -28,7 +29,8 @@ def list_items(
     steerclear library list -l protected --owner Acme --json
     """
     with one_line_errors():
-        items = Library.open(library).items()
+        opened = Library.open(library)
+        items = opened.items()
     items = [item for item in items if owner in (None, item.owner) and (tag is None or tag in item.tags)]
     if as_json:
         print_json([item.to_dict() for item in items])
@@ -37,6 +39,7 @@ def list_items(
         (item.id, item.policy, item.owner, ", ".join(item.tags), item.caption, item.source) for item in items
     ]
     print_table(("id", "policy", "owner", "tags", "caption", "source"), rows)
+    print_recognition(opened)
 
 
 def show(
@@ -136,12 +139,14 @@ def log(library: LibraryOption = DEFAULT_LIBRARY) -> None:
     steerclear library log -l protected
     """
     with one_line_errors():
-        versions = Library.open(library).log()
+        opened = Library.open(library)
+        versions = opened.log()
     rows = [
         (str(version.version), f"{version.committed:%Y-%m-%d %H:%M:%S} UTC", str(version.items))
         for version in versions
     ]
     print_table(("version", "committed", "items"), rows)
+    print_recognition(opened)
 
 
 def _search(library: Library, image: Path, *, count: int, encoder: str | None) -> list[tuple[str, float]]:

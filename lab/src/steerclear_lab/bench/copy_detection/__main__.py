@@ -84,6 +84,7 @@ def measured(detector: CopyDetector, picture: Image.Image, item: str | None = No
         "orientation": max((e.orientation for e in evidence), default=0.0),
         "soft": max((e.soft for e in evidence), default=0.0),
         "inliers": max(asked) if asked else None,
+        "sameness": max((e.sameness for e in evidence), default=0.0),
         "matched": matches[0].id if matches else None,
         "seconds": seconds,
     }
