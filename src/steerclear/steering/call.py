@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import CodeType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 ENCODERS = ("encode_prompt", "_encode_prompt")  # the methods by which diffusers' pipelines read a prompt
 
@@ -35,7 +35,16 @@ class Encoding:
     assigned: frozenset[str]
 
 
-@cache
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _cached(function: Callable[P, R]) -> Callable[P, R]:
+    """`functools.cache`, whose type forgets the function's arguments."""
+    return cache(function)  # type: ignore[return-value]
+
+
+@_cached
 def parameters_of(cls: type) -> Mapping[str, inspect.Parameter]:
     """The parameters of a pipeline's `__call__`, by name.
 
@@ -51,7 +60,7 @@ def parameters_of(cls: type) -> Mapping[str, inspect.Parameter]:
     return parameters
 
 
-@cache
+@_cached
 def call_names(cls: type, method: str = "__call__") -> frozenset[str]:
     """Every attribute, method, string and local variable that the code of a pipeline's `__call__` names.
 
@@ -67,7 +76,7 @@ def call_names(cls: type, method: str = "__call__") -> frozenset[str]:
     return frozenset(names)
 
 
-@cache
+@_cached
 def encodings(cls: type) -> tuple[Encoding, ...]:
     """Every call of `encode_prompt` in a pipeline's `__call__`; none where its source cannot be read."""
     for call in _calls(cls):
@@ -80,7 +89,7 @@ def encodings(cls: type) -> tuple[Encoding, ...]:
     return ()
 
 
-@cache
+@_cached
 def returned_names(cls: type, method: str) -> tuple[str, ...]:
     """What a method calls the things that it returns, by its last `return`; none where unreadable."""
     try:
@@ -94,7 +103,7 @@ def returned_names(cls: type, method: str) -> tuple[str, ...]:
     return tuple(_name(part.body if isinstance(part, ast.IfExp) else part) for part in parts)
 
 
-@cache
+@_cached
 def _calls(cls: type) -> tuple[Callable[..., Any], ...]:
     """The class's `__call__`, and those of its base classes as far as each hands on what it is given."""
     calls: list[Callable[..., Any]] = []

@@ -123,7 +123,8 @@ def _qwen(pipe: Any, vae: Any) -> AutoencoderCodec:
 
 def _movq(pipe: Any, movq: Any) -> AutoencoderCodec:
     """Kandinsky: a quantising autoencoder whose latents are neither scaled nor, here, quantised."""
-    if movq is not getattr(pipe, "movq", None):
+    is_its_movq = movq is getattr(pipe, "movq", None)
+    if not is_its_movq:
         raise _unknown(pipe, f"has a {type(movq).__name__} for an autoencoder, of which only movq is known")
     factor = 2 ** (len(movq.config.block_out_channels) - 1)
     return AutoencoderCodec(movq, factor=factor, force_not_quantize=True)
