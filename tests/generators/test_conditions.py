@@ -31,15 +31,14 @@ class EncodesItself(StableDiffusionPipeline):
     """Gives its text encoder something that its caller does not know."""
 
     @torch.no_grad()
-    def __call__(self, prompt, prompt_embeds=None, latents=None, output_type="pil", **kwargs):
+    def __call__(self, prompt, prompt_embeds=None, latents=None, guidance_scale=1.0, **kwargs):
         clip_skip = None if prompt else 1
         prompt_embeds, _ = self.encode_prompt(prompt, self._execution_device, 1, False, clip_skip=clip_skip)
         return StableDiffusionPipeline.__call__(
             self,
             prompt_embeds=prompt_embeds,
-            guidance_scale=1.0,
+            guidance_scale=guidance_scale,
             latents=latents,
-            output_type=output_type,
             **kwargs,
         )
 

@@ -100,13 +100,15 @@ class AutoencoderCodec:
             pixels = pixels[:, :, None]
         encoded = self.autoencoder.encode(pixels, return_dict=False)[0]
         # the mean of the posterior: encoding an image twice must give the same latent
-        latents = encoded if isinstance(encoded, Tensor) else encoded.mode()
-        if self._frames:
-            latents = latents[:, :, 0]
-        return self.scaled(latents)
+        return self.scaled(encoded if isinstance(encoded, Tensor) else encoded.mode())
 
     def scaled(self, latents: Tensor) -> Tensor:
-        """The autoencoder's latents (B, C, H, W) as the scheduler sees them: the second half of `encode`."""
+        """The autoencoder's latents (B, C, H, W) as the scheduler sees them: the second half of `encode`.
+
+        Those of an autoencoder for videos are (B, C, 1, H, W).
+        """
+        if self._frames:
+            latents = latents[:, :, 0]
         if self.packing is not None:
             latents = self.packing.latents_to_map(latents)
         latents = (latents - _like(self._shift, latents)) * _like(self._scale, latents)

@@ -66,7 +66,7 @@ def _unknown(pipe: Any, why: str) -> UnsupportedError:
     )
 
 
-def _names(pipe: Any) -> frozenset[str]:
+def decoding_names(pipe: Any) -> frozenset[str]:
     """What the pipeline's `__call__` names, where it decodes its latents itself and each is one image."""
     names = call_names(type(pipe))
     if "decode_latents" in names:
@@ -93,7 +93,7 @@ def _packing(pipe: Any, names: frozenset[str]) -> Packing | None:
 
 def _scaled(pipe: Any, vae: Any) -> AutoencoderCodec:
     """One scaling factor; one shift, or a mean and a standard deviation per channel; as the call has it."""
-    names, config = _names(pipe), vae.config
+    names, config = decoding_names(pipe), vae.config
     scale: Any = config.scaling_factor if "scaling_factor" in names else 1.0
     shift: Any = (getattr(config, "shift_factor", None) or 0.0) if "shift_factor" in names else 0.0
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
@@ -106,7 +106,7 @@ def _scaled(pipe: Any, vae: Any) -> AutoencoderCodec:
 
 def _flux2(pipe: Any, vae: Any) -> AutoencoderCodec:
     """FLUX.2: statistics per channel of the patched latent, which the autoencoder keeps as a batch norm."""
-    if "_unpatchify_latents" not in _names(pipe):
+    if "_unpatchify_latents" not in decoding_names(pipe):
         raise _unknown(pipe, "puts the patches of its latents together in a way of its own")
     mean = vae.bn.running_mean.view(1, -1, 1, 1)
     std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
@@ -116,7 +116,7 @@ def _flux2(pipe: Any, vae: Any) -> AutoencoderCodec:
 
 def _qwen(pipe: Any, vae: Any) -> AutoencoderCodec:
     """Qwen-Image: statistics per channel, and an autoencoder for videos that gets one frame."""
-    packing = _packing(pipe, _names(pipe))
+    packing = _packing(pipe, decoding_names(pipe))
     scale, shift = 1 / _per_channel(vae.config.latents_std), _per_channel(vae.config.latents_mean)
     return AutoencoderCodec(vae, scale=scale, shift=shift, packing=packing, frames=True)
 

@@ -38,32 +38,6 @@ def deepfloyd() -> Any:
     )
 
 
-def lumina() -> Any:
-    """A tiny Lumina."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, LuminaNextDiT2DModel, LuminaPipeline
-
-    transformer = LuminaNextDiT2DModel(
-        sample_size=8,
-        in_channels=4,
-        hidden_size=16,
-        num_layers=1,
-        num_attention_heads=2,
-        num_kv_heads=1,
-        multiple_of=2,
-        norm_eps=1e-5,
-        learn_sigma=True,
-        qk_norm=True,
-        cross_attention_dim=TEXT_WIDTH,
-    )
-    return LuminaPipeline(
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=kl_vae(scaling_factor=0.13025),
-        text_encoder=language_model("Gemma2"),
-        tokenizer=byte_tokenizer(256),
-    )
-
-
 def cogview3() -> Any:
     """A tiny CogView3-Plus."""
     from diffusers import CogVideoXDDIMScheduler, CogView3PlusPipeline, CogView3PlusTransformer2DModel

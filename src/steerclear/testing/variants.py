@@ -18,6 +18,7 @@ _FAMILIES = {
     "AuraFlow": "auraflow",
     "Chroma": "chroma",
     "CogView4": "cogview4",
+    "DiT": "dit",
     "Flux": "flux",
     "Flux2": "flux2-dev",
     "Flux2Klein": "flux2",
@@ -40,7 +41,6 @@ _FAMILIES = {
 _FURTHER = {
     "CogView3Plus": further.cogview3,
     "IF": further.deepfloyd,
-    "LuminaPipeline": further.lumina,
     "OvisImage": further.ovis,
 }
 # more channels that a denoiser reads: a picture's latents, a picture, or a mask beside its noisy latents
@@ -124,7 +124,7 @@ def variant_call(cls: type, prompt: str = "a fox", steps: int = 4) -> dict[str, 
     """Keyword arguments for a quick call of `tiny_variant(cls)`, with the pictures that it takes."""
     parameters = parameters_of(cls)
     family = _family(cls)
-    sizes = {"height": 64, "width": 64, "max_sequence_length": 16, "clean_caption": False}
+    sizes = {"height": 64, "width": 64, "max_sequence_length": 128, "clean_caption": False}
     given = tiny_call(family, prompt, steps) if family else {**tiny_call("sd1", prompt, steps), **sizes}
     call = {k: v for k, v in given.items() if k in parameters}
     if cls.__name__.startswith("IF"):

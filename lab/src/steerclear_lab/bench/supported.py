@@ -20,16 +20,17 @@ from typing import Any
 
 import torch
 
-from steerclear.errors import InputError, SteerclearError
+from steerclear.errors import InputError, SteerclearError, UnsupportedError
 from steerclear.generators.accepted import makes_videos
 from steerclear.generators.conditions import unknown_encoding
 from steerclear.guard import Guard
 from steerclear.nudge.ladder import Ladder, strategies
 from steerclear.steering import codec_for
-from steerclear.steering.codecs import FORMULAS
+from steerclear.steering.call import call_names
+from steerclear.steering.codecs import FORMULAS, decoding_names
 from steerclear.testing import MockFilter
 from steerclear.testing.variants import tiny_variant, variant_call
-from steerclear.types import Outcome
+from steerclear.types import Outcome, Report
 from steerclear_lab.bench import documents
 from steerclear_lab.bench.documents import Row
 from steerclear_lab.pages import render, table
@@ -87,7 +88,7 @@ def tried(cls: type) -> Row:
 def _run(cls: type, pipe: Any) -> Row:
     """What a guard does with a tiny pipeline of a class."""
     row: Row = {"name": cls.__name__, "run": True, "refused": None}
-    kwargs = variant_call(cls, "a small fox", steps=2)
+    kwargs = variant_call(cls, "a small fox", steps=4)
     plain = pipe(generator=_seeded(), **kwargs).images[0]
     try:
         guard = Guard(pipe, [MockFilter(False)], ladder=Ladder(()))
@@ -99,7 +100,7 @@ def _run(cls: type, pipe: Any) -> Row:
         guard = Guard(
             pipe,
             [MockFilter([True, False])],
-            preferred=["an owl at night"],
+            preferred=["an owl at night" if "prompt" in kwargs else "class 2"],
             ladder=Ladder(strategies((name,))),
         )
         out = guard(generator=_seeded(), **kwargs)
@@ -108,7 +109,7 @@ def _run(cls: type, pipe: Any) -> Row:
         if steered and image is not None and image.tobytes() == plain.tobytes():
             row[name] = "it makes the flagged picture again"
         else:
-            row[name] = True if steered else report.attempts[0].stopped.partition(": ")[2]
+            row[name] = True if steered else _why(report)
     row["codec"] = _codec(pipe)
     return row
 
@@ -127,6 +128,13 @@ def _codec(pipe: Any) -> bool | str:
     return True
 
 
+def _why(report: Report) -> str:
+    """Why the only strategy failed."""
+    attempt = report.attempts[0]
+    wrong = next((d.error for d in attempt.after if d.error), None)
+    return wrong or attempt.stopped.partition(": ")[2]
+
+
 def _read(cls: type, why: str) -> Row:
     """What the code of a class says, where it cannot be run."""
     row: Row = {"name": cls.__name__, "run": False, "refused": None, "not_run": why}
@@ -143,7 +151,17 @@ def _read(cls: type, why: str) -> Row:
     row["codec"] = True
     if not autoencoders or unknown:
         row["codec"] = f"its autoencoder, {unknown[0]}, has no known formula" if unknown else "it has none"
+    if "AutoencoderKLFlux2" in autoencoders and "_unpatchify_latents" not in call_names(cls):
+        row["codec"] = "it puts the patches of its latents together in a way of its own"
+    if "vae" in parts and not unknown:
+        try:
+            decoding_names(object.__new__(cls))
+        except UnsupportedError as error:
+            row["codec"] = str(error)
     row["condition"] = unknown_encoding(cls) or True
+    encode = getattr(cls, "_encode_prompt", None)
+    if row["condition"] is True and "list[" in str(getattr(encode, "__annotations__", {}).get("return")):
+        row["condition"] = "this family keeps its embeddings in lists of any length; they cannot be nudged"
     return row
 
 
@@ -220,10 +238,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the document and its page")
-    out = parser.parse_args(arguments).out
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="CLASS",
+        help="try these again, and keep the rows of the others",
+    )
+    parsed = parser.parse_args(arguments)
+    out: Path = parsed.out
+    kept = {}
+    if parsed.only:
+        rows = documents.read(out / "supported.json")["rows"]
+        kept = {row["name"]: row for row in rows if row["name"] not in parsed.only}
     logging.disable(logging.WARNING)  # diffusers says of each deprecated class that it is
     rows = []
     for cls, tasks in pipeline_classes().items():
+        if cls.__name__ in kept:
+            rows.append(kept[cls.__name__])
+            continue
         rows.append({**tried(cls), "tasks": tasks})
         print(f"{cls.__name__}: {'run' if rows[-1]['run'] else 'read'}", flush=True)
     rows.sort(key=lambda row: row["name"])
