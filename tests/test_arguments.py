@@ -85,7 +85,7 @@ def test_a_flagged_picture_of_given_embeddings_is_steered(family, strategy):
     pipe = tiny_pipeline(family)
     guard = guard_of(pipe, [True, False], strategy, preferred=["an owl at night"])
     out = guard(generator=seeded(), **embedded(pipe, family))
-    if family == "zimage" and strategy != "rewrite":  # lists of embeddings
+    if family == "zimage" and strategy == "trajectory+condition":  # lists of embeddings
         assert "cannot be nudged" in out.reports[0].attempts[0].stopped
     else:
         assert out.reports[0].outcome == Outcome.STEERED, out.reports[0].attempts
@@ -100,8 +100,8 @@ def test_without_a_text_encoder_in_memory_the_default_ladder_still_steers_and_sa
     out = guard(generator=seeded(), **call)
     report = out.reports[0]
     assert "needs a text encoder" in report.attempts[0].stopped  # the rewrite
-    if family == "zimage":
-        assert report.outcome == Outcome.STEERED or "cannot be" in report.attempts[-1].stopped
+    if family == "zimage":  # lists of embeddings, which cannot be nudged
+        assert report.outcome == Outcome.STEERED, report.attempts
     else:
         assert report.outcome == Outcome.STEERED, report.attempts
         assert out.images[0].tobytes() != plain.tobytes()
@@ -274,7 +274,9 @@ def test_without_return_dict_the_tuple_is_as_the_pipelines(family):
     handed_out = guard_of(pipe, False)(generator=seeded(), return_dict=False, **ask(family))
     assert isinstance(handed_out, tuple)
     assert len(handed_out) == len(plain)
-    assert handed_out[0][0].tobytes() == plain[0][0].tobytes()
+    # these two give the list itself, with or without
+    first = plain[0] if family in {"wuerstchen", "cascade"} else plain[0][0]
+    assert handed_out[0][0].tobytes() == first.tobytes()
     assert handed_out[1:] in ((), ([False],))
 
 

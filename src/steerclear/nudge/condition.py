@@ -147,11 +147,17 @@ class Resample:
 
 
 def _steered_condition(task: SteerTask) -> Condition:
-    """The nudged condition; where a prompt's embeddings are not known, the text that would pull it."""
+    """The nudged condition; where a prompt's embeddings are not known, the text that would pull it.
+
+    Where the caller gave such embeddings and no text can pull, it is the condition that they gave.
+    """
     condition = task.condition()
     if not task.runner.prompted:
         return condition
-    return nudged_condition(task) if can_be_nudged(condition) else task.condition(preferred_text(task))
+    if can_be_nudged(condition):
+        return nudged_condition(task)
+    text = wished_text(task)
+    return condition if text is None else task.condition(text)
 
 
 def interpolated(requested: Condition, preferred: Condition, t: float) -> Condition:
@@ -255,6 +261,8 @@ def _blank(task: SteerTask) -> Condition | None:
 
 def _joint_mask(requested: Any, preferred: Any) -> Any:
     """A mask that covers the tokens of both prompts; anything else as in the request's own condition."""
-    if isinstance(requested, Tensor) and isinstance(preferred, Tensor) and not requested.is_floating_point():
-        return torch.maximum(requested, preferred)
-    return requested
+    if not isinstance(requested, Tensor) or not isinstance(preferred, Tensor):
+        return requested
+    # a given negative prompt's may be longer in one of both conditions
+    alike = not requested.is_floating_point() and requested.shape == preferred.shape
+    return torch.maximum(requested, preferred) if alike else requested
