@@ -29,6 +29,7 @@ from steerclear_lab.bench import (
     rivals_page,
     rungs,
     scale,
+    subjects,
     thresholds,
 )
 from steerclear_lab.bench.beyond.__main__ import page as beyond_page
@@ -65,6 +66,7 @@ PAGES = {
     "preferring": PublishedPage(preferring.page, depends_on_source=True),
     "rivals": PublishedPage(lambda d: rivals_page.page(d, d["figures"]), depends_on_source=True),
     "rungs": PublishedPage(rungs.page, depends_on_source=True),
+    "subjects": PublishedPage(subjects.page, depends_on_source=True),
     "sweep": PublishedPage(sweep_page.page, depends_on_source=True),
     **{name: PublishedPage(report.text, depends_on_source=True) for name in EXPERIMENTS},
     # finished pictures, altered: no guard makes them

@@ -294,7 +294,7 @@ def page(document: Row) -> str:
             "guidance": document["guidance"],
             "figures": table(["prompts", *COLUMNS.values()], rows),
             "texts": table(["prompt", "cost, × plain", "how it ended"], texts),
-            "halves": len(document["summary"]) > 1,
+            "part": document["part"],
         },
     )
 
@@ -348,6 +348,7 @@ def main() -> None:
         "environment": environment(),
         "name": args.name,
         "listed": args.listed,
+        "part": args.part if args.model is None else None,
         **settings,
         "thresholds": at,
         "summary": by_part,
