@@ -132,3 +132,16 @@ def test_what_no_encoder_can_judge_is_flagged_also_in_a_library_that_is_too_larg
     (row,) = inspect([CopyFilter(detector)], [Image.open(PROTECTED_FOLDER / "photo-chelsea.png")])
     assert row[0].flagged
     assert "NaN" in row[0].error
+
+
+def test_a_flag_is_found_resized_in_libraries_of_either_size(library, files, monkeypatch):
+    flag = Image.new("RGB", (240, 160), "white")
+    flag.paste((206, 17, 38), (0, 80, 240, 160))
+    flag.save(files / "poland.png")
+    add(library, [files], [FakeEncoder()])
+    images = to_tensor([flag.resize((120, 80))])
+    for most in (20_000, 1):
+        monkeypatch.setattr("steerclear.filters.library.IN_MEMORY", most)
+        (copy_filter,) = named_filters("copy", FilterParts(library, [FakeEncoder()]))
+        (detection,) = copy_filter.check(images)
+        assert (detection.flagged, detection.matched) == (True, "poland")
