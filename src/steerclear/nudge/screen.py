@@ -46,6 +46,8 @@ def screened(task: SteerTask, texts: list[str]) -> list[Screened]:
     The comparison is with all protected items, not with the matched one alone: leaving one of them must not
     end in another. Costs one evaluation per text, and one or two more for the first ones of a task.
     """
+    if not texts:
+        return []
     missing = [text for text in dict.fromkeys(texts) if f"prediction:{text}" not in task.cache]
     if missing:
         denoised = guided_predictions(task, [task.unguided_condition(text) for text in missing])
