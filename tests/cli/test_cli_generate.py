@@ -161,8 +161,6 @@ def test_the_recipe_in_a_picture_says_everything_that_decided_it(run, here, asse
     assert recipe.pop("library_version") == Library.open(assets / "library").version
     assert recipe == {
         "prompt": ORDINARY,
-        "alternatives": "",
-        "alternatives_fingerprint": "",
         "seed": 7,
         "steps": 3,
         "guidance": 4.0,
