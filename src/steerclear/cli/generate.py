@@ -25,7 +25,7 @@ from steerclear.cli.recipe import (
     read_loras,
     read_preferred,
 )
-from steerclear.cli.terminal import FLAGGED, OK, one_line_errors, progress, uninterrupted
+from steerclear.cli.terminal import FLAGGED, OK, echo, one_line_errors, progress, uninterrupted
 from steerclear.errors import InputError
 from steerclear.output import SHEET, ReportFile, report_line, save_png, unwritable
 from steerclear.sheet import SheetRow, compare_sheet
@@ -392,6 +392,4 @@ def _print_summary(line: dict[str, Any], out: Path) -> None:
     )
     ending = out / line["file"] if line["file"] else line["reason"]
     cost = f"{line['overhead']:.1f}× plain"
-    typer.echo(
-        f"{line['outcome']:<8}  {line['matched'] or '-':<16}  {before} → {after}  {cost:>11}  {ending}"
-    )
+    echo(f"{line['outcome']:<8}  {line['matched'] or '-':<16}  {before} → {after}  {cost:>11}  {ending}")

@@ -53,11 +53,6 @@ def usual_guidance(model: str) -> float:
     return float(scale) if isinstance(scale, int | float) else USUAL_GUIDANCE
 
 
-def is_local_library(library: str) -> bool:
-    """Whether a library lies on this machine."""
-    return library == EMBEDDED or ("://" not in library and Path(library).exists())
-
-
 def open_library(name: str) -> Library:
     """The library in a folder or at an address, or the "embedded" one.
 

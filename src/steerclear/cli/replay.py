@@ -12,8 +12,9 @@ import typer
 from steerclear._version import __version__
 from steerclear.cli.generate import make
 from steerclear.cli.inputs import check_file
-from steerclear.cli.opening import is_local_library, load_guard, model_folder
+from steerclear.cli.opening import load_guard, model_folder
 from steerclear.cli.recipe import (
+    EMBEDDED,
     OPTIONS,
     Lora,
     Recipe,
@@ -22,7 +23,7 @@ from steerclear.cli.recipe import (
     read_ladder,
     read_loras,
 )
-from steerclear.cli.terminal import FLAGGED, OK, one_line_errors
+from steerclear.cli.terminal import FLAGGED, OK, echo, one_line_errors
 from steerclear.errors import InputError, ModelError
 from steerclear.fingerprints import model_fingerprint
 from steerclear.output import read_png, save_png
@@ -43,7 +44,10 @@ def replay(
     library: Annotated[
         str | None,
         typer.Option(
-            "--library", "-l", metavar="DIR", help="Where the picture's library lies now, if it has moved."
+            "--library",
+            "-l",
+            metavar="DIR",
+            help="Where the picture's library lies, unless it is the embedded one.",
         ),
     ] = None,
     filter_names: Annotated[
@@ -115,10 +119,10 @@ def replay(
                 f"{str(file)!r} names the configuration {old.config!r}, which is no folder here; "
                 "pass --config with it"
             )
-        if library is None and not is_local_library(old.library):
+        if library is None and old.library != EMBEDDED:
             raise InputError(
-                f"{str(file)!r} was made with the library {old.library!r}, which is not here; "
-                "pass --library with its folder"
+                f"{str(file)!r} was made with the library {old.library!r}, and a name in a picture opens "
+                "none; pass --library with the folder or address where it lies"
             )
         guard, new = load_guard(relocated)
         _check_fingerprint(old, new.model_fingerprint, new.model, file)
@@ -134,9 +138,9 @@ def replay(
         if out is not None and image is not None:
             save_png(out, image, new.to_dict())
     if not differences:
-        typer.echo(f"{file} is bit-identical to what its recipe makes")
+        echo(f"{file} is bit-identical to what its recipe makes")
         raise typer.Exit(OK)
-    typer.echo(f"{file} differs from what its recipe makes: {'; '.join(differences)}")
+    echo(f"{file} differs from what its recipe makes: {'; '.join(differences)}")
     raise typer.Exit(FLAGGED)
 
 
