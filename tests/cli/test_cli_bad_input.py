@@ -126,7 +126,7 @@ def test_adding_nothing_to_a_library_that_is_there_leaves_it_as_it_was(run, mess
         (["generate", "a fox", "--model", "./nowhere"], "there is no model folder ./nowhere"),
         (["generate", "a fox", "--model", "nowhere"], "no model folder nowhere"),
         (["generate", "a fox", "--model", "folder"], "no diffusers pipeline"),
-        (["generate", "a fox", "--model", "file"], "no diffusers pipeline"),
+        (["generate", "a fox", "--model", "file"], "is no .safetensors file"),
         (["generate", "a fox", "--model", "half-a-model"], "half-a-model cannot be loaded"),
         (["generate", "a fox", "--library", "nowhere"], "no library at 'nowhere'"),
         (["generate", "a fox", "--library", "folder"], "'folder' is no library"),
