@@ -276,9 +276,9 @@ def test_a_picture_made_with_an_encoder_of_ones_own_is_replayed_with_it(run, her
     named = ("--encoder", "own_plugins:encoder")
     assert run("generate", ORDINARY, "--library", own_library, *named, *TOGETHER).code == 0
     own_plugins()
-    result = run("replay", "out/0000-0.png")
+    result = run("replay", "out/0000-0.png", "--library", own_library)
     assert refused_without_import(result, here, "own_plugins:encoder", "--encoder own_plugins:encoder")
-    assert run("replay", "out/0000-0.png", *named).code == 0
+    assert run("replay", "out/0000-0.png", "--library", own_library, *named).code == 0
 
 
 def test_an_encoder_that_the_library_was_not_built_with_is_refused(run, here):

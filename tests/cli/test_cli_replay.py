@@ -72,10 +72,11 @@ def test_nothing_is_fetched_because_a_picture_names_it(run, here):
     result = run("replay", "out/0000-0.png")
     assert result.code == 2
     assert "'somebody/model', which is no folder here; pass --model" in result.stderr
-    rewrite_recipe(here / "out" / "0000-0.png", model="embedded", library="s3://somebody/library")
-    result = run("replay", "out/0000-0.png")
-    assert result.code == 2
-    assert "'s3://somebody/library', which is not here; pass --library" in result.stderr
+    for library in ("s3://somebody/library", "/somebody/library", "."):
+        rewrite_recipe(here / "out" / "0000-0.png", model="embedded", library=library)
+        result = run("replay", "out/0000-0.png")
+        assert result.code == 2
+        assert f"{library!r}, and a name in a picture opens none; pass --library" in result.stderr
 
 
 @pytest.mark.parametrize(
