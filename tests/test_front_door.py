@@ -140,7 +140,7 @@ def test_both_doors_take_the_same_options():
         {n for n, p in inspect.signature(f).parameters.items() if p.kind is p.KEYWORD_ONLY}
         for f in (Guard.wrap, Guard.from_pretrained)
     )
-    assert wrap - {"model"} | {"library", "torch_dtype", "variant", "device"} == from_pretrained
+    assert wrap - {"model"} | {"library", "torch_dtype", "variant", "config", "device"} == from_pretrained
     assert GuardOptions.__annotations__.keys() == from_pretrained
 
 
@@ -158,8 +158,10 @@ def test_the_loader_is_given_what_it_was_meant_for(tmp_path, pipe, library):
     )
     assert guard.unet.dtype is torch.bfloat16
     assert guard.vae.dtype is torch.bfloat16
+    only_variant = Guard.from_pretrained(tmp_path / "model", library=library)
+    assert only_variant.unet.dtype is torch.float32
     with pytest.raises(steerclear.SteerclearError, match="cannot be loaded"):
-        Guard.from_pretrained(tmp_path / "model", library=library)  # there is no file without the variant
+        Guard.from_pretrained(tmp_path / "model", library=library, variant="bf16")  # there are no such files
 
 
 # ── a drop-in for its pipeline ──────────────────────────────────────────────────────────────────────────────

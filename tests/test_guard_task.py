@@ -88,11 +88,12 @@ def test_prompts_may_come_in_any_sequence(pipe):
     assert [image.tobytes() for image in output.images] == [image.tobytes() for image in plain]
 
 
-def test_images_that_share_a_generator_have_seeds_of_their_own(pipe):
-    output = Guard(pipe, [MockFilter(False)])(
-        "a fox", num_images_per_prompt=2, generator=generators([5])[0], **FAST
-    )
-    assert [r.seed for r in output.reports] == [derive(5, "image", i) for i in range(2)]
+def test_attempts_on_images_that_share_a_generator_have_seeds_of_their_own(pipe):
+    watching = Watching()
+    guard = Guard(pipe, [MockFilter([True, True, False, False])], ladder=Ladder((watching,)))
+    output = guard("a fox", num_images_per_prompt=2, generator=generators([5])[0], **FAST)
+    assert [task.seed for task in watching.tasks] == [derive(5, "image", i) for i in range(2)]
+    assert [report.seed for report in output.reports] == [None, None]
 
 
 def test_a_strategy_is_given_the_guards_wishes_alternatives_and_captions(pipe):
@@ -128,7 +129,7 @@ def test_a_strategy_is_given_the_guards_wishes_alternatives_and_captions(pipe):
     assert torch.equal(task.preferred_latents, protected.encode([colour("green")], task.clean))
     assert torch.equal(task.unwanted, protected.latents(["item-0"], task.clean))
     assert task.prefer == "samples"
-    assert described == [["item-0"]]  # once, and only what is named and flagged
+    assert ["item-0"] in described  # only what is named and flagged
 
 
 def test_without_a_library_a_strategy_is_told_of_no_caption_picture_or_verdict(pipe):

@@ -56,7 +56,7 @@ def emptied(here, assets):
         ["check", "COPY", "--library", "emptied", "--filter", "hash"],
         ["generate", "a fox", "--library", "emptied"],
         ["calibrate", "--clean", "COPY", "--library", "emptied"],
-        ["replay", "made.png"],
+        ["replay", "made.png", "--library", "emptied"],
     ],
 )
 def test_no_command_calls_anything_clear_by_a_library_that_holds_nothing(run, emptied, words):

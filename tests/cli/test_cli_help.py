@@ -45,6 +45,7 @@ def example_folder(request, assets, tmp_path, monkeypatch):
     shutil.copytree(embedded.LIBRARY_FOLDER, "protected")
     Path("prompts.txt").write_text("a cat, noto style\n\na bear, noto style\n")
     assert main(["generate", "a cat, noto style", "--out", "first"]) == 0
+    Path("log.txt").write_text("a cat, noto style\na bear, noto style\n")
     Path("ordinary.txt").write_text("a cat, noto style\na bear, noto style\n")
     Path("photos").mkdir()
     for name in ("picture.png", "sketch.png", "suspicious.png", "photos/garden.png", "photos/street.png"):

@@ -42,7 +42,7 @@ def test_the_page_of_names_lists_what_the_product_registers(title: str, group: s
 
 
 def test_the_default_ladder_is_the_one_that_the_page_names() -> None:
-    sentence = re.search(r"The default ladder is (.*?)\. It follows", section("Strategies"), re.DOTALL)
+    sentence = re.search(r"The default ladder is (.*?)\. ", section("Strategies"), re.DOTALL)
     assert sentence is not None
     assert tuple(re.findall(r"`([^`]+)`", sentence[1])) == DEFAULT_LADDER
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,6 +253,7 @@ def test_a_folder_that_datasets_saved_is_added_with_its_captions(library, encode
     files = write_pictures(tmp_path / "raw", range(10, 13))
     folder = tmp_path / "dataset" / "train"
     folder.mkdir(parents=True)
+    files[2] = shutil.move(files[2], folder)
     pictures = [{"bytes": f.read_bytes(), "path": None} for f in files[:2]] + [
         {"bytes": None, "path": str(files[2])}
     ]

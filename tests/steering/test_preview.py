@@ -115,5 +115,5 @@ def test_what_it_cannot_be_fitted_to_is_named():
     with pytest.raises(InputError, match=r"\(4, 64, 64\)"):
         fit_preview(pipe, torch.rand(4, 64, 64))
     pipe.vae = None
-    with pytest.raises(UnsupportedError, match="NoneType"):
+    with pytest.raises(UnsupportedError, match="no autoencoder"):
         preview_for(pipe, random_images())

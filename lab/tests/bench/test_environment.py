@@ -79,7 +79,7 @@ def test_the_source_of_a_copy_is_the_source_itself(package: Path) -> None:
 
 
 def test_another_gamma_is_another_source(package: Path) -> None:
-    edit(package / "nudge" / "condition.py", "HOLD = 0.4", "HOLD = 4.0")
+    edit(package / "nudge" / "condition.py", "HOLD = 0.5", "HOLD = 4.0")
     assert source_fingerprint(package) != source_fingerprint()
 
 
@@ -97,7 +97,7 @@ def test_comments_docstrings_and_layout_leave_the_source_as_it_is(package: Path)
     text = file.read_text()
     body = text[text.index("from __future__") :]
     file.write_text(f'"""Another docstring."""\n# a comment\n\n{body}\n\n# the end\n')
-    edit(file, "HOLD = 0.4", "HOLD = (\n    0.40\n)  # as strong as it was")
+    edit(file, "HOLD = 0.5", "HOLD = (\n    0.50\n)  # as strong as it was")
     assert source_fingerprint(package) == source_fingerprint()
 
 

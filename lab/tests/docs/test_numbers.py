@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from steerclear import protected
+from steerclear.calibrate import ordinary
+from steerclear.nudge import screen
 from steerclear_lab.assets import ASSETS
 from steerclear_lab.bench import publish, readme
 
@@ -83,6 +86,13 @@ DECLARED: dict[str, dict[str, str | Callable[[], str]]] = {
         "0.1": CONVENTION,
         "3.7": lambda: megabytes("bystander/clip/model.safetensors"),
         "89 %": read_right_by_the_bystander,
+    },
+    "docs/concepts/pull-target.md": {
+        "0.35": lambda: f"{screen.SAFE}",
+        "0.75": lambda: f"{screen.HOPELESS}",
+        "0.9": lambda: f"{screen.AGREES}",
+        "10 %": lambda: f"{ordinary.SHARED:.0%}".replace("%", " %"),
+        "15 %": lambda: f"{protected.SHARED:.0%}".replace("%", " %"),
     },
     "docs/concepts/objective.md": {"0.05": CONVENTION},
     "docs/concepts/how-it-works.md": {
