@@ -300,4 +300,6 @@ def augment(images: Tensor, generator: torch.Generator, *, colour: float = 0.06,
         ],
         1,
     )
-    return torch.einsum("bij,bjhw->bihw", turn, moved).clamp(0, 1)
+    # in full precision: colours in bfloat16 would be visibly coarser than 8 bits
+    with torch.autocast(images.device.type, enabled=False):
+        return torch.einsum("bij,bjhw->bihw", turn, moved.float()).clamp(0, 1)

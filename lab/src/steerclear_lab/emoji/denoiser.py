@@ -27,13 +27,13 @@ class DenoiserSize:
         channels: width of each level.
         layers: residual blocks in each level.
         text_width: width of the text embedding that it attends to.
-        head: width of an attention head.
+        head: number of attention heads, of all levels or of each.
     """
 
     channels: tuple[int, ...] = (48, 128, 192)
     layers: int = 1
     text_width: int = 192
-    head: int = 32
+    head: int | tuple[int, ...] = 32
 
 
 def make(size: DenoiserSize, sample: int) -> Any:

@@ -1,8 +1,8 @@
 """Train the held-out models side by side: `python -m steerclear_lab.heldout_models.train`.
 
-They are finished within a given time. Every network is a process of its own. Autoencoder, CLIP and bystander of
-each model come first, together; the denoisers wait for what they need of them and take the rest of the time.
-Each learning rate follows the clock.
+They are finished within a given time. Every network is a process of its own. Autoencoder, CLIP and bystander
+of each model come first, together; the denoisers wait for what they need of them and take the rest of the
+time. Each learning rate follows the clock.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class HeldOutModel:
     clip_size: ClipSize
     bystander_size: ClipSize
     autoencoder_channels: tuple[int, ...] = (24, 40, 72)
-    denoiser_size: DenoiserSize = DenoiserSize(channels=(48, 80, 128), text_width=128, head=4)
+    denoiser_size: DenoiserSize = DenoiserSize(channels=(48, 80, 128), text_width=128, head=(3, 5, 8))
     autoencoder: Schedule = Schedule(steps=LONGEST, batch=64, rate=1.5e-3, weight_decay=0.0)
     clip: Schedule = Schedule(steps=LONGEST, batch=256, rate=1e-3, weight_decay=0.1, ema=0.995)
     denoiser: Schedule = Schedule(steps=LONGEST, batch=512, rate=1e-3, warmup=300, ema=0.9993)
@@ -361,8 +361,11 @@ def train_all(args: argparse.Namespace) -> int:
             text = (args.work / name / f"{stage}.log").read_text()
             print(f"[{time.time() - start:5.0f} s] {name} {stage} ended: {process.returncode}", flush=True)
             failed += process.returncode != 0
-            if process.returncode or stage == "denoiser":
-                print(text[-3000:], flush=True)
+            if process.returncode:
+                print(text[-1500:], flush=True)
+            elif stage == "denoiser":
+                lines = [line for line in text.splitlines() if line.startswith(f"{name}: ")]
+                print("\n".join(lines), flush=True)
             if process.returncode and stage in ("autoencoder", "clip") and (name, "denoiser") in running:
                 running[name, "denoiser"].kill()  # it waits for what will never come
         if time.time() - reported > args.report:
@@ -391,11 +394,11 @@ def main() -> int:
     parser.add_argument("--pack", type=Path, required=True, help="folder with one pack for each model")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--work", type=Path, default=Path("runs/heldout-models"), help="logs and parts")
-    parser.add_argument("--seconds", type=float, default=390, help="that all may take together")
+    parser.add_argument("--seconds", type=float, default=385, help="that all may take together")
     parser.add_argument(
         "--grace", type=float, default=20, help="seconds after which stages are ended by force"
     )
-    parser.add_argument("--report", type=float, default=20, help="seconds between two reports")
+    parser.add_argument("--report", type=float, default=45, help="seconds between two reports")
     parser.add_argument("--model", action="append", choices=MODELS, help="only this one; may be repeated")
     parser.add_argument("--stage", choices=STAGES, help="only this one, in this process")
     parser.add_argument("--start", type=float, default=0.0, help=argparse.SUPPRESS)
