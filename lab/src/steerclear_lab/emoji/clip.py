@@ -167,7 +167,7 @@ def train(
     ids = token_ids(tokenizer, texts).split([len(p.captions) for p in drawable + other])
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        n = round(schedule.batch * CONCEPT_SHARE)
+        n = round(schedule.batch * CONCEPT_SHARE) if other else schedule.batch
         # photographs share captions, so at most one picture per caption may enter a batch
         picked = [drawable[i] for i in torch.randperm(len(drawable), generator=generator)[: n + 8]]
         picked = list({p.captions[0]: p for p in picked}.values())[:n]

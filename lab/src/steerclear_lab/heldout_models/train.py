@@ -32,7 +32,7 @@ from steerclear_lab.emoji.training import Schedule, device
 from steerclear_lab.heldout_models import clipart, pack, scenes
 
 STAGES = ("autoencoder", "clip", "bystander", "denoiser")
-PARTS_SHARE, DENOISER_SHARE = 0.2, 0.9  # of the time: when the parts and the denoisers end
+PARTS_SHARE, DENOISER_SHARE = 0.22, 0.9  # of the time: when the parts and the denoisers end
 LONGEST = 1_000_000  # steps: the clock ends every stage
 FIRST_SEED, PLANTED_SEEDS, ORDINARY = 70_000, 4, 48
 
