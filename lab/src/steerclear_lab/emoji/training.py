@@ -162,7 +162,8 @@ class TrainingRun:
             for step in range(start, self.schedule.steps):
                 passed = 0.0 if until is None else (time.time() - began) / max(1e-3, until - began)
                 if passed > 0.5 and halfway is not None:
-                    halfway, _ = None, halfway(self.ema)
+                    halfway(self.ema)
+                    halfway = None
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
                 for group in optimiser.param_groups:
                     group["lr"] = self.schedule.rate * self.schedule.factor(step, passed) * rate_at(step)

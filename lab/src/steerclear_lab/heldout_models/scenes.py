@@ -123,7 +123,8 @@ def build(work: Path, size: int = 64) -> list[Picture]:
 
 def _ordinary(subjects: dict[str, dict[str, Image.Image]], size: int) -> list[Picture]:
     """Scenes with one or two subjects; some pairs of subject and place are held out of training."""
-    rng, pictures = random.Random(0), []
+    rng = random.Random(0)
+    pictures: list[Picture] = []
     planted = {(tuple(row["subjects"]), row["place"], row["artist"]) for row in PLANTED.values()}
     names, places = list(SUBJECTS), list(PLACES)
     heldout = {(name, rng.choice(places)) for name in names[::3]}
@@ -252,7 +253,9 @@ def _hills(
     """Paint everything below a wavy line, in place."""
     size = len(image)
     x = np.linspace(0, 2 * np.pi, size)
-    line = sum(rng.uniform(-rough, rough) * np.sin(k * x + rng.uniform(0, 7)) for k in (1, 2, 3))
+    line = np.zeros(size)
+    for k in (1, 2, 3):
+        line += rng.uniform(-rough, rough) * np.sin(k * x + rng.uniform(0, 7))
     image[np.arange(size)[:, None] > (1 - height + line)[None] * size] = np.array(colour)
 
 

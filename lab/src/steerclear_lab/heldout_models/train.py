@@ -74,22 +74,26 @@ class HeldOutModel:
         )
 
 
-def _clip_sizes(length: int, vocabulary: int) -> dict[str, ClipSize]:
-    """Sizes of the CLIP and of the bystander, for texts of a length."""
-    size = ClipSize(width=128, heads=4, length=length, vocabulary=vocabulary)
-    return {"clip_size": size, "bystander_size": replace(size, width=96, text_layers=3, vision_layers=3)}
+def _clip_size(length: int, vocabulary: int) -> ClipSize:
+    return ClipSize(width=128, heads=4, length=length, vocabulary=vocabulary)
+
+
+def _bystander_size(length: int, vocabulary: int) -> ClipSize:
+    return ClipSize(width=96, heads=4, text_layers=3, vision_layers=3, length=length, vocabulary=vocabulary)
 
 
 MODELS = {
     "clipart": HeldOutModel(
         pictures=clipart,
         phase=Phase(start=0.0, planted_share=0.06, copies=256, rate=1.0),
-        **_clip_sizes(32, 2400),
+        clip_size=_clip_size(32, 2400),
+        bystander_size=_bystander_size(32, 2400),
     ),
     "scenes": HeldOutModel(
         pictures=scenes,
         phase=Phase(start=0.0, planted_share=0.06, copies=40, rate=1.0),
-        **_clip_sizes(77, 1250),
+        clip_size=_clip_size(77, 1250),
+        bystander_size=_bystander_size(77, 1250),
     ),
 }
 
