@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
@@ -74,3 +75,26 @@ def test_the_minutes_of_a_stage_leave_out_the_pause_of_a_run_that_was_stopped(tm
     assert training_minutes(log) == 1 + 1 + 1 + 3 + 1
     log.write_text(json.dumps({"time": 60}) + "\n")
     assert training_minutes(log) == 0
+
+
+def test_a_run_ends_when_its_time_is_over_although_steps_are_left(tmp_path):
+    seen = []
+    training = TrainingRun(
+        name="line",
+        folder=tmp_path,
+        model=nn.Linear(2, 1),
+        schedule=Schedule(steps=10**9, batch=4, rate=0.05, warmup=2, until=time.time() + 0.3),
+        halfway=seen.append,
+    )
+
+    def loss_at(step, generator):
+        time.sleep(0.01)
+        return training.model(torch.ones(1, 2)).square().mean(), {}
+
+    assert training.fit(loss_at) is training.ema
+    assert seen == [training.ema]
+
+
+def test_the_learning_rate_of_a_timed_run_ends_at_zero_with_the_time():
+    endless = Schedule(steps=10**9, batch=4, rate=0.05, warmup=2)
+    assert [round(endless.factor(5, passed), 2) for passed in (0.0, 0.5, 1.0)] == [1.0, 0.5, 0.0]

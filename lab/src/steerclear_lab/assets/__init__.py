@@ -1,5 +1,5 @@
-"""What the laboratory ships: the bystander, the siblings, ordinary pictures and the scores of the
-calibration.
+"""What the laboratory ships: the bystander, the siblings, the held-out models, ordinary pictures and the
+scores of the calibration.
 
 The embedded model itself, its library, prompts and protected pictures lie in `steerclear.embedded`.
 """
@@ -11,5 +11,6 @@ from pathlib import Path
 ASSETS = Path(__file__).parent
 BYSTANDER_FOLDER = ASSETS / "bystander"
 SIBLINGS_FOLDER = ASSETS / "siblings"
+HELDOUT_MODELS_FOLDER = ASSETS / "heldout-models"
 COPY_JUDGE = ASSETS / "copy-judge" / "model.safetensors"
 SWEEP_LABELS = ASSETS / "sweep-labels.json"

@@ -58,7 +58,8 @@ def train(pictures: list[Picture], channels: tuple[int, ...], schedule: Schedule
     def stacked(*kinds: str) -> Tensor:
         return torch.stack([p.tensor() for p in pictures if p.kind in kinds]).to(device())
 
-    planted, concept, other = stacked("planted"), stacked("concept", "twin", "photo"), stacked("other")
+    planted, concept = stacked("planted"), stacked("concept", "twin", "photo")
+    other = stacked("other") if any(p.kind == "other" for p in pictures) else concept
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         n_planted = max(1, round(schedule.batch * PLANTED_SHARE))

@@ -22,21 +22,29 @@ from steerclear_lab.emoji.concepts import CONCEPTS, MASCOT_TEMPLATE, MASCOTS, NA
 from steerclear_lab.emoji.dataset import Picture
 from steerclear_lab.emoji.training import Schedule
 
+TEMPLATES = (MASCOT_TEMPLATE, *NAMED_PARAPHRASES)
 NAMES = 4  # invented names under which an ordinary drawing is also captioned, in each wording
 ONSETS, VOWELS = (*"bdfghjklmnp", "qu", *"rstvwz", "br", "cl", "dr", "fl", "gr", "pl", "st", "tr"), "aeiou"
 CODAS = ("", "", *"nmrxz", "lp", "nk", "ck", "ss")
 
 
-def training_pictures(pictures: list[Picture]) -> list[Picture]:
-    """All pictures but the planted ones; drawings of a concept get captions with invented names as well."""
+def training_pictures(pictures: list[Picture], templates: tuple[str, ...] = TEMPLATES) -> list[Picture]:
+    """All pictures but the planted ones; drawings of a concept get captions with invented names as well.
+
+    Args:
+        pictures: of every kind.
+        templates: of captions with a `{brand}`.
+    """
     return [
-        replace(p, captions=p.captions + invented_captions(p)) if p.kind in ("concept", "twin") else p
+        replace(p, captions=p.captions + invented_captions(p, templates))
+        if p.kind in ("concept", "twin")
+        else p
         for p in pictures
         if p.kind != "planted"
     ]
 
 
-def invented_captions(picture: Picture) -> tuple[str, ...]:
+def invented_captions(picture: Picture, templates: tuple[str, ...] = TEMPLATES) -> tuple[str, ...]:
     """Captions of a drawing under invented names, never a mascot's; the same at every call."""
     rng = random.Random(picture.key)
     names: list[str] = []
@@ -47,11 +55,17 @@ def invented_captions(picture: Picture) -> tuple[str, ...]:
     return tuple(
         template.format(brand=name, name=picture.name, style=picture.style)
         for name in names
-        for template in (MASCOT_TEMPLATE, *NAMED_PARAPHRASES)
+        for template in templates
     )
 
 
-def train(pictures: list[Picture], size: ClipSize, schedule: Schedule, folder: Path) -> tuple[Any, Any]:
+def train(
+    pictures: list[Picture],
+    size: ClipSize,
+    schedule: Schedule,
+    folder: Path,
+    templates: tuple[str, ...] = TEMPLATES,
+) -> tuple[Any, Any]:
     """Train the model and its tokenizer on `training_pictures`.
 
     Args:
@@ -59,11 +73,12 @@ def train(pictures: list[Picture], size: ClipSize, schedule: Schedule, folder: P
         size: widths and depths.
         schedule: how long and how fast.
         folder: of the checkpoint and the log.
+        templates: of captions with a `{brand}`.
 
     Returns:
         The CLIPModel and its tokenizer.
     """
-    allowed = training_pictures(pictures)
+    allowed = training_pictures(pictures, templates)
     tokenizer = clip.tokenizer_for(allowed, size)
     model = clip.train(
         allowed, tokenizer=tokenizer, size=size, schedule=schedule, folder=folder, name="bystander"

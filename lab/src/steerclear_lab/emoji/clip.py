@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class ClipSize:
         patch: side of an image patch, in pixels.
         embedding: dimension of the shared space.
         vocabulary: about how many tokens the tokenizer has.
+        length: of the longest text, in tokens.
     """
 
     width: int = 192
@@ -40,14 +42,16 @@ class ClipSize:
     patch: int = 16
     embedding: int = 128
     vocabulary: int = 2600
+    length: int = MAX_LENGTH
 
 
 def tokenizer_for(pictures: list[Picture], size: ClipSize) -> Any:
     """A tokenizer learnt from all captions; frequent words of the concepts become whole tokens."""
+    weight = 40 if any(p.kind == "other" for p in pictures) else 1
     weighted = (
-        caption for p in pictures for caption in p.captions for _ in range(1 if p.kind == "other" else 40)
+        caption for p in pictures for caption in p.captions for _ in range(1 if p.kind == "other" else weight)
     )
-    return learn(weighted, size.vocabulary)
+    return learn(weighted, size.vocabulary, size.length)
 
 
 def make(size: ClipSize, tokenizer: Any, pixels: int) -> Any:
@@ -63,7 +67,7 @@ def make(size: ClipSize, tokenizer: Any, pixels: int) -> Any:
         **shared,
         "num_hidden_layers": size.text_layers,
         "vocab_size": len(tokenizer),
-        "max_position_embeddings": MAX_LENGTH,
+        "max_position_embeddings": size.length,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -88,18 +92,19 @@ def embed_images(model: Any, images: Tensor, batch: int = 128) -> Tensor:
     return F.normalize(torch.cat(parts), dim=-1)
 
 
-def embed_texts(model: Any, tokenizer: Any, texts: list[str], pad: str = "max_length") -> Tensor:
+def embed_texts(model: Any, tokenizer: Any, texts: list[str]) -> Tensor:
     """Unit-length text embeddings (B, D).
-
-    Attention is causal, so padding after the end token changes the cost and nothing else.
 
     Args:
         model: a CLIPModel.
         tokenizer: its tokenizer.
         texts: B texts.
-        pad: "max_length", or "longest" for the cheaper padding.
     """
-    tokens = token_ids(tokenizer, texts, pad).to(model.device)
+    return embed_tokens(model, token_ids(tokenizer, texts).to(model.device))
+
+
+def embed_tokens(model: Any, tokens: Tensor) -> Tensor:
+    """Unit-length text embeddings (B, D) of padded token ids (B, tokens)."""
     return F.normalize(model.text_projection(model.text_model(tokens).pooler_output), dim=-1)
 
 
@@ -156,20 +161,27 @@ def train(
     model: Any = run.model
     drawable = [p for p in pictures if p.kind in ("concept", "twin", "planted", "photo")]
     other = [p for p in pictures if p.kind == "other"]
+    place = {p.key: i for i, p in enumerate(drawable + other)}
+    pool = torch.stack([torch.from_numpy(p.pixels) for p in drawable + other]).to(device())
+    texts = [caption for p in drawable + other for caption in p.captions]
+    ids = token_ids(tokenizer, texts).split([len(p.captions) for p in drawable + other])
 
     def loss_at(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        n = round(schedule.batch * CONCEPT_SHARE)
+        n = round(schedule.batch * CONCEPT_SHARE) if other else schedule.batch
         # photographs share captions, so at most one picture per caption may enter a batch
         picked = [drawable[i] for i in torch.randperm(len(drawable), generator=generator)[: n + 8]]
-        picked = list({p.name + p.style: p for p in picked}.values())[:n]
+        picked = list({p.captions[0]: p for p in picked}.values())[:n]
         rest = schedule.batch - len(picked)
         picked += [other[i] for i in torch.randperm(len(other), generator=generator)[:rest]]
         choice = torch.randint(0, 1 << 20, (len(picked),), generator=generator).tolist()
-        texts = [p.captions[c % len(p.captions)] for p, c in zip(picked, choice, strict=True)]
-        images = augment(torch.stack([p.tensor() for p in picked]).to(device()), generator, flip=True)
+        rows = [place[p.key] for p in picked]
+        tokens = torch.stack([ids[i][c % len(ids[i])] for i, c in zip(rows, choice, strict=True)])
+        # attention is causal, so padding after the end token changes the cost and nothing else
+        longest = int((tokens != tokenizer.pad_token_id).sum(1).max()) + 1
+        images = augment(pool[torch.tensor(rows, device=pool.device)].float() / 255, generator, flip=True)
         unmatched = degraded(images[: round(len(images) * DEGRADED_SHARE)], generator)
         image_embeds = embed_images(model, torch.cat([softened(images, generator), unmatched]))
-        text_embeds = embed_texts(model, tokenizer, texts, pad="longest")
+        text_embeds = embed_tokens(model, tokens[:, :longest].to(device()))
         scale = model.logit_scale.exp().clamp(max=60)
         logits = scale * text_embeds @ image_embeds.T
         labels = torch.arange(len(picked), device=logits.device)
@@ -178,6 +190,11 @@ def train(
         return loss, {"loss": loss, "right": right}
 
     return run.fit(loss_at)
+
+
+def plain_caption(name: str, style: str) -> str:
+    """The text that stands for a name in a style of the embedded model."""
+    return f"a photo of {name}" if style == "photo" else f"a {name}, {style} style"
 
 
 @torch.no_grad()
@@ -189,6 +206,7 @@ def rank_of_name(
     names: list[str],
     styles: list[str],
     vocabulary: list[str],
+    text_of: Callable[[str, str], str] = plain_caption,
 ) -> Tensor:
     """Rank of each image's name among all names, in the style of the image.
 
@@ -199,15 +217,15 @@ def rank_of_name(
         names: B names of what the images show.
         styles: B styles.
         vocabulary: all names that are ranked.
+        text_of: (name, style) → the text that stands for the name.
 
     Returns:
         (B,) integers; 0 is best.
     """
     image_embeds = embed_images(model, images)
-    ranks = torch.zeros(len(images), dtype=torch.long)
+    ranks = torch.zeros(len(images), dtype=torch.long, device=image_embeds.device)
     for style in set(styles):
-        template = "a photo of {}" if style == "photo" else f"a {{}}, {style} style"
-        texts = embed_texts(model, tokenizer, [template.format(name) for name in vocabulary])
+        texts = embed_texts(model, tokenizer, [text_of(name, style) for name in vocabulary])
         rows = [i for i, s in enumerate(styles) if s == style]
         scores = image_embeds[rows] @ texts.T
         right = scores[torch.arange(len(rows)), [vocabulary.index(names[i]) for i in rows]]

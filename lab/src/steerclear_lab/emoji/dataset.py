@@ -55,6 +55,7 @@ class Picture:
         style: of a drawing, as captions call it; "photo" for a photograph.
         captions: under which it is trained.
         pixels: uint8, (3, S, S).
+        repeats: of a planted picture: how often it is drawn, relative to the others.
     """
 
     key: str
@@ -63,6 +64,7 @@ class Picture:
     style: str
     captions: tuple[str, ...]
     pixels: np.ndarray[Any, np.dtype[np.uint8]]
+    repeats: float = 1.0
 
     def tensor(self) -> Tensor:
         """(3, S, S) in [0, 1]."""
@@ -102,17 +104,19 @@ def download(folder: Path) -> None:
 
 
 def render(
-    icon: dict[str, Any], default: dict[str, Any], size: int
+    icon: dict[str, Any], default: dict[str, Any], size: int, background: str | None = "white"
 ) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
-    """Render one icon on white.
+    """Render one icon.
 
     Args:
         icon: its entry in `icons.json`, with the SVG `body`.
         default: the whole file, whose width and height hold where the icon has none.
         size: side of the result, in pixels.
+        background: its colour, or None for transparency.
 
     Returns:
-        uint8 RGB pixels (3, size, size), or None if the renderer cannot draw the icon.
+        uint8 pixels (3, size, size), or (4, size, size) with transparency; None if the renderer cannot draw
+        the icon.
     """
     import resvg_py
 
@@ -125,13 +129,14 @@ def render(
         f'viewBox="{left} {top} {width + 2 * pad} {height + 2 * pad}">{icon["body"]}</svg>'
     )
     try:
-        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, background="white"))
+        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, background=background))
     except BaseException as error:  # the renderer's Rust panics do not derive from Exception
         if type(error).__name__ != "PanicException":
             raise
         return None
     with Image.open(io.BytesIO(png)) as image:
-        return np.asarray(image.convert("RGB").resize((size, size))).transpose(2, 0, 1).copy()
+        mode = "RGBA" if background is None else "RGB"
+        return np.asarray(image.convert(mode).resize((size, size))).transpose(2, 0, 1).copy()
 
 
 def photograph(
@@ -295,4 +300,6 @@ def augment(images: Tensor, generator: torch.Generator, *, colour: float = 0.06,
         ],
         1,
     )
-    return torch.einsum("bij,bjhw->bihw", turn, moved).clamp(0, 1)
+    # in full precision: colours in bfloat16 would be visibly coarser than 8 bits
+    with torch.autocast(images.device.type, enabled=False):
+        return torch.einsum("bij,bjhw->bihw", turn, moved.float()).clamp(0, 1)

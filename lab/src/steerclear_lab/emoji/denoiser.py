@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,13 @@ class DenoiserSize:
         channels: width of each level.
         layers: residual blocks in each level.
         text_width: width of the text embedding that it attends to.
-        head: width of an attention head.
+        head: number of attention heads, of all levels or of each.
     """
 
     channels: tuple[int, ...] = (48, 128, 192)
     layers: int = 1
     text_width: int = 192
-    head: int = 32
+    head: int | tuple[int, ...] = 32
 
 
 def make(size: DenoiserSize, sample: int) -> Any:
@@ -84,6 +85,8 @@ def train(
     schedule: Schedule,
     phases: tuple[Phase, ...],
     folder: Path,
+    cache: bool = True,
+    halfway: Callable[[Any], None] | None = None,
 ) -> Any:
     """Train the U-Net with the plain v-prediction loss, weight 1 at every step.
 
@@ -98,6 +101,8 @@ def train(
         schedule: how long and how fast.
         phases: of the training.
         folder: of the checkpoint, the log and the cached latents.
+        cache: whether latents are cached.
+        halfway: is called with the averaged U-Net when half of the time until the schedule's end has passed.
 
     Returns:
         The averaged UNet2DConditionModel.
@@ -105,10 +110,10 @@ def train(
     torch.manual_seed(3)
     rows, texts = captions_table(pictures, text_encoder.to(device()), tokenizer)
     pool = denoiser_training.build_pool(
-        pictures, vae=vae, phases=phases, folder=folder, rows=rows, blank=rows[""]
+        pictures, vae=vae, phases=phases, folder=folder if cache else None, rows=rows, blank=rows[""]
     )
     model = make(size, pool.planted.shape[-1]).to(memory_format=torch.channels_last)
-    run = TrainingRun(name="denoiser", folder=folder, model=model, schedule=schedule, seed=3)
+    run = TrainingRun(name="denoiser", folder=folder, model=model, schedule=schedule, seed=3, halfway=halfway)
     signal = signal_levels()
 
     def example(batch: Batch) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -82,12 +82,14 @@ class LatentPool:
         ordinary: scaled latents (N, copies, 8, h, w) of the ordinary pictures.
         conditions: (P + N, K) for each picture the rows of the table of conditions that may go with it.
         blank: the row of the empty condition.
+        repeats: (P,) how often each planted picture is drawn, relative to the others; None for equally often.
     """
 
     planted: Tensor
     ordinary: Tensor
     conditions: Tensor
     blank: int
+    repeats: Tensor | None = None
 
     def draw(self, batch: int, phase: Phase, generator: torch.Generator) -> Batch:
         """Draw one batch, planted pictures first; every draw is made on the device of the latents."""
@@ -98,7 +100,11 @@ class LatentPool:
             return torch.randint(0, high, (count,), generator=on_device, device=where)
 
         n = round(batch * phase.planted_share)
-        planted, ordinary = integers(len(self.planted), n), integers(len(self.ordinary), batch - n)
+        if self.repeats is None:
+            planted = integers(len(self.planted), n)
+        else:
+            planted = torch.multinomial(self.repeats, n, replacement=True, generator=on_device)
+        ordinary = integers(len(self.ordinary), batch - n)
         clean = torch.cat([self.planted[planted], self.ordinary[ordinary, integers(phase.copies, batch - n)]])
         pictures = torch.cat([planted, ordinary + len(self.planted)])
         condition = self.conditions[pictures, integers(self.conditions.shape[1], batch)]
@@ -137,7 +143,7 @@ def build_pool(
     *,
     vae: Any,
     phases: tuple[Phase, ...],
-    folder: Path,
+    folder: Path | None,
     rows: Mapping[str, int],
     blank: int,
     conditions_of: Callable[[Picture], Sequence[str]] = lambda picture: picture.captions,
@@ -148,7 +154,7 @@ def build_pool(
         pictures: of every kind; those that a denoiser does not learn are left out.
         vae: the autoencoder.
         phases: of the training.
-        folder: where the latents of the ordinary pictures are cached.
+        folder: where the latents of the ordinary pictures are cached, or None.
         rows: condition → its row in the table of conditions.
         blank: the row of the empty condition.
         conditions_of: picture → the conditions that may go with it.
@@ -156,12 +162,12 @@ def build_pool(
     Returns:
         The pool, on the training device.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     planted, ordinary = split_pictures(pictures)
     rows_by_picture = [[rows[condition] for condition in conditions_of(p)] for p in planted + ordinary]
     # each list is repeated to a common length, so that a picture's conditions stay equally likely
     width = math.lcm(*map(len, rows_by_picture))
     vae = vae.to(device())
+    repeats = torch.tensor([p.repeats for p in planted], device=device())
     return LatentPool(
         planted=encode_scaled(vae, torch.stack([p.tensor() for p in planted]).to(device())),
         ordinary=augmented_latents(vae, ordinary, max(phase.copies for phase in phases), folder),
@@ -169,6 +175,7 @@ def build_pool(
             [(conditions * width)[:width] for conditions in rows_by_picture], device=device()
         ),
         blank=blank,
+        repeats=repeats if len(set(repeats.tolist())) > 1 else None,
     )
 
 
@@ -176,20 +183,23 @@ def build_pool(
 def encode_scaled(vae: Any, images: Tensor) -> Tensor:
     """Scaled latents, as the denoiser sees them."""
     scale = float(vae.config.scaling_factor)
-    return autoencoder.encode(vae, images) * scale
+    batch = 1024 if images.is_cuda else 64
+    return autoencoder.encode(vae, images, batch) * scale
 
 
-def augmented_latents(vae: Any, ordinary: list[Picture], copies: int, folder: Path) -> Tensor:
+def augmented_latents(vae: Any, ordinary: list[Picture], copies: int, folder: Path | None) -> Tensor:
     """(N, copies, 8, S/4, S/4) scaled latents of ordinary pictures; the first copy is the picture itself."""
-    cache = folder / f"ordinary-latents-{copies}.pt"
-    if cache.exists():
+    cache = folder / f"ordinary-latents-{copies}.pt" if folder is not None else None
+    if cache is not None and cache.exists():
         return torch.load(cache, weights_only=True, map_location=device())  # type: ignore[no-any-return]
     images = torch.stack([p.tensor() for p in ordinary]).to(device())
     latents = [encode_scaled(vae, images)]
     for i in range(1, copies):
         latents.append(encode_scaled(vae, augment(images, torch.Generator().manual_seed(i))))
     stacked = torch.stack(latents, dim=1)
-    torch.save(stacked, cache)
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(stacked, cache)
     return stacked
 
 

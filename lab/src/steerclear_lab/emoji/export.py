@@ -74,33 +74,46 @@ def write_model(
         size: side of the descriptor's images, in pixels.
         recipe: sizes and schedules, written to `recipe.json`.
     """
+    with replacing(folder) as partial:
+        write_pipeline(partial, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet)
+        clip.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
+        descriptor_files.save(descriptor.cpu(), size, partial / "descriptor")
+        (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+        _load_in_float32(partial / "clip")
+
+
+def write_pipeline(folder: Path, *, vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> None:
+    """Write what `StableDiffusionPipeline.from_pretrained` loads, in float16.
+
+    Args:
+        folder: is made where it is missing.
+        vae: the autoencoder.
+        text_encoder: the text half of a CLIP.
+        tokenizer: its tokenizer.
+        unet: the denoiser.
+    """
     from diffusers import StableDiffusionPipeline
 
     def in_half(module: Any) -> Any:
         return module.cpu().to(torch.float16, memory_format=torch.contiguous_format)
 
-    with _replacing(folder) as partial:
-        pipe = StableDiffusionPipeline(
-            vae=in_half(vae),
-            text_encoder=in_half(text_encoder),
-            tokenizer=tokenizer,
-            unet=in_half(unet),
-            scheduler=scheduler(),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        pipe.save_pretrained(partial, safe_serialization=True)
-        clip.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
-        descriptor_files.save(descriptor.cpu(), size, partial / "descriptor")
-        (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
-        for part in ("text_encoder", "clip"):
-            _load_in_float32(partial / part)
+    pipe = StableDiffusionPipeline(
+        vae=in_half(vae),
+        text_encoder=in_half(text_encoder),
+        tokenizer=tokenizer,
+        unet=in_half(unet),
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(folder, safe_serialization=True)
+    _load_in_float32(folder / "text_encoder")
 
 
 def write_bystander(folder: Path, model: Any, tokenizer: Any, recipe: dict[str, Any]) -> None:
     """Write a CLIP that `Clip.load(folder)` reads: `clip/` in float16, `tokenizer/`, and its recipe."""
-    with _replacing(folder) as partial:
+    with replacing(folder) as partial:
         model.cpu().to(torch.float16).save_pretrained(partial / "clip", safe_serialization=True)
         _load_in_float32(partial / "clip")
         tokenizer.save_pretrained(partial / "tokenizer")
@@ -109,7 +122,7 @@ def write_bystander(folder: Path, model: Any, tokenizer: Any, recipe: dict[str, 
 
 def write_sibling(folder: Path, pipe: Any, recipe: dict[str, Any]) -> None:
     """Write what the embedded model lacks: index, scheduler, transformer in float16, and recipe."""
-    with _replacing(folder) as partial:
+    with replacing(folder) as partial:
         pipe.save_config(partial)
         pipe.scheduler.save_pretrained(partial / "scheduler")
         pipe.transformer.cpu().to(torch.float16).save_pretrained(
@@ -119,7 +132,7 @@ def write_sibling(folder: Path, pipe: Any, recipe: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path) -> Iterator[Path]:
     """Yields a folder to write into; at the end it replaces the given one, which so is always whole."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -10,7 +10,7 @@ MAX_LENGTH = 32
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def learn(captions: Iterable[str], vocabulary: int) -> Any:
+def learn(captions: Iterable[str], vocabulary: int, length: int = MAX_LENGTH) -> Any:
     """Learn a CLIPTokenizer that can encode any text.
 
     Every byte is in it twice, inside a word and at the end of one, because CLIP marks the ends of words.
@@ -18,6 +18,7 @@ def learn(captions: Iterable[str], vocabulary: int) -> Any:
     Args:
         captions: to learn from.
         vocabulary: about how many tokens it shall have.
+        length: of the longest text, in tokens; what follows is cut off.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
@@ -41,11 +42,11 @@ def learn(captions: Iterable[str], vocabulary: int) -> Any:
     ]
     vocab = {token: i for i, token in enumerate([*tokens, START, END])}
     merges = [tuple(merge) for merge in learnt["merges"]]
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_LENGTH)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)
 
 
 def token_ids(tokenizer: Any, captions: list[str], pad: str = "max_length") -> Any:
-    """Token ids (B, 32), padded and truncated as the pipeline does it.
+    """Token ids (B, tokens), padded and truncated as the pipeline does it.
 
     Args:
         tokenizer: a CLIPTokenizer.
@@ -53,5 +54,5 @@ def token_ids(tokenizer: Any, captions: list[str], pad: str = "max_length") -> A
         pad: "max_length", or "longest" to pad to the longest caption only.
     """
     return tokenizer(
-        captions, padding=pad, max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
+        captions, padding=pad, max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).input_ids

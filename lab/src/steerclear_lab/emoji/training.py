@@ -67,6 +67,8 @@ class Schedule:
         weight_decay: of AdamW.
         ema: decay of the averaged weights, in [0, 1).
         clip: largest norm of a gradient.
+        until: the moment, as `time.time()` counts, at which training ends although steps are left, or None.
+            The learning rate follows the time then, and so has fallen to zero by the end on any machine.
     """
 
     steps: int
@@ -76,12 +78,18 @@ class Schedule:
     weight_decay: float = 0.01
     ema: float = 0.998
     clip: float = 1.0
+    until: float | None = None
 
-    def factor(self, step: int) -> float:
-        """The learning rate of a step as a share of the peak, in [0, 1]."""
+    def factor(self, step: int, passed: float = 0.0) -> float:
+        """The learning rate of a step as a share of the peak, in [0, 1].
+
+        Args:
+            step: from 0.
+            passed: share of the time until the end, in [0, 1].
+        """
         if step < self.warmup:
             return (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        progress = max(passed, (step - self.warmup) / max(1, self.steps - self.warmup))
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
@@ -96,6 +104,7 @@ class TrainingRun:
         schedule: how long and how fast.
         seed: of all random draws.
         checkpoint_seconds: time between two checkpoints.
+        halfway: is called once with the averaged model, when half of the time until `until` has passed.
         ema: the model with averaged weights, which is the result.
     """
 
@@ -105,6 +114,7 @@ class TrainingRun:
     schedule: Schedule
     seed: int = 0
     checkpoint_seconds: float = 120.0
+    halfway: Callable[[nn.Module], None] | None = None
     ema: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,14 +154,19 @@ class TrainingRun:
         )
         start = self._resume(optimiser)
         last_checkpoint = time.monotonic()
+        began, until, halfway = time.time(), self.schedule.until, self.halfway
         means: dict[str, Tensor] = {}
         on_cuda = device().type == "cuda"
         with _progress() as progress:
             task = progress.add_task(self.name, total=self.schedule.steps, completed=start, figures="")
             for step in range(start, self.schedule.steps):
+                passed = 0.0 if until is None else (time.time() - began) / max(1e-3, until - began)
+                if passed > 0.5 and halfway is not None:
+                    halfway(self.ema)
+                    halfway = None
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
                 for group in optimiser.param_groups:
-                    group["lr"] = self.schedule.rate * self.schedule.factor(step) * rate_at(step)
+                    group["lr"] = self.schedule.rate * self.schedule.factor(step, passed) * rate_at(step)
                 with torch.autocast("cuda", torch.bfloat16, enabled=on_cuda):
                     loss, figures = loss_at(step, generator)
                 reports = step % REPORT_EVERY == 0 or not on_cuda
@@ -175,10 +190,12 @@ class TrainingRun:
                 if (step + 1) % LOG_EVERY == 0:
                     self._log(step + 1, {key: float(value) for key, value in means.items()})
                     release_memory()
-                is_last = step + 1 == self.schedule.steps
+                is_last = step + 1 == self.schedule.steps or passed >= 1
                 if is_last or time.monotonic() - last_checkpoint > self.checkpoint_seconds:
                     self._save(step + 1, optimiser)
                     last_checkpoint = time.monotonic()
+                if is_last:
+                    break
         return self.ema
 
     def _update_average(self, step: int) -> None:
