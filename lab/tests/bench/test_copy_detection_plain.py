@@ -1,11 +1,15 @@
 """The benchmark of plain pictures draws each different flag once, and counts what is caught and alike."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from steerclear_lab.bench.copy_detection import page as pages
-from steerclear_lab.bench.copy_detection.plain import ALTERATIONS, flags, measure
+from steerclear_lab.bench.copy_detection.plain import ALTERATIONS, SETS, flags, measure
+
+BENCHMARKS = Path(__file__).parents[3] / "docs" / "benchmarks"
+DOCUMENT = json.loads((BENCHMARKS / "copy-detection.json").read_text())
 
 STRIPES = {
     "pl": ("white", "crimson"),
@@ -41,7 +45,12 @@ def test_the_page_names_what_was_missed_and_what_is_alike():
     alike = [{"picture": "id", "protected": "mc", "sameness": 0.9}]
     caught = {"unaltered": {"copies": 3, "missed": ["ua"]}}
     plain = {"flags": 3, "plain": 2, "caught": caught, "pairs": 6, "alike": alike}
-    lines = pages._plain(json.loads(json.dumps(plain)))
-    assert "| unaltered | 3 | 2 | ua |" in lines
-    assert any("id as mc (0.90)" in line for line in lines)
-    assert pages._plain(None) == []
+    text = pages.page({**DOCUMENT, "plain": plain}, SETS)
+    assert "3 different ones at 256 px" in text
+    assert "| unaltered | 3 | 2 | ua |" in text
+    assert "Of 6 pairs of different flags 1 are taken for each other as wholes: id as mc (0.90)." in text
+
+
+def test_the_page_says_nothing_of_plain_pictures_before_they_are_measured():
+    assert "## Plain pictures" in pages.page(DOCUMENT, SETS)
+    assert "## Plain pictures" not in pages.page({**DOCUMENT, "plain": None}, SETS)

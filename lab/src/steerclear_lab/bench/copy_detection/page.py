@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.copy_detection import Evidence, Thresholds
+from steerclear_lab.pages import render, table
 
 Row = Mapping[str, Any]
 WAYS = ("whole-picture filters", "torch only", "with OpenCV", "together")
@@ -54,7 +55,7 @@ def reported(name: str, rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if ":" in name or row["number"] >= LOOKED_AT]
 
 
-def table(rows: Sequence[Row], thresholds: Thresholds) -> dict[str, dict[str, Any]]:
+def caught_by_kind(rows: Sequence[Row], thresholds: Thresholds) -> dict[str, dict[str, Any]]:
     """Caught of each kind and of all, by each way: kind → {"count", way: share}."""
     kinds: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -105,7 +106,7 @@ def summary(rows: Mapping[str, Any], thresholds: Thresholds) -> dict[str, Any]:
     innocent = [r for name, some in rows["others"].items() for r in reported(name, some)]
     return {
         "thresholds": {n: getattr(thresholds, n) for n in ("orientation", "soft", "inliers")},
-        "copies": {name: table(some, thresholds) for name, some in copies.items()},
+        "copies": {name: caught_by_kind(some, thresholds) for name, some in copies.items()},
         "named": {name: sum(r["right"] for r in some) / len(some) for name, some in rows["copies"].items()},
         "others": {name: alarms(some, thresholds) for name, some in others.items() if some},
         "flagged others": {
@@ -126,150 +127,105 @@ def summary(rows: Mapping[str, Any], thresholds: Thresholds) -> dict[str, Any]:
 
 
 def page(figures: Mapping[str, Any], sets: Sequence[str]) -> str:
-    """The Markdown page."""
-    limits = figures["thresholds"]
-    lines = [
-        "# What the copy detector catches",
-        "",
-        "Made by `python -m steerclear_lab.bench.copy_detection`.",
-        "",
-        "Copies of two sets of protected pictures, altered; caught means flagged. *Embedded*: the 24 pictures of the embedded",
-        "library at 64 px, of which every second is reported: thresholds were chosen on the others, and on every second of the other",
-        "pictures. *Stamps*: 40 of Tux Paint's stamps (Debian's tuxpaint-stamps-default), drawings and photographs of 64 to 192 px;",
-        f"failures of the first {LOOKED_AT} were looked at while the copy detector was built; the rest is reported. The whole-picture",
-        "filters are `nearest`, `pixel` and `tiled` at the embedded library's thresholds; *together* is these or the copy detector.",
-        f"The copy detector's thresholds: orientation {limits['orientation']}, soft {limits['soft']}, inliers {limits['inliers']}.",
-        "",
-        "| alteration | " + " | ".join(f"{s}: {w}" for s in sets for w in WAYS) + " |",
-        "|---|" + "---|" * (len(sets) * len(WAYS)),
-    ]
-    columns = {s: figures["copies"][f"{s}, reported"] for s in sets}
-    for kind in next(iter(columns.values())):
-        cells = [f"{columns[s][kind][w]:.1%}" for s in sets for w in WAYS]
-        lines.append(
-            f"| {kind} ({columns[sets[0]][kind]['count']}, {columns[sets[1]][kind]['count']}) | "
-            + " | ".join(cells)
-            + " |"
+    """The Markdown page.
+
+    Args:
+        figures: as `summary` gives them, and `plain` adds to them.
+        sets: names of the protected sets, in the order of the columns.
+    """
+    return render(
+        "copy-detection.md.j2",
+        {
+            "looked_at": LOOKED_AT,
+            "thresholds": figures["thresholds"],
+            "caught": _caught(figures["copies"], sets),
+            "right": ", ".join(f"{figures['named'][name]:.1%} ({name})" for name in sets),
+            "all_caught": _all_caught(figures["copies"], sets),
+            "alarms": _alarms(figures["others"]),
+            "flagged": figures["flagged others"],
+            "plain": _plain(figures.get("plain")),
+            "curve": table(
+                ["threshold", "copies caught", "false alarms"],
+                [
+                    [str(row["threshold"]), f"{row['caught']:.2%}", f"{row['false alarms']:.2%}"]
+                    for row in figures["curve"]
+                ],
+            ),
+            "costs": figures["costs"],
+            "scale": _scale(figures["scale"]),
+            "generation": _generation(figures.get("beside a generation")),
+            "environment": figures["environment"],
+        },
+    )
+
+
+def _caught(copies: Mapping[str, Any], sets: Sequence[str]) -> str:
+    """The share of each alteration that is caught of what is reported, by set and way."""
+    columns = [copies[f"{name}, reported"] for name in sets]
+    rows = []
+    for kind in columns[0]:
+        counts = ", ".join(str(column[kind]["count"]) for column in columns)
+        rows.append(
+            [f"{kind} ({counts})", *(f"{column[kind][way]:.1%}" for column in columns for way in WAYS)]
         )
-    lines += [
-        "",
-        "In brackets how many altered pictures, embedded and stamps. The copy detector's first match is the right item in",
-    ]
-    named = ", ".join(f"{figures['named'][s]:.1%} ({s})" for s in sets)
-    more = {s: figures["copies"][s]["all"] for s in sets if figures["copies"][s]["all"] != columns[s]["all"]}
-    shares = "; ".join(
-        f"{s} ({r['count']}) " + ", ".join(f"{r[w]:.1%}" for w in WAYS) for s, r in more.items()
-    )
-    lines.append(
-        f"{named}." + (f" With those that were looked at, in the same order: {shares}." if more else "")
-    )
-    lines += [
-        "",
-        "## False alarms",
-        "",
-        "Pictures that are no copies, with the exact 95 % interval of the rate (Clopper–Pearson).",
-        "Other pictures are drawings of other sets and Tux Paint's stamps, without those that share a protected stamp's",
-        "drawing (dreydls, carriages). That lines of one direction count little was learnt from the stamps' other pictures of",
-        "odd number; that six inliers are enough was settled last, with what is reported in view.",
-        "",
-        "| protected: others | pictures | torch only | with OpenCV |",
-        "|---|---|---|---|",
-    ]
-    for name, row in figures["others"].items():
-        if figures["others"].get(f"{name}, reported", {}).get("count") == row["count"]:
+    return table(["alteration", *(f"{name}: {way}" for name in sets for way in WAYS)], rows)
+
+
+def _all_caught(copies: Mapping[str, Any], sets: Sequence[str]) -> str:
+    """What is caught of all copies, by way; of the sets of which not all is reported."""
+    shares = []
+    for name in sets:
+        every = copies[name]["all"]
+        if every != copies[f"{name}, reported"]["all"]:
+            shares.append(f"{name} ({every['count']}) " + ", ".join(f"{every[way]:.1%}" for way in WAYS))
+    return "; ".join(shares)
+
+
+def _alarms(others: Mapping[str, Any]) -> str:
+    """The false alarms of each set; once where all of it is reported."""
+    rows = []
+    for name, alarms_of_set in others.items():
+        count = alarms_of_set["count"]
+        if others.get(f"{name}, reported", {}).get("count") == count:
             continue
         cells = []
         for way in WAYS[1:3]:
-            low, high = row[way]["interval"]
-            cells.append(f"{row[way]['flagged']} ({low:.2%}–{high:.2%})")
-        lines.append(f"| {name} | {row['count']} | " + " | ".join(cells) + " |")
-    lines += ["", "Flagged, with OpenCV:", ""]
-    for name, some in figures["flagged others"].items():
-        for r in some:
-            lines.append(
-                f"- {name}: {r['item']} as {r['matched']} (orientation {r['orientation']}, soft {r['soft']}, inliers {r['inliers']})"
-            )
-    lines += [
-        "",
-        "By eye, the tow truck and the cement mixer are one drawing of a truck with other things on it, so that this one is no false",
-        "alarm, though it is counted above; the other stamps are other pictures: two snails by two hands, and things of one shape.",
-        "(The stamps are GPL, so that they are not shown here; the benchmark leaves a sheet of them in its --work folder.)",
-    ]
-    lines += _plain(figures.get("plain"))
-    lines += [
-        "",
-        "## The trade-off",
-        "",
-        "What is reported of both sets, with OpenCV, as the threshold of the score moves.",
-        "",
-        "| threshold | copies caught | false alarms |",
-        "|---|---|---|",
-    ]
-    lines += [f"| {r['threshold']} | {r['caught']:.2%} | {r['false alarms']:.2%} |" for r in figures["curve"]]
-    steps = list(figures["costs"]["clear"])
-    lines += [
-        "",
-        "## Cost",
-        "",
-        "Median milliseconds of one core's time for a 64 px picture against 24 protected ones, one at a time, on a machine that was",
-        "busy with other work. A clear picture that comes near to nothing leaves after the first look: the steps are timed on all,",
-        "the whole as it is.",
-        "",
-        "| | " + " | ".join(steps) + " |",
-        "|---|" + "---|" * len(steps),
-    ]
-    for label, row in figures["costs"].items():
-        lines.append(f"| {label} | " + " | ".join(str(row[s]) for s in steps) + " |")
-    if figures["scale"]:
-        keys = list(figures["scale"][0])
-        lines += [
-            "",
-            "## Large libraries",
-            "",
-            "| " + " | ".join(keys) + " |",
-            "|---|" + "---|" * (len(keys) - 1),
-        ]
-        lines += ["| " + " | ".join(str(row[k]) for k in keys) + " |" for row in figures["scale"]]
-    if beside := figures.get("beside a generation"):
-        lines += [
-            "",
-            f"Looking at a clear 512 px picture (median of {beside['pictures']} drawings), beside making it with a denoiser of Stable",
-            f"Diffusion 1.4's size (25 steps with guidance, {beside['seconds of a generation']} s of processor time):",
-            "",
-            "| items | ms | share of the generation |",
-            "|---|---|---|",
-        ]
-        lines += [f"| {size} | {row['ms']} | {row['share']:.3%} |" for size, row in beside["items"].items()]
-    about = figures["environment"]
-    lines += ["", f"torch {about['torch']}, Python {about['python']}, {about['machine']}, one thread.", ""]
-    return "\n".join(lines)
+            low, high = alarms_of_set[way]["interval"]
+            cells.append(f"{alarms_of_set[way]['flagged']} ({low:.2%}–{high:.2%})")
+        rows.append([name, str(count), *cells])
+    return table(["protected: others", "pictures", *WAYS[1:3]], rows)
 
 
-def _plain(plain: Mapping[str, Any] | None) -> list[str]:
-    """The section on plain pictures, where they were measured."""
+def _plain(plain: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The figures of plain pictures as they are written, where they were measured."""
     if not plain:
-        return []
-    lines = [
-        "",
-        "## Plain pictures",
-        "",
-        "Made by `python -m steerclear_lab.bench.copy_detection.plain`, after what stands above.",
-        "",
-        f"The flags of all countries from the npm package flag-icons, {plain['flags']} different ones at 256 px, all protected together;",
-        f"{plain['plain']} of them are so plain that `library add` says that only nearly unaltered copies are sure to be found.",
-        "",
-        "| copy | flags | caught | missed |",
-        "|---|---|---|---|",
-    ]
+        return None
+    rows = []
     for name, row in plain["caught"].items():
-        missed = ", ".join(row["missed"]) or "none"
-        lines.append(f"| {name} | {row['copies']} | {row['copies'] - len(row['missed'])} | {missed} |")
-    named = ", ".join(f"{r['picture']} as {r['protected']} ({r['sameness']:.2f})" for r in plain["alike"])
-    lines += [
-        "",
-        f"Of {plain['pairs']:,} pairs of different flags {len(plain['alike'])} are taken for each other as wholes: {named or 'none'}.",
-    ]
-    return lines
+        copies, missed = row["copies"], row["missed"]
+        rows.append([name, str(copies), str(copies - len(missed)), ", ".join(missed) or "none"])
+    return {
+        **plain,
+        "caught": table(["copy", "flags", "caught", "missed"], rows),
+        "alike": [f"{r['picture']} as {r['protected']} ({r['sameness']:.2f})" for r in plain["alike"]],
+    }
+
+
+def _scale(rows: Sequence[Row]) -> str | None:
+    """What is measured of libraries of each size, where it was measured."""
+    return table(list(rows[0]), [list(map(str, row.values())) for row in rows]) if rows else None
+
+
+def _generation(beside: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The cost of looking beside that of a generation as it is written, where it was measured."""
+    if not beside:
+        return None
+    rows = [[size, str(row["ms"]), f"{row['share']:.3%}"] for size, row in beside["items"].items()]
+    return {
+        "pictures": beside["pictures"],
+        "seconds": beside["seconds of a generation"],
+        "looking": table(["items", "ms", "share of the generation"], rows),
+    }
 
 
 def write(rows: Mapping[str, Any], out: Path, thresholds: Thresholds | None = None) -> dict[str, Any]:
