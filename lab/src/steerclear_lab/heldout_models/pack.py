@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import fields
@@ -56,3 +57,19 @@ def read(folder: Path) -> list[Picture]:
         pixels = sheet[y * size : (y + 1) * size, x * size : (x + 1) * size].transpose(2, 0, 1).copy()
         pictures.append(Picture(**{**row, "captions": tuple(row["captions"])}, pixels=pixels))
     return pictures
+
+
+def main() -> None:
+    """Write the packs of both models from the packages that their pictures come from."""
+    from steerclear_lab.heldout_models import clipart, scenes
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the packs")
+    parser.add_argument("--icons", type=Path, default=Path("runs/icons"), help="where npm packages are kept")
+    args = parser.parse_args()
+    write(args.out / "clipart", clipart.build())
+    write(args.out / "scenes", scenes.build(args.icons))
+
+
+if __name__ == "__main__":
+    main()
