@@ -173,7 +173,10 @@ def test_gradient_passes_run_without_cudnn_attention_and_plain_passes_with_it(st
     assert set(seen) == {(False, True), (True, False)}
 
 
-@pytest.mark.parametrize("how", ["compiled", "compiled in place", "blocks compiled"])
+HOW = ("compiled in place", "blocks compiled")
+
+
+@pytest.mark.parametrize("how", ["compiled", *(pytest.param(how, marks=pytest.mark.slow) for how in HOW)])
 def test_no_strategy_makes_a_compiled_module_be_compiled_once_more(how):
     pipe, compiled = tiny_pipeline(), []
 

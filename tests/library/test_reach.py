@@ -160,7 +160,9 @@ print(picture.size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 @pytest.mark.skipif(not hasattr(resource, "getrusage"), reason="no peak of memory on this system")
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+@pytest.mark.parametrize(
+    "mode", ["RGBA", *(pytest.param(m, marks=pytest.mark.slow) for m in ("RGB", "P", "L"))]
+)
 def test_a_small_file_of_many_pixels_takes_a_bounded_amount_of_memory(tmp_path, mode):
     file = tmp_path / "large.png"
     Image.new(mode, (8880, 8880), 200).save(file)
