@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
 
-from steerclear import Budget, Guard
+from steerclear import Budget, Guard, InputError
 from steerclear.generators.limits import takes_several
 from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
@@ -138,6 +138,9 @@ def test_the_reports_seed_makes_each_picture_of_a_batch_again(family):
     out = guard(**call)
     torch.manual_seed(5)
     assert [image.tobytes() for image in guard(**call).images] == [image.tobytes() for image in out.images]
+    if "mask_image" in call and len(out.images) > 1:  # the first generator encodes the masked picture of all
+        assert [report.seed for report in out.reports] == [None, None]
+        return
     assert len({report.seed for report in out.reports}) == len(out.images)
     again = guard(**call, generator=generators([report.seed for report in out.reports]))
     assert [image.tobytes() for image in again.images] == [image.tobytes() for image in out.images]
@@ -176,3 +179,29 @@ def test_prompt_filters_see_the_prompts_of_all_text_encoders():
     for further in ({"prompt_2": "a fox"}, {"prompt_3": ["a fox"]}):
         assert guard("a cat", num_inference_steps=2, **further).reports[0].outcome is not Outcome.CLEAR
     assert guard("a cat", prompt_2="a dog", num_inference_steps=2).reports[0].outcome is Outcome.CLEAR
+
+
+def test_a_latent_that_a_callback_could_have_changed_is_not_handed_out():
+    guard = Guard(tiny_pipeline("sd1"), [MockFilter(False)])
+
+    def other(pipe, step, timestep, values):
+        return {"latents": values["latents"] * 0 + 0.3}
+
+    with pytest.raises(InputError, match="a callback may change the latent"):
+        guard("a fox", num_inference_steps=2, output_type="latent", callback_on_step_end=other)
+
+    class Own(StableDiffusionPipeline):
+        def __call__(self, *args, **kwargs):
+            return super().__call__(*args, **kwargs)
+
+    own = Own(**tiny_pipeline("sd1").components, requires_safety_checker=False)
+    with pytest.raises(InputError, match="a call of its own"):
+        Guard(own, [MockFilter(False)])("a fox", num_inference_steps=2, output_type="latent")
+
+
+def test_a_picture_for_each_image_of_one_prompt_is_refused_before_anything_is_denoised():
+    guard = Guard(tiny_pipeline("sd1-image"), [MockFilter(False)])
+    pictures = torch.zeros(2, 3, 64, 64)
+    for image in (pictures, list(pictures)):
+        with pytest.raises(InputError, match="image has 2 pictures for 1 prompts with 2 images each"):
+            guard("a fox", image=image, num_images_per_prompt=2, num_inference_steps=4)

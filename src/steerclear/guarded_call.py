@@ -112,6 +112,8 @@ class GuardedCall:
         seeds, telling = seeds_of(self.generator, count), telling_seeds(self.generator, count)
         if self.kwargs.get("latents") is not None:
             telling = [None] * count  # the noise is the caller's own
+        elif self.kwargs.get("mask_image") is not None and count > 1:
+            telling = [None] * count  # the first generator encodes the masked picture of all
         known = [row for row in self._check_prompts() for _ in range(self.images_per_prompt)]
         self.runner.cancelled = self.ladder.budget.cancelled
         before = self.runner.evaluations

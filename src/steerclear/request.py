@@ -181,7 +181,7 @@ def checked_arguments(
     if kwargs.get("output_type") not in (None, *OUTPUT_TYPES):
         raise InputError(f"output_type is {kwargs['output_type']!r}; there are {', '.join(OUTPUT_TYPES)}")
     if kwargs.get("output_type") == "latent":
-        check_latent_output(pipe)
+        check_latent_output(pipe, kwargs)
     kwargs = {name: value for name, value in kwargs.items() if name not in GUARDS_OWN}
     check_arguments(pipe, kwargs)
     latents = kwargs.get("latents")
@@ -189,6 +189,7 @@ def checked_arguments(
         what = f"of {len(latents)} images" if isinstance(latents, Tensor) else repr(latents)[:60]
         raise InputError(f"latents is {what}; pass a tensor with noise for each of {prompts * images} images")
     check_networks(pipe, prompts)
+    check_per_image(kwargs, prompts=prompts, images=images)
     check_limits(pipe, kwargs, steps=steps, prompts=prompts, generator=generator)
     if not isinstance(generator, torch.Generator):
         if not isinstance(generator, list) or not all(isinstance(g, torch.Generator) for g in generator):
@@ -247,6 +248,21 @@ def _entry(name: str, value: Any, prompt: int) -> Any:
     if name == "class_labels" or "embeds" in name or isinstance(value, Tensor | np.ndarray):
         return value[prompt : prompt + 1]
     return value[prompt]
+
+
+def check_per_image(kwargs: Mapping[str, Any], *, prompts: int, images: int) -> None:
+    """Raise InputError for pictures that go per image, where each prompt has several images.
+
+    A flagged image is made again by itself, and a picture for each of them could not be told from others.
+    """
+    for name in ("image", "mask_image", "control_image"):
+        value: Any = kwargs.get(name)
+        is_batch = isinstance(value, list) or (isinstance(value, Tensor | np.ndarray) and value.ndim > 3)
+        if images > 1 and is_batch and len(value) == prompts * images:
+            raise InputError(
+                f"{name} has {len(value)} pictures for {prompts} prompts with {images} images each; pass a "
+                "picture for each prompt, or ask for each image by itself"
+            )
 
 
 def check_networks(pipe: Any, prompts: int) -> None:

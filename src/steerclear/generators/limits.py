@@ -49,8 +49,22 @@ def check_limits(pipe: Any, kwargs: Mapping[str, Any], *, steps: int, prompts: i
             _check_side(pipe, side, length)
 
 
-def check_latent_output(pipe: Any) -> None:
-    """Raises InputError for a pipeline whose `output_type="latent"` is not the scheduler's clean latent."""
+def check_latent_output(pipe: Any, kwargs: Mapping[str, Any]) -> None:
+    """Raise InputError where the latent that is decoded and checked may not be the scheduler's last one.
+
+    That one is handed out with `output_type="latent"`. A callback, or a pipeline's own call, may change the
+    latent after the last step.
+    """
+    if any(kwargs.get(name) is not None for name in ("callback", "callback_on_step_end")):
+        raise InputError(
+            "a callback may change the latent after it was seen, so none can be handed out; ask for another "
+            "output_type, or leave the callback out"
+        )
+    if not str(type(pipe).__call__.__module__).startswith("diffusers."):
+        raise InputError(
+            f"{type(pipe).__name__} has a call of its own, which may change the latent after it was seen; "
+            "ask for another output_type"
+        )
     if _is_any(pipe, "DiTPipeline", "Flux2KleinPipeline"):
         raise InputError(
             f"{type(pipe).__name__} gives no latents that a guard could hand out; ask for another output_type"

@@ -22,6 +22,7 @@ from steerclear.pixels import cosines
 from steerclear.steering import derive
 
 PULLING_PICTURES = 4  # pictures of a larger set that pull at once; the mean of all would be no picture at all
+LONGEST_TEXT = 4000  # characters; as long as a prompt may be
 REWRITES = 2  # how often a rewriter is asked about one image
 ANY_CLASSES = 8  # classes that are tried where nothing says which are near
 SAMPLES = 2  # clear pictures that the guard makes for itself to be pulled by
@@ -139,7 +140,9 @@ def _proposed(task: SteerTask, tried: Sequence[str]) -> list[Screened]:
     assert task.rewriter is not None
     try:
         proposed = task.rewriter(task.prompt, next(iter(task.captions), None), tuple(tried))
-        proposed = [proposed] if isinstance(proposed, str) else list(map(str, proposed))
+        proposed = [proposed] if isinstance(proposed, str) else list(proposed)
+        if not all(isinstance(text, str) and len(text) <= LONGEST_TEXT for text in proposed):
+            raise TypeError(f"it gave what is no text of at most {LONGEST_TEXT} characters")
     except Exception as error:  # a server that does not answer must not cost the request
         warnings.warn(f"the rewriter failed: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
         return []
