@@ -52,7 +52,12 @@ def waits(asked, family, steps):
 @pytest.mark.parametrize(
     ("family", "scheduler"),
     [
-        *((family, None) for family in TEXT_FAMILIES),
+        *(
+            pytest.param(
+                family, None, marks=() if family in ("sd1", "sdxl", "sd3", "flux") else pytest.mark.slow
+            )
+            for family in TEXT_FAMILIES
+        ),
         *(
             ("sd1", f"{name}Scheduler")
             for name in ("EulerDiscrete", "DPMSolverMultistep", "PNDM", "LMSDiscrete")

@@ -82,7 +82,7 @@ HALVES = [
         family,
         dtype,
         strategy,
-        marks=() if family in QUICK and strategy in QUICK_STRATEGIES else pytest.mark.slow,
+        marks=() if family in ("sd1", "flux") and strategy in QUICK_STRATEGIES else pytest.mark.slow,
         id=f"{family}-{strategy}-{str(dtype).removeprefix('torch.')}",
     )
     for family in FAMILIES

@@ -127,7 +127,12 @@ def test_a_cancelled_request_ends_at_its_next_step_also_inside_a_strategy(steps)
     assert len(asked) == steps + 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+SAMPLE = ("sd1", "sd3", "dit", "cascade", "sd1-image", "sd1-inpaint")
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=() if f in SAMPLE else pytest.mark.slow) for f in FAMILIES]
+)
 def test_the_reports_seed_makes_each_picture_of_a_batch_again(family):
     guard, call = Guard(tiny_pipeline(family), [MockFilter(False)]), tiny_call(family, "a fox", steps=2)
     if "class_labels" in call:
