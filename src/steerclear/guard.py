@@ -29,6 +29,7 @@ from steerclear.generators.limits import takes_generators
 from steerclear.guard_options import (
     GuardOptions,
     OnWithheld,
+    check_budgets,
     check_filters,
     check_images,
     check_misspelt,
@@ -389,7 +390,7 @@ class Guard(DropIn):
         *,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        budget: Budget | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
         return_dict: Literal[True] = True,
         **kwargs: Any,
     ) -> GuardOutput: ...
@@ -401,7 +402,7 @@ class Guard(DropIn):
         *,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        budget: Budget | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
         return_dict: Literal[False],
         **kwargs: Any,
     ) -> tuple[Any, ...]: ...
@@ -412,7 +413,7 @@ class Guard(DropIn):
         *,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        budget: Budget | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
         return_dict: bool = True,
         **kwargs: Any,
     ) -> GuardOutput | tuple[Any, ...]:
@@ -429,7 +430,9 @@ class Guard(DropIn):
             generator: of the noise, as the pipeline takes it. With None the guard draws one for each image,
                 so that the report's seed makes the picture again; `torch.manual_seed` before the call
                 repeats them.
-            budget: of each flagged image of this call, in the place of the ladder's.
+            budget: of each flagged image of this call, in the place of the ladder's. A list has one for each
+                image; the first run then ends only where all are cancelled, and an image that is cancelled is
+                not steered.
             return_dict: False for the tuple that the pipeline gives then, without the reports.
             **kwargs: the pipeline's own arguments. Of `output_type` see `GuardOutput`; with `latents` no seed
                 tells the noise, and reports have none.
@@ -463,13 +466,12 @@ class Guard(DropIn):
             arguments["prompt"] = prompt if isinstance(prompt, str) else prompts
         output_type = kwargs.get("output_type") or "pil"
         kwargs = {name: value for name, value in kwargs.items() if name not in GUARDS_OWN}
-        if budget is not None:
-            check_options(budget=budget)
+        budgets = check_budgets(budget, len(prompts) * images)
         # gradients are taken inside, whatever mode the caller is in
         with self._alone(), raising_if_lost(), torch.inference_mode(False), torch.no_grad():
             self._follow()
             output = self._call(
-                ladder=self.ladder if budget is None else replace(self.ladder, budget=budget),
+                ladders=[replace(self.ladder, budget=own or self.ladder.budget) for own in budgets],
                 prompts=prompts,
                 images_per_prompt=images,
                 generator=generator,

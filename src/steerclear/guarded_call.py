@@ -58,7 +58,7 @@ class GuardedCall:
         encoded: latents (D, …) of the preferred pictures by latent shape and picture size, kept from call to
             call.
         alternatives: texts of what the model draws well.
-        ladder: strategies and budget.
+        ladders: strategies and budget of each image.
         early: the early verdict, if there is one.
         prefer: how what pulls is chosen.
         encoder: in whose space strategies steer that need one.
@@ -84,7 +84,7 @@ class GuardedCall:
     preferred: tuple[str | Image.Image, ...]
     encoded: dict[Any, Tensor]
     alternatives: tuple[str, ...]
-    ladder: Ladder
+    ladders: Sequence[Ladder]
     early: EarlyVerdict | None
     prefer: str
     encoder: Encoder | None
@@ -115,7 +115,7 @@ class GuardedCall:
         elif self.kwargs.get("mask_image") is not None and count > 1:
             telling = [None] * count  # the first generator encodes the masked picture of all
         known = [row for row in self._check_prompts() for _ in range(self.images_per_prompt)]
-        self.runner.cancelled = self.ladder.budget.cancelled
+        self.runner.cancelled = self._all_cancelled
         before = self.runner.evaluations
         try:
             first, detections = self._first_pass(known)
@@ -136,6 +136,7 @@ class GuardedCall:
         reports = []
         for i, row in enumerate(rows):
             arguments = of_row(self.kwargs, i // self.images_per_prompt, len(self.prompts))
+            self.runner.cancelled = self.ladders[i].budget.cancelled
             image, latent, report = self._settle(i, row, first, plain_nfe, arguments)
             images.append(image)
             latents.append(latent)
@@ -153,6 +154,11 @@ class GuardedCall:
         if self.output_type == "latent":
             return GuardOutput(self._latents(latents, images, first), reports)
         return GuardOutput(self._shown(images, partial(self._size, first)), reports)
+
+    def _all_cancelled(self) -> bool:
+        """Whether nobody waits for any image of the call; every budget is asked."""
+        budgets = {id(ladder.budget): ladder.budget for ladder in self.ladders}.values()
+        return all([budget.cancelled is not None and budget.cancelled() for budget in budgets])
 
     def _interrupted(
         self,
@@ -338,7 +344,7 @@ class GuardedCall:
             report,
             image=first.images[i] if first.images else None,
             withhold=self.protected.withhold if self.protected else (),
-            ladder=self.ladder,
+            ladder=self.ladders[i],
             prepare=lambda: self._task(i, row, first, kwargs),
             verify=verify,
             learn=learn,
