@@ -14,8 +14,8 @@ from steerclear.guard import Guard
 from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
 from steerclear.pixels import to_tensor
+from steerclear.prompts import unread
 from steerclear.protected import Protected
-from steerclear.request import unread
 from steerclear.testing import MockFilter, tiny_call, tiny_pipeline
 from steerclear.types import Detection, Outcome
 

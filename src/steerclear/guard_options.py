@@ -117,6 +117,14 @@ def check_filters(name: str, values: Any, kind: Any) -> None:
             raise ConfigError(f"{value!r} does not see {what}; {name} takes filters that do")
 
 
+def check_no_safety_checker(pipe: Any) -> None:
+    """Raises ConfigError for a pipeline that would blacken its pictures before any filter sees them."""
+    if getattr(pipe, "safety_checker", None) is not None:
+        raise ConfigError(
+            "this pipeline's safety_checker blackens images; set pipe.safety_checker = None and pass a filter"
+        )
+
+
 def check_images(images: Any) -> None:
     """Raises InputError for what is no list of PIL images."""
     if isinstance(images, Image.Image) or not isinstance(images, Sequence) or isinstance(images, str):
