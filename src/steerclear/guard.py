@@ -268,7 +268,7 @@ class Guard(DropIn):
             ordinary=parts.ordinary,
             on_withheld=on_withheld,
         )
-        guard._followed = FollowedLibrary(parts, model, early, policy)
+        guard._followed = FollowedLibrary(parts, model=model, early=early, policy=policy)
         return guard
 
     @classmethod

@@ -89,8 +89,15 @@ class GuardedCall:
         for i, row in enumerate(detections):
             prompt = request.prompt_of(i)
             arguments = of_row(request.kwargs, i // request.images_per_prompt, len(request.prompts))
-            report = Report(prompt, seeds[i], Outcome.CLEAR, row, nfe=first.nfe, nfe_plain=plain_nfe)
-            image, latent, report = self._settle(i, report, first, arguments)
+            report = Report(
+                prompt,
+                seed=seeds[i],
+                outcome=Outcome.CLEAR,
+                detections=row,
+                nfe=first.nfe,
+                nfe_plain=plain_nfe,
+            )
+            image, latent, report = self._settle(i, report=report, first=first, kwargs=arguments)
             images.append(image)
             latents.append(latent)
             read = self.runner.prompted and not of_prompts(given_embeddings(arguments))
@@ -124,9 +131,9 @@ class GuardedCall:
         reports = [
             Report(
                 self.request.prompt_of(i),
-                seeds[i],
-                Outcome.WITHHELD,
-                detections,
+                seed=seeds[i],
+                outcome=Outcome.WITHHELD,
+                detections=detections,
                 nfe=nfe,
                 nfe_plain=nfe,
                 seconds=seconds,

@@ -119,6 +119,6 @@ def _with_finite(run: Pass, detections: list[Row]) -> list[Row]:
     why = "the latent or the decoded pixels are not finite"
     if len(run.finite) != len(detections):
         why = f"the run says of {len(run.finite)} pictures, not of {len(detections)}, whether they are finite"
-    broken = Detection("finite", True, math.nan, 0.0, error=why)
+    broken = Detection("finite", flagged=True, score=math.nan, threshold=0.0, error=why)
     known = run.finite if len(run.finite) == len(detections) else [False] * len(detections)
     return [row if ok else (*row, broken) for row, ok in zip(detections, known, strict=True)]
