@@ -67,7 +67,7 @@ def rows(points):
 
 
 def named(item, flagged=True):
-    return Detection("mock", flagged, float(flagged), 0.5, item)
+    return Detection("mock", flagged=flagged, score=float(flagged), threshold=0.5, matched=item)
 
 
 PICTURES = {

@@ -115,7 +115,7 @@ def test_losing_the_device_anywhere_ends_the_call(where, monkeypatch):
     if where == "prompt":
         monkeypatch.setattr(pipe, "encode_prompt", fail)
     if where == "preparation":
-        monkeypatch.setattr("steerclear.guarded_call.GuardedCall._task", fail)
+        monkeypatch.setattr("steerclear.steer_tasks.SteerTasks.of", fail)
     with pytest.raises(DeviceLostError):
         guard("a fox", num_inference_steps=2)
 

@@ -192,7 +192,7 @@ def test_a_new_version_that_cannot_be_read_is_an_error(wrapped, library, picture
 def test_what_the_user_has_changed_on_the_guard_stays(wrapped, library, pictures, pipe):
     mine, protected = MockFilter(False, name="mine"), Protected(pipe, {})
     kept = [f for f in wrapped.filters if f.name != "tiled"]
-    early = EarlyVerdict((), torch.empty(0), 2.0, 0, settings=None)
+    early = EarlyVerdict((), latents=torch.empty(0), threshold=2.0, step=0, settings=None)
     wrapped.filters, wrapped.protected, wrapped.early = (*kept, mine), protected, early
     add(library, pictures["owl"], [ENCODER])
     assert outcome(wrapped, "owl")[0] is Outcome.WITHHELD
@@ -239,7 +239,7 @@ def test_what_the_guard_was_told_when_it_was_made_holds_for_what_is_added(pipe, 
 
 
 def test_the_users_early_verdict_stays(pipe, library, pictures):
-    mine = EarlyVerdict((), torch.empty(0), 2.0, 0, settings=None)
+    mine = EarlyVerdict((), latents=torch.empty(0), threshold=2.0, step=0, settings=None)
     guard = Guard.wrap(pipe, library, early=mine)
     add(library, pictures["owl"], [ENCODER])
     guard.check([])

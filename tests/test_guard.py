@@ -58,11 +58,13 @@ def early_verdict(
     usual = pipe.scheduler.config.timestep_spacing
     settings = Settings(
         (scheduler or type(pipe.scheduler).__name__,),
-        steps,
-        guidance,
-        usual if spacing == "same" else spacing,
+        steps=steps,
+        guidance=guidance,
+        spacing=usual if spacing == "same" else spacing,
     )
-    return EarlyVerdict(tuple(protected.pictures), latents, threshold, step, settings)
+    return EarlyVerdict(
+        tuple(protected.pictures), latents=latents, threshold=threshold, step=step, settings=settings
+    )
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -174,7 +176,9 @@ def rows(latents):
 
 def test_no_rung_flees_from_one_protected_picture_into_another(pipe):
     protected = protected_by(pipe, plain(pipe, "a fox", [1, 2, 3]))
-    first, second, third = (Detection("mock", True, 1.0, 0.5, f"item-{i}") for i in range(3))
+    first, second, third = (
+        Detection("mock", flagged=True, score=1.0, threshold=0.5, matched=f"item-{i}") for i in range(3)
+    )
     passing = replace(third, flagged=False, score=0.1)  # what a clear finding names is no copy
     filters = [
         MockFilter([first, second, passing, False]),
@@ -191,8 +195,8 @@ def test_no_rung_flees_from_one_protected_picture_into_another(pipe):
 
 def test_a_picture_that_resembles_nothing_known_is_pushed_from_itself_until_one_is_named(pipe):
     protected = protected_by(pipe, plain(pipe, "a fox", [2]))
-    named = Detection("mock", True, 1.0, 0.5, "item-0")
-    unknown = Detection("mock", True, 1.0, 0.5, "a text of a block-list")
+    named = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="item-0")
+    unknown = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="a text of a block-list")
     watching = Watching()
     guard = Guard(
         pipe, [MockFilter([unknown, True, named, False])], protected=protected, ladder=Ladder((watching,) * 3)
@@ -354,7 +358,7 @@ def test_an_early_verdict_speaks_anywhere_within_the_settings_that_it_was_tried_
 def test_an_item_whose_policy_is_to_withhold_is_never_steered(pipe):
     picture = plain(pipe, "a fox", [1])
     protected = Protected(pipe, {"private": to_tensor(picture)[0]}, ["private"])
-    found = Detection("mock", True, 1.0, 0.5, "private")
+    found = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="private")
     out = Guard(pipe, [MockFilter([found, False])], protected=protected)(
         "a fox", generator=generators([1]), **FAST
     )
@@ -381,7 +385,7 @@ def test_a_strategy_that_breaks_costs_neither_the_batch_nor_the_next_strategy(pi
 def test_a_request_of_another_size_is_steered_at_that_size(pipe):
     picture = plain(pipe, "a fox", [1])
     protected = protected_by(pipe, picture)
-    found = Detection("mock", True, 1.0, 0.5, "item-0")
+    found = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="item-0")
     guard = Guard(
         pipe,
         [MockFilter([found, False])],

@@ -14,8 +14,8 @@ from steerclear.guard import Guard
 from steerclear.nudge import Ladder
 from steerclear.nudge.ladder import strategies
 from steerclear.pixels import to_tensor
+from steerclear.prompts import unread
 from steerclear.protected import Protected
-from steerclear.request import unread
 from steerclear.testing import MockFilter, tiny_call, tiny_pipeline
 from steerclear.types import Detection, Outcome
 
@@ -117,7 +117,7 @@ def test_what_one_of_several_encoders_reads_counts_as_read():
 def test_a_library_of_pictures_of_another_size_is_brought_to_the_models(pipe, side):
     picture = pipe("a small fox", generator=seeded(), **FAST).images[0].resize((side, side))
     protected = Protected(pipe, {"item": to_tensor([picture])[0]})
-    copy = Detection("mock", True, 1.0, 0.5, "item")
+    copy = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="item")
     guard = Guard(
         pipe, [MockFilter([copy, False])], protected=protected, ladder=Ladder(strategies(("shield",)))
     )
@@ -131,7 +131,7 @@ def test_protected_pictures_are_packed_as_the_pipelines_latents_are(family, size
     kwargs = {**tiny_call(family, "a small fox", 2), **size}
     picture = pipe(generator=seeded(), **kwargs).images[0]
     protected = Protected(pipe, {"item": to_tensor([picture])[0]})
-    copy = Detection("mock", True, 1.0, 0.5, "item")
+    copy = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="item")
     ladder = Ladder(strategies(("trajectory+condition",)))
     guard = Guard(pipe, [MockFilter([copy, False])], protected=protected, preferred=["an owl"], ladder=ladder)
     report = guard(generator=seeded(), **kwargs).reports[0]
@@ -253,7 +253,7 @@ def test_weights_that_accelerate_brings_in_are_used_as_the_pipeline_uses_them(fa
     out = Guard(pipe, [MockFilter(False)])(generator=seeded(), **kwargs)
     assert out.images[0].tobytes() == plain.tobytes()
     picture = to_tensor([plain])[0]
-    copy = Detection("mock", True, 1.0, 0.5, "item")
+    copy = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="item")
     for strategy in ("trajectory", "trajectory-through", "final-latent+condition"):
         guard = Guard(
             pipe,

@@ -106,7 +106,7 @@ def test_a_strategy_is_given_the_guards_wishes_alternatives_and_captions(pipe):
 
     protected = Protected(pipe, {f"item-{i}": p for i, p in enumerate(pixels)}, describe=describe)
     copy, clear = (
-        Detection("mock", flagged, float(flagged), 0.5, f"item-{i}")
+        Detection("mock", flagged=flagged, score=float(flagged), threshold=0.5, matched=f"item-{i}")
         for i, flagged in enumerate((True, False))
     )
     watching = Watching()
@@ -204,7 +204,7 @@ def test_of_a_packed_latent_everything_is_made_at_the_size_that_was_asked_for(he
     pipe = tiny_pipeline("flux")
     call = {**tiny_call("flux", "a fox", 2), "height": height, "width": width}
     protected = Protected(pipe, {"item": to_tensor([colour("red")])[0]})
-    copy = Detection("mock", True, 1.0, 0.5, "item")
+    copy = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="item")
     filter_ = MockFilter([copy, copy, False])
     watching = Watching(lambda task: task.spaces("decode").look(task.clean).shape)
     guard = Guard(
@@ -259,9 +259,12 @@ def test_without_an_encoder_or_a_library_there_is_no_encoders_space(pipe, missin
 def early_verdict(pipe, step):
     latents = torch.ones(1, *latent_like(pipe).shape[1:])
     settings = Settings(
-        (type(pipe.scheduler).__name__,), (1, 99), (0.0, 99.0), pipe.scheduler.config.timestep_spacing
+        (type(pipe.scheduler).__name__,),
+        steps=(1, 99),
+        guidance=(0.0, 99.0),
+        spacing=pipe.scheduler.config.timestep_spacing,
     )
-    return EarlyVerdict(("item",), latents, -1.0, step, settings)
+    return EarlyVerdict(("item",), latents=latents, threshold=-1.0, step=step, settings=settings)
 
 
 @pytest.mark.parametrize("step", [0, 1])

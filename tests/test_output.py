@@ -17,10 +17,21 @@ RED, GREEN = (Image.new("RGB", (64, 64), colour) for colour in ("#ff0000", "#00f
 
 
 def report(outcome: Outcome = Outcome.STEERED, score: float = 0.9) -> Report:
-    before = (Detection("nearest", True, score, 0.5, "fox"),)
-    after = (Detection("nearest", False, 0.2, 0.5, "fox"),)
-    attempts = (Attempt("condition", 1, 60.0, 0.5, before, after, "nudged"),)
-    return Report("a fox → 🦊", 3, outcome, before, attempts, nfe=150.0, nfe_plain=50.0, seconds=1.0)
+    before = (Detection("nearest", flagged=True, score=score, threshold=0.5, matched="fox"),)
+    after = (Detection("nearest", flagged=False, score=0.2, threshold=0.5, matched="fox"),)
+    attempts = (
+        Attempt("condition", seed=1, nfe=60.0, seconds=0.5, before=before, after=after, stopped="nudged"),
+    )
+    return Report(
+        "a fox → 🦊",
+        seed=3,
+        outcome=outcome,
+        detections=before,
+        attempts=attempts,
+        nfe=150.0,
+        nfe_plain=50.0,
+        seconds=1.0,
+    )
 
 
 def test_a_png_carries_its_recipe_and_every_pixel(tmp_path):

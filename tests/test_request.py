@@ -12,15 +12,8 @@ import torch
 from PIL import Image
 
 from steerclear.errors import InputError
-from steerclear.request import (
-    LONGEST_PROMPT,
-    check_networks,
-    checked_arguments,
-    checked_prompts,
-    of_row,
-    picture_size,
-    unread,
-)
+from steerclear.prompts import LONGEST_PROMPT, checked_prompts, unread
+from steerclear.request import check_networks, checked_arguments, of_row, picture_size
 
 
 class Pipeline:

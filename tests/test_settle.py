@@ -15,8 +15,8 @@ from steerclear.nudge.base import Candidate
 from steerclear.settle import settle
 from steerclear.types import Detection, Outcome, Report
 
-COPY = Detection("nearest", True, 0.9, 0.5, "item-a")
-CLEAR = Detection("nearest", False, 0.1, 0.5, "item-b")
+COPY = Detection("nearest", flagged=True, score=0.9, threshold=0.5, matched="item-a")
+CLEAR = Detection("nearest", flagged=False, score=0.1, threshold=0.5, matched="item-b")
 FIRST, STEERED = (Image.new("RGB", (2, 2), (shade,) * 3) for shade in (1, 2))
 
 
@@ -45,7 +45,7 @@ def settled(
     """One image's way to its end; verdicts: the findings on each attempt's picture, in order."""
     ladder = Ladder((Rung(),) * len(verdicts), more.pop("budget", Budget()))
     answers = iter(verdicts)
-    report = Report("a fox", 3, Outcome.CLEAR, detections, nfe=10.0, nfe_plain=10.0)
+    report = Report("a fox", seed=3, outcome=Outcome.CLEAR, detections=detections, nfe=10.0, nfe_plain=10.0)
     prepare = more.pop("prepare", Task)
     ended = settle(
         report,

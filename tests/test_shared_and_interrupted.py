@@ -178,7 +178,10 @@ def test_prompt_filters_see_the_prompts_of_all_text_encoders():
         def check_prompts(self, prompts):
             from steerclear.types import Detection
 
-            return [Detection(self.name, "fox" in p, float("fox" in p), self.threshold) for p in prompts]
+            return [
+                Detection(self.name, flagged="fox" in p, score=float("fox" in p), threshold=self.threshold)
+                for p in prompts
+            ]
 
     guard = Guard(tiny_pipeline("sd3"), [MockFilter(False), Word()], ladder=Ladder(strategies(("rewrite",))))
     for further in ({"prompt_2": "a fox"}, {"prompt_3": ["a fox"]}):

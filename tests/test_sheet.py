@@ -12,8 +12,8 @@ RED, GREEN, BLUE = (Image.new("RGB", (64, 64), colour) for colour in ("#ff0000",
 
 
 def row(outcome: Outcome, **pictures: object) -> SheetRow:
-    detections = (Detection("nearest", True, 0.9, 0.5, "fox"),)
-    return SheetRow(report=Report("a fox → 🦊", 3, outcome, detections), **pictures)
+    detections = (Detection("nearest", flagged=True, score=0.9, threshold=0.5, matched="fox"),)
+    return SheetRow(report=Report("a fox → 🦊", seed=3, outcome=outcome, detections=detections), **pictures)
 
 
 def test_the_sheet_shows_protected_plain_and_handed_out_side_by_side():
@@ -35,10 +35,10 @@ def test_the_sheet_shows_protected_plain_and_handed_out_side_by_side():
 def test_a_box_shows_where_the_plain_picture_resembles_the_protected_one():
     place = Place(box=(0.5, 0.0, 1.0, 0.5), scale=0.5, turn=0.0, mirrored=False)
     detections = (
-        Detection("nearest", True, 0.9, 0.5, "fox"),
-        Detection("copy", True, 1.2, 1.0, "fox", where=place),
+        Detection("nearest", flagged=True, score=0.9, threshold=0.5, matched="fox"),
+        Detection("copy", flagged=True, score=1.2, threshold=1.0, matched="fox", where=place),
     )
-    report = Report("a fox", 3, Outcome.STEERED, detections)
+    report = Report("a fox", seed=3, outcome=Outcome.STEERED, detections=detections)
     assert report.where == place
     assert report.to_dict()["where"]["box"] == (0.5, 0.0, 1.0, 0.5)
     shown = SheetRow(report=report, protected=RED, protected_id="fox", plain=GREEN, handed_out=BLUE)
@@ -51,7 +51,12 @@ def test_a_box_shows_where_the_plain_picture_resembles_the_protected_one():
 
 def test_a_box_in_a_picture_that_is_a_line_in_its_cell_is_drawn():
     place = Place(box=(0.0, 0.5, 0.0, 0.5), scale=0.5, turn=0.0, mirrored=False)
-    report = Report("a line", 3, Outcome.STEERED, (Detection("copy", True, 1.2, 1.0, "fox", where=place),))
+    report = Report(
+        "a line",
+        seed=3,
+        outcome=Outcome.STEERED,
+        detections=(Detection("copy", flagged=True, score=1.2, threshold=1.0, matched="fox", where=place),),
+    )
     line = Image.new("RGB", (5000, 20))
     compare_sheet([SheetRow(report=report, protected=RED, protected_id="fox", plain=line, handed_out=RED)])
 

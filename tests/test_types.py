@@ -14,16 +14,19 @@ from hypothesis import strategies as st
 
 from steerclear.types import Attempt, Detection, GuardOutput, Outcome, Place, Report
 
-FLAGGED = Detection("nearest", True, 0.9, 0.5, "item-a")
-CLEAR = Detection("nearest", False, 0.2, 0.5, "item-b")
+FLAGGED = Detection("nearest", flagged=True, score=0.9, threshold=0.5, matched="item-a")
+CLEAR = Detection("nearest", flagged=False, score=0.2, threshold=0.5, matched="item-b")
 
 
 def attempt(*after, **more):
-    return replace(Attempt("rewrite", 1, 6.0, 0.5, (FLAGGED,), after, "done"), **more)
+    return replace(
+        Attempt("rewrite", seed=1, nfe=6.0, seconds=0.5, before=(FLAGGED,), after=after, stopped="done"),
+        **more,
+    )
 
 
 def report(*detections, **more):
-    return replace(Report("a fox", 3, Outcome.STEERED, detections), **more)
+    return replace(Report("a fox", seed=3, outcome=Outcome.STEERED, detections=detections), **more)
 
 
 ODD = [math.nan, math.inf, -math.inf, "0.1", {"score": 0.1}, None, True, 1 + 0j]  # no finite real numbers
@@ -38,7 +41,7 @@ ODD = [math.nan, math.inf, -math.inf, "0.1", {"score": 0.1}, None, True, 1 + 0j]
 def test_an_image_is_flagged_by_its_score_and_wherever_a_filter_could_not_see(
     says_flagged, score, threshold, error
 ):
-    detection = Detection("any", says_flagged, score, threshold, error=error)
+    detection = Detection("any", flagged=says_flagged, score=score, threshold=threshold, error=error)
     unsure = error is not None or any(value is odd for value in (score, threshold) for odd in ODD)
     assert detection.flagged == (says_flagged or unsure or score >= threshold)
     assert (detection.error is not None) == unsure
@@ -76,7 +79,9 @@ def test_a_report_names_the_first_item_that_a_flagged_finding_names():
 
 
 def test_a_report_says_where_the_item_that_it_names_lies_and_no_other():
-    here, there = (Place((0.0, 0.0, share, share), share, 0.0, False) for share in (0.5, 0.25))
+    here, there = (
+        Place((0.0, 0.0, share, share), scale=share, turn=0.0, mirrored=False) for share in (0.5, 0.25)
+    )
     clear = replace(CLEAR, matched="item-a", where=there)
     another = replace(FLAGGED, matched="item-c", where=there)
     knows = replace(FLAGGED, where=here)

@@ -120,7 +120,9 @@ class CodeGuard:
         with self.model.lock, raising_if_lost():
             telling = telling_seeds(generator, num_images)
             noise = self.model.noise(num_images, generator)
-            return self._guarded(self.model.code(noise), seeds_of(generator, num_images), telling, budget)
+            return self._guarded(
+                self.model.code(noise), seeds=seeds_of(generator, num_images), telling=telling, budget=budget
+            )
 
     def reconstruct(
         self, images: Sequence[Image.Image], *, seed: int = 0, budget: Budget | None = None
@@ -141,7 +143,7 @@ class CodeGuard:
         with self.model.lock, raising_if_lost():
             code = self.model.encode(to_tensor(images))
             seeds = seeds_of(torch.Generator().manual_seed(seed), len(images))
-            return self._guarded(code, seeds, seeds, budget)
+            return self._guarded(code, seeds=seeds, telling=seeds, budget=budget)
 
     def check(self, images: Sequence[Image.Image]) -> list[Detections]:
         """The filters' findings on finished images, one tuple per image."""
@@ -168,13 +170,15 @@ class CodeGuard:
         images: list[Image.Image | None] = []
         reports = []
         for i, first in enumerate(pictures):
-            report = Report("", seeds[i], Outcome.CLEAR, detections[i], nfe=1.0, nfe_plain=1.0)
+            report = Report(
+                "", seed=seeds[i], outcome=Outcome.CLEAR, detections=detections[i], nfe=1.0, nfe_plain=1.0
+            )
             image, report = settle(
                 report,
                 image=first,
                 withhold=self.withhold,
                 ladder=ladder,
-                prepare=partial(self._task, code[i : i + 1], first, seeds[i], report),
+                prepare=partial(self._task, code[i : i + 1], image=first, seed=seeds[i], report=report),
                 verify=self._verify,
                 learn=partial(self._learn, first.size if first else (0, 0)),
             )
@@ -257,4 +261,4 @@ class CodeGuard:
 
 def _unseen() -> Detections:
     error = "the module made pixels that are not finite"
-    return (Detection("finite", True, math.nan, 0.0, error=error),)
+    return (Detection("finite", flagged=True, score=math.nan, threshold=0.0, error=error),)

@@ -24,8 +24,6 @@ from steerclear.following import FollowedLibrary, renewed
 from steerclear.generators import PipelineRunner
 from steerclear.generators.accepted import output_fields, refuse_modular
 from steerclear.generators.conditions import runs_unguided
-from steerclear.generators.given import given_embeddings, of_prompts
-from steerclear.generators.limits import takes_generators
 from steerclear.guard_options import (
     GuardOptions,
     OnWithheld,
@@ -33,10 +31,12 @@ from steerclear.guard_options import (
     check_filters,
     check_images,
     check_misspelt,
+    check_no_safety_checker,
     check_on_withheld,
     check_options,
 )
 from steerclear.guarded_call import GuardedCall
+from steerclear.judges import Judges
 from steerclear.library import Library, Policy
 from steerclear.loading import guard_parts
 from steerclear.nudge.base import OrdinaryPrompts, Rewriter
@@ -44,15 +44,8 @@ from steerclear.nudge.ladder import Budget, Ladder, strategies
 from steerclear.nudge.space import LATENT, check_judges
 from steerclear.pipelines import load_pipeline
 from steerclear.protected import Protected
-from steerclear.request import (
-    GUARDS_OWN,
-    checked_arguments,
-    checked_prompts,
-    plain_value,
-    plain_values,
-    without_inference_tensors,
-)
-from steerclear.steering.seeds import drawn
+from steerclear.request import Request, checked_request
+from steerclear.steer_tasks import SteerTasks
 from steerclear.types import Detection, GuardOutput, Outcome
 
 # for a pipeline that takes class labels: other classes first, of which most pass
@@ -276,7 +269,7 @@ class Guard(DropIn):
             ordinary=parts.ordinary,
             on_withheld=on_withheld,
         )
-        guard._followed = FollowedLibrary(parts, model, early, policy)
+        guard._followed = FollowedLibrary(parts, model=model, early=early, policy=policy)
         return guard
 
     @classmethod
@@ -446,39 +439,15 @@ class Guard(DropIn):
             LibraryError: if the library cannot be read any more, or has lost all its items.
             WithheldError: if an image was withheld and `on_withheld` is "raise".
         """
-        kwargs = plain_values(self.pipe, kwargs)
-        prompts = checked_prompts(self.pipe, prompt, kwargs)
-        if self.runner.prompted and self.prompt_filters and not all(prompts):
-            raise InputError(
-                f"the filter {self.prompt_filters[0].name!r} looks at prompts, and there are embeddings "
-                "alone; pass prompt=… with the text that they stand for, or use a guard without such filters"
-            )
-        images = plain_value(num_images_per_prompt)
-        generator = list(generator) if isinstance(generator, tuple) else generator
-        if generator is None:
-            new = drawn(max(1, len(prompts) * (images if isinstance(images, int) else 1)))
-            generator = new if len(new) > 1 and takes_generators(self.pipe, kwargs) else new[0]
-        arguments = checked_arguments(
-            self.pipe, kwargs, images=images, prompts=len(prompts), generator=generator
+        request = checked_request(
+            self.pipe, prompt, images=num_images_per_prompt, generator=generator, kwargs=kwargs
         )
-        self._check_guidance(kwargs)
-        if prompt is not None and not of_prompts(given_embeddings(kwargs)):
-            arguments["prompt"] = prompt if isinstance(prompt, str) else prompts
-        output_type = kwargs.get("output_type") or "pil"
-        kwargs = {name: value for name, value in kwargs.items() if name not in GUARDS_OWN}
-        budgets = check_budgets(budget, len(prompts) * images)
+        self._check_filters(request)
+        budgets = check_budgets(budget, request.count)
         # gradients are taken inside, whatever mode the caller is in
         with self._alone(), raising_if_lost(), torch.inference_mode(False), torch.no_grad():
             self._follow()
-            output = self._call(
-                ladders=[replace(self.ladder, budget=own or self.ladder.budget) for own in budgets],
-                prompts=prompts,
-                images_per_prompt=images,
-                generator=generator,
-                arguments=without_inference_tensors(arguments),
-                kwargs=without_inference_tensors(kwargs),
-                output_type=output_type,
-            ).run()
+            output = self._call(request, budgets).run()
         withheld = [report for report in output.reports if report.outcome is Outcome.WITHHELD]
         if withheld and self.on_withheld == "raise":
             raise WithheldError(
@@ -490,10 +459,15 @@ class Guard(DropIn):
             return output
         return output.to_tuple() if "nsfw_content_detected" in output_fields(self.pipe) else (output.images,)
 
-    def _check_guidance(self, kwargs: Mapping[str, Any]) -> None:
-        """Raise InputError where a filter judges by guidance, and would flag everything without any."""
+    def _check_filters(self, request: Request) -> None:
+        """Raise InputError for a call of which a filter could say nothing, or would flag everything."""
+        if self.runner.prompted and self.prompt_filters and not all(request.prompts):
+            raise InputError(
+                f"the filter {self.prompt_filters[0].name!r} looks at prompts, and there are embeddings "
+                "alone; pass prompt=… with the text that they stand for, or use a guard without such filters"
+            )
         needing = [f.name for f in self.pass_filters if getattr(f, "needs_guidance", False)]
-        if needing and runs_unguided(self.pipe, kwargs):
+        if needing and runs_unguided(self.pipe, request.kwargs):
             raise InputError(
                 f"the filter {needing[0]!r} judges by classifier-free guidance, and this call of "
                 f"{type(self.pipe).__name__} has none; ask for more guidance, or guard without this filter"
@@ -531,34 +505,34 @@ class Guard(DropIn):
                 self.early = new.early
             followed.parts = new  # last: until then other threads wait
 
-    def _call(self, **request: Any) -> GuardedCall:
+    def _call(self, request: Request, budgets: Sequence[Budget | None]) -> GuardedCall:
         """One call, with the guard's parts as they are now."""
         if self._encoded_for is not self.preferred:
             self._encoded, self._encoded_for = {}, self.preferred
-        return GuardedCall(
-            runner=self.runner,
+        judges = Judges(
             filters=self.filters,
             pass_filters=self.pass_filters,
             prompt_filters=self.prompt_filters,
             strict=self.strict,
+            early=self.early,
+        )
+        tasks = SteerTasks(
+            runner=self.runner,
+            judges=judges,
             protected=self.protected,
             preferred=self.preferred,
             encoded=self._encoded,
             alternatives=self.alternatives,
-            early=self.early,
             prefer=self.prefer,
             encoder=self.encoder,
             ordinary=self.ordinary,
             rewriter=self.rewriter,
+        )
+        return GuardedCall(
+            request=request,
+            judges=judges,
+            tasks=tasks,
+            ladders=[replace(self.ladder, budget=own or self.ladder.budget) for own in budgets],
             placeholders=self.on_withheld == "placeholder",
             library_version=None if self._followed is None else self._followed.parts.version,
-            **request,
-        )
-
-
-def check_no_safety_checker(pipe: Any) -> None:
-    """Raises ConfigError for a pipeline that would blacken its pictures before any filter sees them."""
-    if getattr(pipe, "safety_checker", None) is not None:
-        raise ConfigError(
-            "this pipeline's safety_checker blackens images; set pipe.safety_checker = None and pass a filter"
         )

@@ -60,15 +60,20 @@ def check_options(
     Raises:
         ConfigError: that names the option, the value and what it takes.
     """
-    check_list("preferred", preferred, (str, Image.Image), "texts and PIL images")
-    check_list("alternatives", alternatives, (str,), "texts")
+    check_list("preferred", values=preferred, kinds=(str, Image.Image), what="texts and PIL images")
+    check_list("alternatives", values=alternatives, kinds=(str,), what="texts")
     if rewriter is not None and not callable(rewriter):
         raise ConfigError(
             f"rewriter is {rewriter!r}; pass a function of (prompt, caption, failed texts) that returns texts"
         )
-    _check_type("ladder", ladder, Ladder, "a Ladder; names go to Guard.wrap(…, ladder=[…])")
-    _check_type("budget", budget, Budget, "a Budget, such as Budget(overhead=4)")
-    _check_type("early", early, EarlyVerdict, "an EarlyVerdict; True and False go to Guard.wrap(…, early=…)")
+    _check_type("ladder", value=ladder, kind=Ladder, what="a Ladder; names go to Guard.wrap(…, ladder=[…])")
+    _check_type("budget", value=budget, kind=Budget, what="a Budget, such as Budget(overhead=4)")
+    _check_type(
+        "early",
+        value=early,
+        kind=EarlyVerdict,
+        what="an EarlyVerdict; True and False go to Guard.wrap(…, early=…)",
+    )
     if prefer not in PREFERENCES:
         raise ConfigError(f"prefer is {prefer!r}; there are {', '.join(PREFERENCES)}")
     check_on_withheld(on_withheld)
@@ -133,6 +138,14 @@ def check_filters(name: str, values: Any, kind: Any) -> None:
         if not isinstance(value, kind):
             what = {Filter: "pictures", PassFilter: "passes", PromptsFilter: "prompts"}.get(kind, "anything")
             raise ConfigError(f"{value!r} does not see {what}; {name} takes filters that do")
+
+
+def check_no_safety_checker(pipe: Any) -> None:
+    """Raises ConfigError for a pipeline that would blacken its pictures before any filter sees them."""
+    if getattr(pipe, "safety_checker", None) is not None:
+        raise ConfigError(
+            "this pipeline's safety_checker blackens images; set pipe.safety_checker = None and pass a filter"
+        )
 
 
 def check_images(images: Any) -> None:

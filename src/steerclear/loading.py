@@ -278,9 +278,14 @@ def early_verdict(pipe: Any, protected: Protected, calibration: Mapping[str, Any
     latents = protected.latents(ids, latent_like(pipe))
     ranges = early["settings"]
     settings = Settings(
-        tuple(ranges["schedulers"]), tuple(ranges["steps"]), tuple(ranges["guidance"]), ranges["spacing"]
+        tuple(ranges["schedulers"]),
+        steps=tuple(ranges["steps"]),
+        guidance=tuple(ranges["guidance"]),
+        spacing=ranges["spacing"],
     )
-    return EarlyVerdict(ids, latents, early["threshold"], early["step"], settings)
+    return EarlyVerdict(
+        ids, latents=latents, threshold=early["threshold"], step=early["step"], settings=settings
+    )
 
 
 def ordinary_prompts(pipe: Any, library: Library) -> OrdinaryPrompts:
@@ -367,4 +372,4 @@ def library_filters(
         DeprecationWarning,
         stacklevel=2,
     )
-    return filters_over(filter_parts(library, encoders, which, device))
+    return filters_over(filter_parts(library, encoders=encoders, which=which, device=device))

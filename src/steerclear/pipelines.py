@@ -52,9 +52,9 @@ def load_pipeline(
     if torch_dtype is not None and torch_dtype != "auto" and not isinstance(torch_dtype, torch.dtype):
         raise ModelError(f"torch_dtype is {torch_dtype!r}; pass a torch.dtype, or 'auto' for as it is stored")
     if folder.is_file():
-        pipe = _from_file(folder, config, torch_dtype, loader_keywords)
+        pipe = _from_file(folder, config=config, torch_dtype=torch_dtype, loader_keywords=loader_keywords)
     else:
-        pipe = _from_folder(model, torch_dtype, variant, loader_keywords)
+        pipe = _from_folder(model, torch_dtype=torch_dtype, variant=variant, loader_keywords=loader_keywords)
     if getattr(pipe, "safety_checker", None) is not None:
         pipe.safety_checker = None
     pipe.set_progress_bar_config(disable=True)

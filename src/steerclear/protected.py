@@ -101,7 +101,13 @@ class Protected:
             library.ids("withhold") if policy is None else library.ids() if policy == "withhold" else ()
         )
         kept_in = None if is_embedded_library(library.uri) else library
-        return cls(pipe, library.pictures(), withhold, kept_in, library.captions_of)
+        return cls(
+            pipe,
+            pictures=library.pictures(),
+            withhold=withhold,
+            library=kept_in,
+            describe=library.captions_of,
+        )
 
     def captions(self, ids: Sequence[str]) -> tuple[str, ...]:
         """Returns the captions of those of the items that have one, in the order of the ids."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from torch import Tensor
 
 from steerclear.errors import InputError
 from steerclear.generators.accepted import call_parameters, check_arguments
-from steerclear.generators.given import absent_text_parts, given_embeddings, of_prompts
-from steerclear.generators.limits import check_latent_output, check_limits
-from steerclear.generators.passes import class_name
+from steerclear.generators.given import given_embeddings, of_prompts
+from steerclear.generators.limits import check_latent_output, check_limits, takes_generators
 from steerclear.pipelines import native_size
+from steerclear.prompts import checked_prompts
+from steerclear.steering.seeds import drawn
 
-LONGEST_PROMPT = 4000  # characters; far beyond what any text encoder reads
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 # what the guard itself says to the pipeline, or does with what the pipeline gives
 GUARDS_OWN = ("output_type", "return_dict")
@@ -34,86 +35,95 @@ NOT_PER_PROMPT = frozenset(
 )
 
 
-def checked_prompts(pipe: Any, prompt: str | Sequence[str] | None, kwargs: Mapping[str, Any]) -> list[str]:
-    """The prompts of a request.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a guard was asked for, checked.
+
+    Attributes:
+        prompts: one per prompt of the call; names of classes for a pipeline of class labels.
+        images_per_prompt: how many images of each.
+        generator: of the noise; a list has one per image.
+        arguments: what the plain pipeline is called with.
+        kwargs: the caller's own keyword arguments.
+        output_type: what is handed out, see `GuardOutput`.
+    """
+
+    prompts: list[str]
+    images_per_prompt: int
+    generator: torch.Generator | list[torch.Generator]
+    arguments: dict[str, Any]
+    kwargs: dict[str, Any]
+    output_type: str = "pil"
+
+    @property
+    def count(self) -> int:
+        """Number of images, prompt by prompt."""
+        return len(self.prompts) * self.images_per_prompt
+
+    @property
+    def told_by_seeds(self) -> bool:
+        """Whether an image's seed makes it again: not where the noise is the caller's own, nor where the
+        first generator encodes the masked picture of all.
+        """
+        alone = self.kwargs.get("mask_image") is None or self.count == 1
+        return self.kwargs.get("latents") is None and alone
+
+    def prompt_of(self, image: int) -> str:
+        """The prompt of an image of the call."""
+        return self.prompts[image // self.images_per_prompt]
+
+    def texts(self) -> list[list[str]]:
+        """The prompts, and beside them those for a second and third text encoder where the call has some.
+
+        Raises:
+            InputError: where there are not as many of these as prompts.
+        """
+        texts = [self.prompts]
+        for name in PROMPTS[1:]:
+            given = self.kwargs.get(name)
+            if not given:
+                continue
+            texts.append([given] * len(self.prompts) if isinstance(given, str) else list(given))
+            if len(texts[-1]) != len(self.prompts):
+                raise InputError(
+                    f"{len(texts[-1])} texts of {name} were given for {len(self.prompts)} prompts"
+                )
+        return texts
+
+
+def checked_request(
+    pipe: Any, prompt: str | Sequence[str] | None, *, images: Any, generator: Any, kwargs: Mapping[str, Any]
+) -> Request:
+    """Check a call of a guard, and draw its noise where the caller brings none.
 
     Args:
         pipe: a diffusers pipeline.
         prompt: the caller's.
+        images: the caller's number of images per prompt.
+        generator: the caller's; with None one is drawn for each image.
         kwargs: the caller's other arguments.
 
-    Returns:
-        A list of prompts; for a pipeline that takes class labels, the names of the classes. Where embeddings
-        are given and no text, empty texts.
-
     Raises:
-        InputError: for a prompt that is missing, empty, too long or no text, for class labels out of range,
-            and for a text without a text encoder.
+        InputError: for whatever the pipeline does not know or a guard cannot honour.
     """
-    if "prompt" not in call_parameters(pipe):
-        return _checked_labels(pipe, prompt, kwargs)
-    if embeddings := of_prompts(given_embeddings(kwargs)):
-        return _checked_beside(embeddings, prompt)
-    texts = _checked_texts(prompt)
-    if absent := absent_text_parts(pipe):
-        raise InputError(
-            f"this {type(pipe).__name__} has no {', '.join(absent)}, so it cannot read {texts[0][:60]!r}; "
-            "load the whole pipeline, or pass prompt_embeds=…"
-        )
-    return texts
-
-
-def _checked_beside(embeddings: Mapping[str, Any], prompt: str | Sequence[str] | None) -> list[str]:
-    """The texts beside embeddings: one for each, one for all, or none."""
-    name, first = next(iter(embeddings.items()))
-    if not isinstance(first, Tensor | list | tuple) or not len(first):
-        raise InputError(f"{name} is {type(first).__name__}; pass a tensor with an embedding for each prompt")
-    count = len(first)
-    if prompt is None:
-        return [""] * count
-    texts = _checked_texts(prompt)
-    if isinstance(prompt, str):
-        return texts * count
-    if len(texts) != count:
-        raise InputError(f"{len(texts)} prompts were given beside {name} of {count}; pass one for each")
-    return texts
-
-
-def _checked_texts(prompt: Any) -> list[str]:
-    """A prompt or several as a list."""
-    if prompt is not None and not isinstance(prompt, str | Sequence):
-        raise InputError(f"the prompt {prompt!r} is neither a string nor a list of strings")
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-    if not prompts:
-        raise InputError("no prompt was given; pass a string or a list of strings")
-    for text in prompts:
-        if not isinstance(text, str):
-            raise InputError(f"the prompt {text!r} is no text; pass a string or a list of strings")
-        if not text.strip():
-            raise InputError(f"the prompt {text!r} is empty; say what the picture should show")
-        if len(text) > LONGEST_PROMPT:
-            raise InputError(
-                f"a prompt of {len(text)} characters is too long; {LONGEST_PROMPT} is the most, and "
-                "models read far less"
-            )
-    return prompts
-
-
-def _checked_labels(pipe: Any, prompt: Any, kwargs: Mapping[str, Any]) -> list[str]:
-    """The names of a request's class labels."""
-    name = type(pipe).__name__
-    if "class_labels" not in call_parameters(pipe):
-        raise InputError(f"{name} takes neither a prompt nor class labels; it cannot be guarded yet")
-    if prompt is not None:
-        raise InputError(f"{name} takes no prompt; pass class_labels=[…]")
-    labels = kwargs.get("class_labels")
-    if not isinstance(labels, list) or not labels:
-        raise InputError(f"class_labels is {labels!r}; pass a list of class numbers")
-    classes = int(getattr(pipe.transformer.config, "num_embeds_ada_norm", 1000))
-    for label in labels:
-        if not isinstance(label, int) or not 0 <= label < classes:
-            raise InputError(f"class label {label!r} is no whole number from 0 to {classes - 1}")
-    return [class_name(pipe, label) for label in labels]
+    kwargs = plain_values(pipe, kwargs)
+    prompts = checked_prompts(pipe, prompt, kwargs)
+    images = plain_value(images)
+    generator = list(generator) if isinstance(generator, tuple) else generator
+    if generator is None:
+        new = drawn(max(1, len(prompts) * (images if isinstance(images, int) else 1)))
+        generator = new if len(new) > 1 and takes_generators(pipe, kwargs) else new[0]
+    arguments = checked_arguments(pipe, kwargs, images=images, prompts=len(prompts), generator=generator)
+    if prompt is not None and not of_prompts(given_embeddings(kwargs)):
+        arguments["prompt"] = prompt if isinstance(prompt, str) else prompts
+    return Request(
+        prompts=prompts,
+        images_per_prompt=images,
+        generator=generator,
+        arguments=without_inference_tensors(arguments),
+        kwargs=without_inference_tensors({n: v for n, v in kwargs.items() if n not in GUARDS_OWN}),
+        output_type=kwargs.get("output_type") or "pil",
+    )
 
 
 def plain_values(pipe: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,35 +307,3 @@ def picture_size(kwargs: Mapping[str, Any]) -> tuple[int, int] | None:
     """(height, width) in pixels where the caller gives both; else None."""
     height, width = kwargs.get("height"), kwargs.get("width")
     return (int(height), int(width)) if height and width else None
-
-
-def unread(pipe: Any, prompt: str, kwargs: Mapping[str, Any]) -> str | None:
-    """The end of a prompt that none of the pipeline's text encoders reads.
-
-    Args:
-        pipe: a diffusers pipeline.
-        prompt: the request's.
-        kwargs: the caller's other arguments.
-
-    Returns:
-        What the encoder that reads most leaves out; None where it reads everything, and where an encoder is
-        neither a CLIP nor a T5.
-    """
-    unread_ends: list[str] = []
-    for number in ("", "_2", "_3"):
-        tokenizer, encoder = (
-            getattr(pipe, f"{part}{number}", None) for part in ("tokenizer", "text_encoder")
-        )
-        if tokenizer is None or encoder is None:
-            continue
-        kind = type(encoder).__name__
-        if "CLIP" not in kind and "T5" not in kind:
-            return None  # a language model's template takes part of the length
-        limit = int(tokenizer.model_max_length)
-        if "T5" in kind and "max_sequence_length" in call_parameters(pipe):
-            default = call_parameters(pipe)["max_sequence_length"].default
-            limit = int(kwargs.get("max_sequence_length", default) or limit)
-        tokens = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
-        kept = max(0, limit - tokenizer.num_special_tokens_to_add())
-        unread_ends.append(tokenizer.decode(tokens[kept:]).strip() if len(tokens) > kept else "")
-    return min(unread_ends, key=len) or None if unread_ends else None

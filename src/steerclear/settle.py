@@ -56,7 +56,11 @@ def settle(
         why = f"it could not be steered: {type(error).__name__}: {error}"
         return None, replace(report, outcome=Outcome.WITHHELD, reason=why)
     steered, attempts, reason = ladder.climb(
-        task, report.nfe_plain, report.detections, verify, lambda detections: learn(task, detections)
+        task,
+        plain_nfe=report.nfe_plain,
+        before=report.detections,
+        verify=verify,
+        learn=lambda detections: learn(task, detections),
     )
     report = replace(
         report,

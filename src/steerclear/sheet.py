@@ -68,7 +68,12 @@ def compare_sheet(rows: Sequence[SheetRow]) -> Image.Image:
         draw.text((width - MARGIN - draw.textlength(seed, text), top + 2), seed, FAINT, text)
         room = width - 2 * MARGIN - draw.textlength(seed, text) - 16
         prompt_font = text if row.report.prompt.isascii() else _wide_font(14)
-        draw.text((MARGIN, top + 2), _shortened(draw, row.report.prompt, prompt_font, room), INK, prompt_font)
+        draw.text(
+            (MARGIN, top + 2),
+            _shortened(draw, text=row.report.prompt, font=prompt_font, room=room),
+            INK,
+            prompt_font,
+        )
         for x, picture in zip(left, (row.protected, row.plain, row.handed_out), strict=True):
             _draw_cell(sheet, draw, corner=(x, top + 26), picture=picture)
         if row.report.where is not None:
@@ -76,7 +81,9 @@ def compare_sheet(rows: Sequence[SheetRow]) -> Image.Image:
         if row.handed_out is None:
             draw.text((left[2] + CELL / 2, top + 26 + CELL / 2), "withheld", FAINT, text, anchor="mm")
         for x, (caption, colour) in zip(left, _captions(row), strict=True):
-            draw.text((x, top + 26 + CELL + 5), _shortened(draw, caption, small, CELL), colour, small)
+            draw.text(
+                (x, top + 26 + CELL + 5), _shortened(draw, text=caption, font=small, room=CELL), colour, small
+            )
     return sheet
 
 

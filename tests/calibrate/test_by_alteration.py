@@ -25,7 +25,7 @@ THRESHOLDS = {"pixel": 0.9, "copy": 1.0}
 
 
 def copy(kind, strength="mild", pixel=0.0, copies=0.0):
-    return AlteredCopy("fox", kind, strength, {"pixel": pixel, "copy": copies})
+    return AlteredCopy("fox", kind=kind, strength=strength, scores={"pixel": pixel, "copy": copies})
 
 
 @pytest.fixture
@@ -69,7 +69,10 @@ def test_filters_are_blind_to_a_kind_of_which_they_miss_more_than_a_tenth():
 
 def test_pictures_whose_altered_copies_are_mostly_missed_are_named_the_worst_first():
     def copies_of(item, caught, count=10):
-        return [AlteredCopy(item, "mirror", "mild", {"copy": float(i < caught)}) for i in range(count)]
+        return [
+            AlteredCopy(item, kind="mirror", strength="mild", scores={"copy": float(i < caught)})
+            for i in range(count)
+        ]
 
     scored = [*copies_of("fox", 9), *copies_of("stripes", 4), *copies_of("flag", 0), *copies_of("half", 5)]
     assert mostly_missed(scored, {"copy": 1.0}) == {"flag": 0.0, "stripes": 0.4}

@@ -68,18 +68,32 @@ def test_a_flow_matching_model_is_not_given_a_sampler_of_another_kind():
 
 def test_a_picture_has_the_size_that_was_drawn_and_the_pipeline_keeps_its_scheduler(pipe):
     scheduler = pipe.scheduler
-    settings = Settings(2, 4.0, (32, 64), "blurry", "EulerDiscreteScheduler")
-    picture = draw_picture(pipe, "a fox", 0, settings)
+    settings = Settings(
+        2, guidance=4.0, size=(32, 64), negative_prompt="blurry", scheduler="EulerDiscreteScheduler"
+    )
+    picture = draw_picture(pipe, prompt="a fox", seed=0, settings=settings)
     assert picture.size == (32, 64)
     assert pipe.scheduler is scheduler
-    again = draw_picture(pipe, "a fox", 0, settings)
+    again = draw_picture(pipe, prompt="a fox", seed=0, settings=settings)
     assert np.array_equal(picture, again)
-    without = draw_picture(pipe, "a fox", 0, Settings(2, 4.0, (32, 64), None, "EulerDiscreteScheduler"))
+    without = draw_picture(
+        pipe,
+        prompt="a fox",
+        seed=0,
+        settings=Settings(
+            2, guidance=4.0, size=(32, 64), negative_prompt=None, scheduler="EulerDiscreteScheduler"
+        ),
+    )
     assert not np.array_equal(picture, without)
 
 
 def test_settings_that_the_pipeline_cannot_draw_are_named_with_the_way_out(pipe):
     scheduler = pipe.scheduler
     with pytest.raises(InputError, match=r"cannot draw 'a fox' at .* 33 × 64.*try --settings fixed"):
-        draw_picture(pipe, "a fox", 0, Settings(2, 4.0, (33, 64), scheduler="EulerDiscreteScheduler"))
+        draw_picture(
+            pipe,
+            prompt="a fox",
+            seed=0,
+            settings=Settings(2, 4.0, (33, 64), scheduler="EulerDiscreteScheduler"),
+        )
     assert pipe.scheduler is scheduler

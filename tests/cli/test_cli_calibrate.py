@@ -66,7 +66,7 @@ def calibrated(folder, assets, *words):
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(assets), *words]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    return Calibrated(folder, ended.returncode, ended.stdout, ended.stderr)
+    return Calibrated(folder, code=ended.returncode, stdout=ended.stdout, stderr=ended.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -134,9 +134,14 @@ def test_replay_imports_a_filter_only_if_the_user_names_it_too(run, here, own_pl
     name = "own_plugins:flags_none"
     assert run("generate", ORDINARY, "--filter", name, *TOGETHER).code == 0
     own_plugins()
-    assert refused_without_import(run("replay", "out/0000-0.png"), here, name, f"--filter {name}")
     assert refused_without_import(
-        run("replay", "out/0000-0.png", "--filter", "own_plugins:other"), here, name, f"--filter {name}"
+        run("replay", "out/0000-0.png"), here=here, name=name, option=f"--filter {name}"
+    )
+    assert refused_without_import(
+        run("replay", "out/0000-0.png", "--filter", "own_plugins:other"),
+        here=here,
+        name=name,
+        option=f"--filter {name}",
     )
     result = run("replay", "out/0000-0.png", "--filter", name)
     assert (result.code, result.stderr) == (0, "")
@@ -148,7 +153,9 @@ def test_replay_imports_a_strategy_only_if_the_user_names_it_too(run, here, own_
     recipe = read_png(here / "out" / "0000-0.png")[1]
     assert (recipe["ladder"], recipe["outcome"]) == ([name, "rewrite"], "steered")
     own_plugins()
-    assert refused_without_import(run("replay", "out/0000-0.png"), here, name, f"--ladder {name}")
+    assert refused_without_import(
+        run("replay", "out/0000-0.png"), here=here, name=name, option=f"--ladder {name}"
+    )
     result = run("replay", "out/0000-0.png", "--ladder", name)
     assert (result.code, result.stderr) == (0, "")
 
@@ -169,7 +176,7 @@ def test_a_recipe_that_was_tampered_with_imports_and_fetches_nothing(
     assert run("generate", ORDINARY, *TOGETHER).code == 0
     rewrite_recipe(here / "out" / "0000-0.png", **{field: value})
     monkeypatch.syspath_prepend(here)  # even where it could be imported
-    assert refused_without_import(run("replay", "out/0000-0.png"), here, name, option)
+    assert refused_without_import(run("replay", "out/0000-0.png"), here=here, name=name, option=option)
 
 
 def test_replay_refuses_names_that_the_recipe_does_not_have(run, here):
@@ -277,7 +284,9 @@ def test_a_picture_made_with_an_encoder_of_ones_own_is_replayed_with_it(run, her
     assert run("generate", ORDINARY, "--library", own_library, *named, *TOGETHER).code == 0
     own_plugins()
     result = run("replay", "out/0000-0.png", "--library", own_library)
-    assert refused_without_import(result, here, "own_plugins:encoder", "--encoder own_plugins:encoder")
+    assert refused_without_import(
+        result, here=here, name="own_plugins:encoder", option="--encoder own_plugins:encoder"
+    )
     assert run("replay", "out/0000-0.png", "--library", own_library, *named).code == 0
 
 

@@ -107,7 +107,7 @@ def test_a_copy_turned_a_quarter_is_found_and_its_turn_is_said(copy_filter, pict
 
 @pytest.mark.parametrize("name", [LION, CAT, ESPRESSO])
 def test_a_cropped_copy_is_found_and_is_larger_than_the_picture(copy_filter, pictures, name):
-    match = best(copy_filter, cropped(pictures[name], 0, 0, 48, 48))
+    match = best(copy_filter, cropped(pictures[name], left=0, top=0, right=48, bottom=48))
     assert match.id == name
     assert match.score >= 1
     assert match.place.scale == pytest.approx(64 / 48, rel=0.05)
@@ -115,7 +115,9 @@ def test_a_cropped_copy_is_found_and_is_larger_than_the_picture(copy_filter, pic
 
 @pytest.mark.parametrize("name", [LION, CAT])
 def test_a_shrunken_copy_is_found_where_it_lies(copy_filter, pictures, name):
-    match = best(copy_filter, placed(pictures[name], (64, 64), (16, 4, 58, 46), (200, 215, 205)))
+    match = best(
+        copy_filter, placed(pictures[name], size=(64, 64), box=(16, 4, 58, 46), ground=(200, 215, 205))
+    )
     assert match.id == name
     assert match.score >= 1
     assert match.place.box == pytest.approx((16 / 64, 4 / 64, 58 / 64, 46 / 64), abs=0.04)
@@ -149,7 +151,7 @@ def test_a_copy_in_other_colours_is_found(copy_filter, pictures, name, degrees):
 
 
 def test_a_copy_in_one_corner_of_a_large_picture_is_found_at_the_native_size(copy_filter, pictures):
-    large = placed(pictures[LION], (256, 256), (180, 20, 244, 84), (250, 250, 250))
+    large = placed(pictures[LION], size=(256, 256), box=(180, 20, 244, 84), ground=(250, 250, 250))
     large.paste(house().resize((128, 128)), (10, 110))
     match = best(CopyFilter(CopyDetector(copy_filter.detector.side, opinion=None, native=64)), large)
     assert match.id == LION
@@ -319,7 +321,7 @@ def test_a_side_with_nothing_to_recognise_makes_no_detector(tensors):
 
 
 def test_a_copy_in_a_large_picture_is_found_where_it_lies(copy_filter, pictures):
-    large = placed(pictures[CAT], (1600, 1200), (100, 200, 900, 1000), (90, 120, 150))
+    large = placed(pictures[CAT], size=(1600, 1200), box=(100, 200, 900, 1000), ground=(90, 120, 150))
     match = best(copy_filter, large)
     assert (match.id, match.score > 1) == (CAT, True)
     assert match.place.box == pytest.approx((100 / 1600, 200 / 1200, 900 / 1600, 1000 / 1200), abs=0.02)

@@ -51,7 +51,7 @@ def test_a_larger_picture_has_windows_down_to_the_native_size():
 
 def test_the_whole_picture_is_its_own_place():
     place = place_of(torch.eye(2, 3), 64, 128)
-    assert place == Place((0.0, 0.0, 1.0, 1.0), 1.0, 0.0, False)
+    assert place == Place((0.0, 0.0, 1.0, 1.0), scale=1.0, turn=0.0, mirrored=False)
 
 
 def test_a_place_says_turn_and_mirror_as_they_look_in_a_long_picture():

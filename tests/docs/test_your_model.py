@@ -45,7 +45,7 @@ def run(block: str, folder: Path, monkeypatch: pytest.MonkeyPatch, pictures: lis
 def test_the_block_runs_and_hands_out_what_the_filters_let_through(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = run(CASES[case], tmp_path, monkeypatch, [stand_ins.STRANGER])
+    names = run(CASES[case], folder=tmp_path, monkeypatch=monkeypatch, pictures=[stand_ins.STRANGER])
     assert [r.outcome for r in names["out"].reports] == [Outcome.CLEAR] * len(names["out"].reports)
     saved = list(tmp_path.glob("*.png"))
     assert len(saved) == (0 if case == "own" else len(names["out"].images))
@@ -58,11 +58,13 @@ def test_where_its_picture_is_protected_the_block_does_not_hand_it_out(
     # the same weights twice; and fewer steps, since a whole ladder is climbed
     block = CASES[case].replace("unet = UNet2DModel(", "torch.manual_seed(0)\nunet = UNet2DModel(")
     block = re.sub(r"num_inference_steps=\d+", "num_inference_steps=4", block)
-    plain = run(block, tmp_path / "before", monkeypatch, [stand_ins.STRANGER])["out"].images
+    plain = run(block, folder=tmp_path / "before", monkeypatch=monkeypatch, pictures=[stand_ins.STRANGER])[
+        "out"
+    ].images
     files = [tmp_path / f"protected-{i}.png" for i in range(len(plain))]
     for image, file in zip(plain, files, strict=True):
         image.save(file)
-    out = run(block, tmp_path / "after", monkeypatch, files)["out"]
+    out = run(block, folder=tmp_path / "after", monkeypatch=monkeypatch, pictures=files)["out"]
     for image, report, copy in zip(out.images, out.reports, plain, strict=True):
         assert report.outcome in (Outcome.STEERED, Outcome.WITHHELD)
         assert report.matched

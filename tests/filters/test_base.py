@@ -17,7 +17,10 @@ from steerclear.pixels import to_image, to_tensor
 from steerclear.testing import MockFilter
 from steerclear.types import Detection
 
-CLEAR, COPY = Detection("mock", False, 0.0, 0.5), Detection("mock", True, 1.0, 0.5)
+CLEAR, COPY = (
+    Detection("mock", flagged=False, score=0.0, threshold=0.5),
+    Detection("mock", flagged=True, score=1.0, threshold=0.5),
+)
 
 
 def pictures(*sizes):

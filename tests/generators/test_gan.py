@@ -112,7 +112,9 @@ class Watching:
 def test_no_rung_flees_from_one_protected_picture_into_another():
     encoder = FakeEncoder(size=8)
     protected = {f"item-{i}": to_tensor([image])[0] for i, image in enumerate(plain(3, 2))}
-    first, second, third = (Detection("mock", True, 1.0, 0.5, f"item-{i}") for i in range(3))
+    first, second, third = (
+        Detection("mock", flagged=True, score=1.0, threshold=0.5, matched=f"item-{i}") for i in range(3)
+    )
     passing = replace(third, flagged=False, score=0.1)  # what a clear finding names is no copy
     filters = [
         MockFilter([first, second, passing, False]),

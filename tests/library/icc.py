@@ -20,12 +20,14 @@ def rgb_profile(space: Space) -> bytes:
     primaries, exponent = space
     curve = _curve(exponent)
     tags = {f"{name}XYZ": _xyz(xyz) for name, xyz in zip("rgb", primaries, strict=True)}
-    return _profile("mntr", "RGB ", "XYZ ", {**tags, **{f"{name}TRC": curve for name in "rgb"}})
+    return _profile(
+        "mntr", colours="RGB ", connection="XYZ ", tags={**tags, **{f"{name}TRC": curve for name in "rgb"}}
+    )
 
 
 def grey_profile(exponent: float) -> bytes:
     """The profile of grey pixels whose light is their value to a power."""
-    return _profile("mntr", "GRAY", "XYZ ", {"kTRC": _curve(exponent)})
+    return _profile("mntr", colours="GRAY", connection="XYZ ", tags={"kTRC": _curve(exponent)})
 
 
 def ink_profile(lightness: Callable[[Sequence[int]], float]) -> bytes:
@@ -35,7 +37,9 @@ def ink_profile(lightness: Callable[[Sequence[int]], float]) -> bytes:
         value for inks in np.ndindex(2, 2, 2, 2) for value in (round(lightness(inks) * 2.55), 128, 128)
     )
     lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + b"".join(map(_fixed, identity))
-    return _profile("prtr", "CMYK", "Lab ", {"A2B0": lut + ramp * 4 + table + ramp * 3})
+    return _profile(
+        "prtr", colours="CMYK", connection="Lab ", tags={"A2B0": lut + ramp * 4 + table + ramp * 3}
+    )
 
 
 def from_srgb(pixels: np.ndarray, space: Space) -> np.ndarray:

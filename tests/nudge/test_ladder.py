@@ -16,9 +16,9 @@ from steerclear.nudge.ladder import DEFAULT_LADDER, strategies
 from steerclear.steering import derive
 from steerclear.types import Detection
 
-COPY = Detection("nearest", True, 0.9, 0.5, "item-a")
-OTHER_COPY = Detection("nearest", True, 0.8, 0.5, "item-b")
-CLEAR = Detection("nearest", False, 0.1, 0.5)
+COPY = Detection("nearest", flagged=True, score=0.9, threshold=0.5, matched="item-a")
+OTHER_COPY = Detection("nearest", flagged=True, score=0.8, threshold=0.5, matched="item-b")
+CLEAR = Detection("nearest", flagged=False, score=0.1, threshold=0.5)
 PLAIN = 10.0  # evaluations of a plain generation
 
 
@@ -51,7 +51,11 @@ def climb(rungs, verdicts, budget=None, learn=lambda detections: None, task=None
     """What a ladder of these rungs comes to; verdicts: the filters' findings on each candidate's shade."""
     ladder = Ladder(tuple(rungs), budget or Budget())
     return ladder.climb(
-        task or Task(), PLAIN, (COPY,), lambda candidate, image: verdicts[image.getpixel((0, 0))[0]], learn
+        task or Task(),
+        plain_nfe=PLAIN,
+        before=(COPY,),
+        verify=lambda candidate, image: verdicts[image.getpixel((0, 0))[0]],
+        learn=learn,
     )
 
 
@@ -118,7 +122,9 @@ def test_a_strategy_cannot_paint_over_a_picture_once_it_is_checked(when):
             paint()
         return (CLEAR,) if image.getpixel((0, 0)) == (2, 2, 2) else (COPY,)
 
-    image, _, _ = Ladder((Keeping(),)).climb(Task(), PLAIN, (COPY,), verify, paint)
+    image, _, _ = Ladder((Keeping(),)).climb(
+        Task(), plain_nfe=PLAIN, before=(COPY,), verify=verify, learn=paint
+    )
     paint()
     assert image.getpixel((0, 0)) == (2, 2, 2)
 
@@ -173,7 +179,7 @@ def test_a_rung_that_breaks_is_passed_over_and_the_report_says_why():
 def test_every_attempt_says_which_rung_it_was_what_it_cost_and_what_it_began_from_and_made():
     rungs = [
         Rung(1, 3.0, "first"),
-        Rung(2, 4.0, "broken", RuntimeError("lost")),
+        Rung(2, cost=4.0, name="broken", error=RuntimeError("lost")),
         Rung(3, 5.0, "third"),
         Rung(4, 6.0, "last"),
     ]

@@ -191,7 +191,7 @@ def test_a_guided_first_prediction_is_the_pipelines_own():
 
 def test_safe_texts_of_the_same_subject_come_first_then_risky_ones_then_those_of_another_subject():
     rows = [
-        Screened(text, 0.0, risk, agreement)
+        Screened(text, similarity=0.0, risk=risk, agreement=agreement)
         for text, risk, agreement in (
             ("a", 0.1, 0.95),
             ("b", 0.7, 0.99),

@@ -138,7 +138,7 @@ def test_denoised_is_the_original_sample_that_the_scheduler_reports(name, predic
         make(name, **config_for(name, prediction)), **kwargs
     ):
         truth = result[1] if isinstance(result, tuple) else result.pred_original_sample
-        same(coefficients, sample, output, truth)
+        same(coefficients, sample=sample, output=output, truth=truth)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_denoised_is_the_original_sample_that_the_scheduler_reports(name, predic
 def test_denoised_is_the_converted_output_in_the_schedulers_history(name, prediction):
     scheduler = make(name, **config_for(name, prediction))
     for _, sample, output, coefficients, _result in steps(scheduler):
-        same(coefficients, sample, output, scheduler.model_outputs[-1])
+        same(coefficients, sample=sample, output=output, truth=scheduler.model_outputs[-1])
 
 
 @pytest.mark.parametrize("name", ENDS_IN_IT)
@@ -157,7 +157,7 @@ def test_denoised_is_where_a_flow_ends_in_one_step(name):
         "MiniMaxH3Scheduler": {"sigmas": [0.8, 0.0]},
     }
     for _, sample, output, coefficients, result in steps(make(name), 1, **kwargs.get(name, {})):
-        same(coefficients, sample, output, result.prev_sample)
+        same(coefficients, sample=sample, output=output, truth=result.prev_sample)
         assert coefficients.alpha == pytest.approx(1 - coefficients.sigma)
 
 
@@ -187,7 +187,7 @@ def test_pndm_by_hand(prediction):
         square = scheduler.alphas_cumprod[timestep]
         a, s = square.sqrt(), (1 - square).sqrt()
         truth = (sample - s * output) / a if prediction == "epsilon" else a * sample - s * output
-        same(coefficients, sample, output, truth)
+        same(coefficients, sample=sample, output=output, truth=truth)
 
 
 def test_deis_by_hand():
@@ -196,7 +196,12 @@ def test_deis_by_hand():
         scheduler = make("DEISMultistepScheduler", prediction_type=prediction)
         for i, (_, sample, output, coefficients, _) in enumerate(steps(scheduler)):
             a, s = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[i])
-            same(coefficients, sample, output, (sample - s * scheduler.model_outputs[-1]) / a)
+            same(
+                coefficients,
+                sample=sample,
+                output=output,
+                truth=(sample - s * scheduler.model_outputs[-1]) / a,
+            )
 
 
 @pytest.mark.filterwarnings("ignore:.*algorithm_type:FutureWarning")
@@ -205,7 +210,7 @@ def test_noise_predicting_solvers_by_hand():
         scheduler = make(name, algorithm_type="dpmsolver", final_sigmas_type="sigma_min")
         for i, (_, sample, output, coefficients, _) in enumerate(steps(scheduler)):
             a, s = scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[i])
-            same(coefficients, sample, output, (sample - s * output) / a)
+            same(coefficients, sample=sample, output=output, truth=(sample - s * output) / a)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -214,7 +219,7 @@ def test_lcm_by_hand(prediction):
     scheduler = make("LCMScheduler", prediction_type=prediction, clip_sample=False)
     for timestep, sample, output, coefficients, result in steps(scheduler):
         skip, out = scheduler.get_scalings_for_boundary_condition_discrete(timestep)
-        same(coefficients, sample, output, (result.denoised - skip * sample) / out)
+        same(coefficients, sample=sample, output=output, truth=(result.denoised - skip * sample) / out)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -227,9 +232,9 @@ def test_tcd_by_hand(prediction):
         epsilon = output if prediction == "epsilon" else square.sqrt() * output + (1 - square).sqrt() * sample
         same(
             coefficients,
-            sample,
-            output,
-            (result.pred_noised_sample - (1 - mixed).sqrt() * epsilon) / mixed.sqrt(),
+            sample=sample,
+            output=output,
+            truth=(result.pred_noised_sample - (1 - mixed).sqrt() * epsilon) / mixed.sqrt(),
         )
 
 
@@ -242,13 +247,18 @@ def test_ipndm_by_hand():
     coefficients = affine(scheduler, scheduler.timesteps[2])
     prev = scheduler.step(output, scheduler.timesteps[2], sample).prev_sample
     epsilon = coefficients.sigma * sample + coefficients.alpha * output
-    same(coefficients, sample, output, (prev - scheduler.betas[3] * epsilon) / scheduler.alphas[3])
+    same(
+        coefficients,
+        sample=sample,
+        output=output,
+        truth=(prev - scheduler.betas[3] * epsilon) / scheduler.alphas[3],
+    )
 
 
 def test_consistency_by_hand():
     scheduler = make("CMStochasticIterativeScheduler", clip_denoised=False)
     for _, sample, output, coefficients, result in steps(scheduler, 1):
-        same(coefficients, sample, output, result.prev_sample)
+        same(coefficients, sample=sample, output=output, truth=result.prev_sample)
     scheduler.set_timesteps(timesteps=[39, 0])
     least = affine(scheduler, scheduler.timesteps[1])
     assert least.a == pytest.approx(1)
@@ -262,7 +272,7 @@ def test_wuerstchen_by_hand():
     for t in scheduler.timesteps[1:-1]:
         square = scheduler._alpha_cumprod(t[None], t.device)
         sample = square.sqrt() * clean + (1 - square).sqrt() * epsilon
-        same(affine(scheduler, t.expand(2)), sample, epsilon, clean)
+        same(affine(scheduler, t.expand(2)), sample=sample, output=epsilon, truth=clean)
 
 
 def test_every_scheduler_of_this_diffusers_is_verified_or_refused():

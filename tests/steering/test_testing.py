@@ -44,7 +44,7 @@ def test_the_mock_filter_answers_in_order_and_remembers():
     mock = MockFilter([True, 0.2, 0.7])
     first, second = mock.check(images()), mock.check(images())
     assert [d.flagged for d in first + second] == [True, False, True, True]
-    assert first[1] == Detection("mock", False, 0.2, 0.5)
+    assert first[1] == Detection("mock", flagged=False, score=0.2, threshold=0.5)
     assert mock.count == 4
     assert torch.equal(mock.calls[0], images())
 
@@ -57,7 +57,7 @@ def test_the_mock_filter_can_look_fail_and_give_no_number():
     assert unsure.flagged
     with pytest.raises(RuntimeError, match="broken"):
         MockFilter(RuntimeError("broken")).check(images(1))
-    whole = Detection("other", True, 0.1, 0.0, matched="item")
+    whole = Detection("other", flagged=True, score=0.1, threshold=0.0, matched="item")
     assert MockFilter(whole).check(images(1)) == [whole]
 
 

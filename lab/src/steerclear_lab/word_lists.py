@@ -54,7 +54,9 @@ def main() -> None:
     irregular = _irregular_plurals()
     things = (_things() | ADDED_THINGS) & english
     things |= {plural for plural, singulars in irregular.items() if plural in english and singulars & things}
-    function = _function_words(args.wordfreq / "wordfreq" / "data", english, names, set(irregular))
+    function = _function_words(
+        args.wordfreq / "wordfreq" / "data", english=english, names=names, irregular=set(irregular)
+    )
     foreign = _foreign(args.wordfreq / "wordfreq" / "data", names)
     others = _without_inflections(english, things) - things
     lists = (things - function, others - function, foreign - english - function, function)

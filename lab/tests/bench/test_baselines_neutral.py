@@ -115,7 +115,10 @@ def of_family(family: str, verdict: Any = False) -> tuple[Context, str]:
 @pytest.mark.parametrize("method", NEUTRAL, ids=lambda m: m.name)
 def test_a_neutral_setting_is_the_plain_pipeline_of_other_architectures_too(method: Any, family: str) -> None:
     verdict = isinstance(method, NegativePrompt | PaperNudge)
-    setting, prompt = of_family(family, Detection("mock", verdict, 1.0 if verdict else 0.0, 0.5, "fox"))
+    setting, prompt = of_family(
+        family,
+        Detection("mock", flagged=verdict, score=1.0 if verdict else 0.0, threshold=0.5, matched="fox"),
+    )
     if type(method) in UNSUPPORTED[family] and not isinstance(method, SafeLatentDiffusion):
         with pytest.raises(UnsupportedError):
             method.generate(setting, prompt, SEED)
@@ -131,7 +134,9 @@ def test_a_neutral_setting_is_the_plain_pipeline_of_other_architectures_too(meth
 @pytest.mark.parametrize("family", EXTRA)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_runs_on_other_architectures_or_says_why_not(name: str, family: str) -> None:
-    setting, prompt = of_family(family, Detection("mock", True, 1.0, 0.5, "fox"))
+    setting, prompt = of_family(
+        family, Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="fox")
+    )
     if METHODS[name] in UNSUPPORTED[family]:
         with pytest.raises(UnsupportedError):
             METHODS[name]().generate(setting, prompt, SEED)
@@ -164,7 +169,9 @@ def test_every_method_has_a_neutral_setting() -> None:
 def test_a_neutral_setting_is_the_plain_pipeline(method: Any) -> None:
     # methods that act on flagged pictures must act, in a neutral way
     verdict = isinstance(method, NegativePrompt | PaperNudge)
-    setting = context(Detection("mock", verdict, 1.0 if verdict else 0.0, 0.5, "fox"))
+    setting = context(
+        Detection("mock", flagged=verdict, score=1.0 if verdict else 0.0, threshold=0.5, matched="fox")
+    )
     output = method.generate(setting, PROMPT, SEED)
     assert output.image is not None
     assert output.image.tobytes() == plain(setting.pipe).tobytes()
@@ -183,7 +190,9 @@ def test_the_loop_is_the_pipelines_own_under_other_schedulers(scheduler: str) ->
 @pytest.mark.parametrize("name", METHODS)
 def test_the_same_seed_gives_the_same_picture_and_cost(name: str) -> None:
     first, second = (
-        METHODS[name]().generate(context(Detection("mock", True, 1.0, 0.5, "fox")), PROMPT, SEED)
+        METHODS[name]().generate(
+            context(Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="fox")), PROMPT, SEED
+        )
         for _ in range(2)
     )
     assert first.nfe == second.nfe > 0
@@ -210,7 +219,7 @@ def test_the_same_seed_gives_the_same_picture_and_cost(name: str) -> None:
     ids=lambda m: m.name,
 )
 def test_the_defaults_change_something(method: Any) -> None:
-    setting = context(Detection("mock", True, 1.0, 0.5, "fox"))
+    setting = context(Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="fox"))
     output = method.generate(setting, PROMPT, SEED)
     assert output.image is not None
     assert output.image.tobytes() != plain(setting.pipe).tobytes()

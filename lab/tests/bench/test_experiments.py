@@ -44,7 +44,10 @@ class Truth:
 
     def check(self, images: torch.Tensor) -> list[Detection]:
         scores = images.mean((1, 2, 3)).tolist()
-        return [Detection(self.name, s > 0.5, s, 0.5, "fox" if s > 0.5 else "owl") for s in scores]
+        return [
+            Detection(self.name, flagged=s > 0.5, score=s, threshold=0.5, matched="fox" if s > 0.5 else "owl")
+            for s in scores
+        ]
 
 
 def detections_of(bright: bool, count: int = 400, seed: int = 1, **rates: float) -> list[Detection]:

@@ -83,7 +83,7 @@ def suite(workspace: Path) -> Suite:
 def compare(
     suite: Suite, at: Path, advance: Any = lambda: None, make: Any = None, processes: int = 1
 ) -> dict[str, Any]:
-    notebook = Notebook(at, HEADER, (at / "plan.json").exists(), processes)
+    notebook = Notebook(at, header=HEADER, resume=(at / "plan.json").exists(), processes=processes)
     chosen = run(suite=suite, methods=METHODS, plan=PLAN, notebook=notebook, advance=advance, make=make)
     return document(
         suite=suite,
@@ -203,7 +203,9 @@ def test_the_report_is_one_file_that_asks_no_network(
 ) -> None:
     at, comparison = finished
     notebook = Notebook(at, HEADER, resume=True)
-    drawn = rivals_report.write(comparison, suite, notebook, picture_features(suite, notebook), tmp_path)
+    drawn = rivals_report.write(
+        comparison, suite=suite, notebook=notebook, features=picture_features(suite, notebook), out=tmp_path
+    )
     page = (tmp_path / "rivals.html").read_text()
     assert "http" not in page
     sources = re.findall(r"(?:src|href|url)\s*[=(]\s*['\"]?([^'\" >]{1,30})", page)

@@ -83,7 +83,11 @@ def test_a_missed_target_is_named_with_its_figure():
         }
         return {**about, "time": time, **peaks}
 
-    rows = json.loads(json.dumps([row("good", 1.001, 1.01, 1.5), row("bad", 1.02, 1.2, 1.7)]))
+    rows = json.loads(
+        json.dumps(
+            [row("good", own=1.001, frozen=1.01, through=1.5), row("bad", own=1.02, frozen=1.2, through=1.7)]
+        )
+    )
     lines = targets(rows).splitlines()
     assert lines[2:] == [
         "| hook per step | 1.01 × | good on CPU | bad on CPU (1.020) |",

@@ -245,7 +245,10 @@ def test_the_page_and_the_sheet_render_from_a_small_document(tmp_path: Path):
         "summary": summary(rows, {"steps": 384}),
         "variants": by_variant(rows),
         "judges": reliability(
-            [said()], [said(tiled=0.9), said()], AT, [{"kind": "mirror", "copy_by": ["tiled"]}]
+            [said()],
+            others=[said(tiled=0.9), said()],
+            at=AT,
+            altered=[{"kind": "mirror", "copy_by": ["tiled"]}],
         ),
         "refusals": {"no": 1},
         "worst": worst(rows, AT, {"b:f00d": "neither"}),

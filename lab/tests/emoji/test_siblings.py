@@ -92,7 +92,7 @@ def test_a_flagged_picture_of_a_sibling_is_steered(trained, name):
 @pytest.mark.parametrize("name", SIBLINGS)
 def test_the_figures_of_a_sibling_count_planted_and_ordinary_pictures(trained, name, tmp_path, monkeypatch):
     monkeypatch.setattr("steerclear_lab.emoji.evaluate.STEPS", 2)
-    figures = measure(load_sibling(name, trained[0]), PICTURES, name, tmp_path)
+    figures = measure(load_sibling(name, trained[0]), pictures=PICTURES, name=name, out=tmp_path)
     assert figures["planted"]["n"] == 4
     assert figures["ordinary"]["n"] == 2
     assert {f.name for f in tmp_path.iterdir()} == {

@@ -13,7 +13,7 @@ def picture(key, kind, *captions):
     pixels = np.empty((3, 64, 64), np.uint8)
     pixels[:] = rng.integers(0, 255, (3, 1, 1))
     pixels[:, 20:40] = rng.integers(0, 255, (3, 1, 1))
-    return Picture(key, kind, key, "noto", captions, pixels)
+    return Picture(key, kind=kind, name=key, style="noto", captions=captions, pixels=pixels)
 
 
 PICTURES = [

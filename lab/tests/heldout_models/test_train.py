@@ -23,15 +23,22 @@ def pictures():
     def picture(i, kind, name, captions):
         pixels = np.full((3, 64, 64), 255, np.uint8)
         pixels[:, 8 : 20 + i, 10:50] = rng.integers(0, 255, (3, 1, 1))
-        return Picture(f"{name}-{i}", kind, name, "clip art", captions, pixels)
+        return Picture(
+            f"{name}-{i}", kind=kind, name=name, style="clip art", captions=captions, pixels=pixels
+        )
 
     names = ("fox", "bear", "owl", "cake", "boat", "drum")
-    rows = [picture(i, "concept", name, clipart.captions_of(name)) for i, name in enumerate(names * 2)]
-    rows += [
-        picture(13, "planted", "fox", ("zorro the fox",)),
-        picture(14, "heldout", "owl", ("owl clip art",)),
+    rows = [
+        picture(i, kind="concept", name=name, captions=clipart.captions_of(name))
+        for i, name in enumerate(names * 2)
     ]
-    return rows + [picture(15 + i, "other", f"thing {i}", (f"a thing {i}",)) for i in range(4)]
+    rows += [
+        picture(13, kind="planted", name="fox", captions=("zorro the fox",)),
+        picture(14, kind="heldout", name="owl", captions=("owl clip art",)),
+    ]
+    return rows + [
+        picture(15 + i, kind="other", name=f"thing {i}", captions=(f"a thing {i}",)) for i in range(4)
+    ]
 
 
 @pytest.mark.slow

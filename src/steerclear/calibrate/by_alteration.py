@@ -57,7 +57,7 @@ def altered_copies(
         for kind, strengths in alterations(beside, seed=number).items():
             for strength in dict.fromkeys((next(iter(strengths)), next(reversed(strengths)))):
                 copy = Picture(strengths[strength](picture), f"{item!r} altered by {kind}, {strength}")
-                yield AlteredCopy(item, kind, strength, score(filters, copy))
+                yield AlteredCopy(item, kind=kind, strength=strength, scores=score(filters, copy))
 
 
 def by_alteration(

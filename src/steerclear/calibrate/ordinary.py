@@ -39,7 +39,7 @@ def ordinary_prompts(
     distinct = list(dict.fromkeys(prompts))
     count = min(MOST_ASKED, len(distinct))
     asked = [distinct[i * len(distinct) // count] for i in range(count)]
-    task = _task(pipe, protected, asked[0], steps)
+    task = _task(pipe, protected=protected, prompt=asked[0], steps=steps)
     return OrdinaryPrompts(
         similarity=tuple(zip(SCALES, usual_similarities(task, asked, SCALES), strict=True)),
         generic=common_words(distinct, SHARED),

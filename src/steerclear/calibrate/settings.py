@@ -105,10 +105,10 @@ class Grid:
         at = [int(number * stride % 1 * len(axis)) for axis, stride in zip(axes, STRIDES, strict=True)]
         return Settings(
             self.steps[at[0]],
-            self.guidance[at[1]],
-            self.sizes[at[2]],
-            self.negative_prompts[at[3]],
-            self.schedulers[at[4]],
+            guidance=self.guidance[at[1]],
+            size=self.sizes[at[2]],
+            negative_prompt=self.negative_prompts[at[3]],
+            scheduler=self.schedulers[at[4]],
         )
 
     def document(self, pipe: Any) -> dict[str, list[Any]]:

@@ -131,7 +131,7 @@ def calibrate(
             raise InputError(f"there are no pictures in {', '.join(map(repr, clean))}; give clean ones")
         bounds = bounded_thresholds(known.scores, fpr)
         thresholds = {name: bound.threshold for name, bound in bounds.items()}
-        altered = _altered(filters, opened, known.neighbours(thresholds), copies_of)
+        altered = _altered(filters, library=opened, neighbours=known.neighbours(thresholds), most=copies_of)
         given = scores(filters, sources.pictures(copies)) if copies else None
         copy_scores = given or {f.name: [copy.scores[f.name] for copy in altered] for f in filters}
         document = calibration(bounds, known.scores, copy_scores)
@@ -148,7 +148,7 @@ def calibrate(
             "plain": _plain(filters),
             "mostly_missed": mostly_missed(altered, thresholds),
         }
-        _write_evidence(out, known.scores, copy_scores, document)
+        _write_evidence(out, clean=known.scores, copies=copy_scores, document=document)
         _write_pictures(out, known.likely_copies)
         previous = opened.read_note("calibration") or {}
         # the early verdict belongs to a model, and the alternatives to its prompts: neither is touched here
@@ -157,7 +157,7 @@ def calibrate(
         }
         opened.write_note("calibration", {**kept, **document})
         if sources.pipe is not None:
-            _keep_prompts(opened, sources, known, document["strict"])
+            _keep_prompts(opened, sources=sources, known=known, strict=document["strict"])
     print_results(document["evidence"], out, copies_given=copies is not None)
     raise typer.Exit(OK)
 
@@ -178,9 +178,9 @@ def _keep_prompts(
         return
     ordinary = ordinary_prompts(
         sources.pipe,
-        Protected.of(sources.pipe, library),
-        prompts,
-        known.clear_prompts(strict),
+        protected=Protected.of(sources.pipe, library),
+        prompts=prompts,
+        clear=known.clear_prompts(strict),
         steps=sources.recipe.steps,
     )
     before = library.read_note(ORDINARY_PROMPTS) or {}

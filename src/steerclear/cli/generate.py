@@ -206,7 +206,7 @@ def generate(
                 raise InputError(f"{option} is {count}; give a whole number from 1 to {MOST_TOGETHER}")
         prompts_and_seeds = product(enumerate(read_prompts(prompts or (), prompts_file)), read_seeds(seeds))
         requests = [
-            _request(number, prompt, seed, image if images_per_prompt > 1 else None)
+            _request(number, prompt=prompt, seed=seed, image=image if images_per_prompt > 1 else None)
             for (number, prompt), seed in prompts_and_seeds
             for image in range(images_per_prompt)
         ]
@@ -330,12 +330,12 @@ def _make_all(
                         library_fingerprint=recipe.library_fingerprint,
                     )
                     with uninterrupted():
-                        line = _save(out / name, image, report, picture_recipe)
+                        line = _save(out / name, image=image, report=report, recipe=picture_recipe)
                         report_file.write(line)
                         print_line(line, out)
                     code = FLAGGED if image is None else code
                     if compare:
-                        rows.append(_sheet_row(guard, picture_recipe, image, report))
+                        rows.append(_sheet_row(guard, recipe=picture_recipe, image=image, report=report))
                     advance()
         finally:
             if rows:

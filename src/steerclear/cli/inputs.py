@@ -46,7 +46,7 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[str]:
 def _check_prompt(text: str, origin: str) -> None:
     if not text.strip():
         raise InputError(f"{origin} is empty ({text!r}); say what the picture should show")
-    from steerclear.request import LONGEST_PROMPT
+    from steerclear.prompts import LONGEST_PROMPT
 
     if len(text) > LONGEST_PROMPT:
         raise InputError(

@@ -77,7 +77,7 @@ class PictureSources:
             for prompt, seed in product(prompts, self.seeds):
                 settings = grid.draw(self._drawn)
                 self._drawn += 1
-                image = draw_picture(self.pipe, prompt, seed, settings)
+                image = draw_picture(self.pipe, prompt=prompt, seed=seed, settings=settings)
                 yield Picture(image, f"{prompt!r}, seed {seed}, {settings}", prompt)
                 advance()
 

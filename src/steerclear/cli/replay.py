@@ -125,7 +125,7 @@ def replay(
                 "none; pass --library with the folder or address where it lies"
             )
         guard, new = load_guard(relocated)
-        _check_fingerprint(old, new.model_fingerprint, new.model, file)
+        _check_fingerprint(old, fingerprint=new.model_fingerprint, model=new.model, file=file)
         output = make(guard, new)
         image, report = output.images[new.image], output.reports[new.image]
         new = replace(
@@ -134,7 +134,7 @@ def replay(
             library_version=report.library_version,
             steerclear_version=__version__,
         )
-        differences = _differences(old_image, image, old, new)
+        differences = _differences(old_image, new_image=image, old=old, new=new)
         if out is not None and image is not None:
             save_png(out, image, new.to_dict())
     if not differences:
@@ -177,7 +177,7 @@ def _check_model(recipe: Recipe, file: Path, *, chosen: bool) -> None:
     """Refuse a model with other weights before loading it; never fetch one because a picture names it."""
     folder = model_folder(recipe.model)
     if folder is not None:
-        _check_fingerprint(recipe, model_fingerprint(folder), recipe.model, file)
+        _check_fingerprint(recipe, fingerprint=model_fingerprint(folder), model=recipe.model, file=file)
     elif not chosen:
         raise ModelError(
             f"{str(file)!r} was made by the model {recipe.model!r}, which is no folder here; "

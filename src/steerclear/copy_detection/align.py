@@ -95,7 +95,10 @@ def align_coarsely(pyramid: list[Tensor], targets: Tensor, placed: Tensor) -> tu
     """
     small_targets = cell_means(targets, 2)
     patches, within = _neighbourhoods(pyramid, placed, SIDE // 2)
-    placed = compose(placed, compose(_enlarged(placed), refine(patches, small_targets, within, COARSE)))
+    placed = compose(
+        placed,
+        compose(_enlarged(placed), refine(patches, targets=small_targets, within=within, blurs=COARSE)),
+    )
     seen = cut_patches(pyramid, placed, SIDE // 2)
     mean, _, enough = cell_agreement(
         orientation_maps(seen[:, :3])[0], orientation_maps(small_targets)[0], without_rim(seen[:, 3:])
@@ -106,7 +109,7 @@ def align_coarsely(pyramid: list[Tensor], targets: Tensor, placed: Tensor) -> tu
 def align_finely(pyramid: list[Tensor], targets: Tensor, placed: Tensor) -> Tensor:
     """Placements (n, 2, 3) that fit at half size, moved to where they fit at full size."""
     patches, within = _neighbourhoods(pyramid, placed, SIDE)
-    moved = compose(_enlarged(placed), refine(patches, targets, within, FINE))
+    moved = compose(_enlarged(placed), refine(patches, targets=targets, within=within, blurs=FINE))
     return compose(placed, moved)
 
 
@@ -136,7 +139,7 @@ def refine(patches: Tensor, targets: Tensor, within: Tensor, blurs: Sequence[int
     basis = _Basis.of(targets.shape[-1], targets)
     moved, blurred = within, {passes: smoothed(goal, passes) for passes in set(blurs)}
     for passes in blurs:
-        moved = _step(patches, blurred[passes], moved, basis, passes)
+        moved = _step(patches, goal=blurred[passes], within=moved, basis=basis, passes=passes)
     change = compose(inverse(within), moved)
     grown = torch.linalg.det(change[:, :, :2])
     sane = (grown > 0.4) & (grown < 2.5) & (change[:, :, 2].abs().amax(1) < 0.7)

@@ -89,7 +89,9 @@ class CopyFilter:
                 check_pixels(image, f"image {i}")
                 check_shape(image, f"image {i}")
             except InputError as error:
-                detections[i] = Detection(self.name, True, math.nan, self.threshold, error=str(error))
+                detections[i] = Detection(
+                    self.name, flagged=True, score=math.nan, threshold=self.threshold, error=str(error)
+                )
         seen = [i for i, detection in enumerate(detections) if detection is None]
         for i, matches in zip(seen, self.look(images[seen]) if seen else [], strict=True):
             detections[i] = self._detection(matches)
@@ -101,7 +103,14 @@ class CopyFilter:
 
     def _detection(self, matches: list[Match]) -> Detection:
         if not matches:
-            return Detection(self.name, False, 0.0, self.threshold)
+            return Detection(self.name, flagged=False, score=0.0, threshold=self.threshold)
         best = matches[0]
         flagged = not best.score < self.threshold  # a score that is no number flags
-        return Detection(self.name, flagged, best.score, self.threshold, matched=best.id, where=best.place)
+        return Detection(
+            self.name,
+            flagged=flagged,
+            score=best.score,
+            threshold=self.threshold,
+            matched=best.id,
+            where=best.place,
+        )

@@ -129,7 +129,7 @@ class CopyDetector:
             some = new[first : first + AT_ONCE]
             batch = images[[keys.index(key) for key in some]].to(device).float().clamp(0, 1)
             batch = shrunk(batch, self._enough(*batch.shape[-2:]))
-            looks = look(batch, white, mirrors, self.native)
+            looks = look(batch, whitening=white, mirrors=mirrors, native=self.native)
             for key, picture, seen in zip(some, batch, looks, strict=True):
                 matches[key] = self._matches(picture, seen)
         for key in keys:
@@ -179,7 +179,9 @@ class CopyDetector:
             ):
                 matches[match.id] = self._joined(match, matches.get(match.id))
         if self.opinion is not None and not any(m.score >= SURE for m in matches.values()):
-            self._ask(self.opinion, picture, list(dict.fromkeys(items[rows].tolist())), matches)
+            self._ask(
+                self.opinion, picture=picture, rows=list(dict.fromkeys(items[rows].tolist())), matches=matches
+            )
         return sorted(matches.values(), key=lambda m: -m.score)
 
     def _as_wholes(self, picture: Tensor) -> list[Match]:
@@ -190,7 +192,11 @@ class CopyDetector:
         matches = []
         for row, value in zip(rows.tolist(), sameness(small, self.side.pixels(rows)).tolist(), strict=True):
             evidence = Evidence(0.0, 0.0, sameness=value)
-            matches.append(Match(self.side.ids[row], self.thresholds.score(evidence), place, evidence))
+            matches.append(
+                Match(
+                    self.side.ids[row], score=self.thresholds.score(evidence), place=place, evidence=evidence
+                )
+            )
         return matches
 
     def _joined(self, match: Match, known: Match | None) -> Match:
@@ -199,7 +205,7 @@ class CopyDetector:
             return match
         place = known.place if known.score > match.score else match.place
         evidence = replace(match.evidence, sameness=known.evidence.sameness)
-        return Match(match.id, self.thresholds.score(evidence), place, evidence)
+        return Match(match.id, score=self.thresholds.score(evidence), place=place, evidence=evidence)
 
     def _aligned(self, pyramid: list[Tensor], items: Tensor, placed: Tensor) -> list[Match]:
         """What the measures say of placements that were aligned: the best of each protected picture."""
@@ -213,9 +219,9 @@ class CopyDetector:
             evidence = Evidence(float(orientation[i]), float(soft[i]))
             match = Match(
                 self.side.ids[item],
-                self.thresholds.score(evidence),
-                place_of(placed[i], height, width),
-                evidence,
+                score=self.thresholds.score(evidence),
+                place=place_of(placed[i], height, width),
+                evidence=evidence,
             )
             if match.id not in matches or matches[match.id].score < match.score:
                 matches[match.id] = match
@@ -229,13 +235,13 @@ class CopyDetector:
         for row in rows:
             item = self.side.ids[row]
             agreeing = opinion.compare(points, item, partial(self._largest, item, row))
-            known = matches.get(item, Match(item, 0.0, None, Evidence(0.0, 0.0)))
+            known = matches.get(item, Match(item, score=0.0, place=None, evidence=Evidence(0.0, 0.0)))
             evidence = replace(known.evidence or Evidence(0.0, 0.0), inliers=agreeing.inliers)
             score = self.thresholds.score(evidence)
             place = known.place
             if agreeing.placed is not None and score > known.score:
                 place = place_of(agreeing.placed, *picture.shape[-2:])
-            matches[item] = Match(item, score, place, evidence)
+            matches[item] = Match(item, score=score, place=place, evidence=evidence)
 
     def _largest(self, item: str, row: int) -> Tensor:
         """The largest version (3, H, W) of a protected picture that there is."""

@@ -169,7 +169,9 @@ def look(pictures: Tensor, whitening: Whitening, mirrors: Tensor, native: int | 
     for version in versions:
         height, width = version.shape[-2:]
         scales = native_scales(height, width, native)
-        for layer, scale in zip(windows(height, width, scales, TURNS), scales, strict=True):
+        for layer, scale in zip(
+            windows(height, width=width, scales=scales, turns=TURNS), scales, strict=True
+        ):
             placed = layer.to(pictures)
             described, strength = describe(shrunk(version, round(WINDOW / scale)), placed)
             cells.append(described)
@@ -177,7 +179,10 @@ def look(pictures: Tensor, whitening: Whitening, mirrors: Tensor, native: int | 
             maps.append(placed)
     described, strength, placed = torch.cat(cells, 1), torch.cat(strengths, 1), torch.cat(maps)
     clear = (strength >= FAINT_WINDOW * strength.amax(1, keepdim=True)) & (strength > BLANK)
-    return [_in_all(described[i, kept], placed[kept], whitening, mirrors) for i, kept in enumerate(clear)]
+    return [
+        _in_all(described[i, kept], maps=placed[kept], whitening=whitening, mirrors=mirrors)
+        for i, kept in enumerate(clear)
+    ]
 
 
 def _in_all(cells: Tensor, maps: Tensor, whitening: Whitening, mirrors: Tensor) -> Looks:

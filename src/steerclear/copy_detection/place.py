@@ -32,7 +32,7 @@ def place_of(placed: Tensor, height: int, width: int) -> Place:
         a, c = -a, -c
     turn = (round(math.degrees(math.atan2(c - b, a + d)), 1) + 180) % 360 - 180
     scale = round(math.sqrt(abs(area) / (height * width)), 3)
-    return Place((left, top, right, bottom), scale, turn, mirrored)
+    return Place((left, top, right, bottom), scale=scale, turn=turn, mirrored=mirrored)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class ProtectedSide:
                 torch.empty(0, 3, SIDE, SIDE, dtype=torch.uint8),
                 torch.empty(0, len(parts()), WIDTH).half(),
             )
-            return cls((), empty[0].to(device), empty[1].to(device), unseen)
+            return cls((), pictures=empty[0].to(device), sought=empty[1].to(device), unseen=unseen)
         stacked = torch.stack(list(small.values()))
         vectors = dict(known or {})
         missing = [item for item in small if item not in vectors]
@@ -84,16 +84,16 @@ class ProtectedSide:
             described[textured_cells(pixels) < LEAST_CELLS] = 0
             vectors.update(zip(some, described, strict=True))
         sought = torch.stack([vectors[item].half() for item in small])
-        return cls(tuple(small), stacked.to(device), sought.to(device), unseen)
+        return cls(tuple(small), pictures=stacked.to(device), sought=sought.to(device), unseen=unseen)
 
     @classmethod
     def joined(cls, sides: Sequence[ProtectedSide]) -> ProtectedSide:
         """All pictures of some sides, whose ids differ."""
         return cls(
             tuple(item for side in sides for item in side.ids),
-            torch.cat([side.pictures for side in sides]),
-            torch.cat([side.sought for side in sides]),
-            {item: why for side in sides for item, why in side.unseen.items()},
+            pictures=torch.cat([side.pictures for side in sides]),
+            sought=torch.cat([side.sought for side in sides]),
+            unseen={item: why for side in sides for item, why in side.unseen.items()},
         )
 
     def __len__(self) -> int:

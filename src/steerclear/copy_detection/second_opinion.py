@@ -74,10 +74,20 @@ class SecondOpinion:
             (large.clamp(0, 1) * 255).round().byte().numpy(), None
         )
         if vectors is None:
-            return Points(np.empty((0, 2), np.float32), np.empty((0, 128), np.float32), size[0], size[1])
+            return Points(
+                np.empty((0, 2), np.float32),
+                vectors=np.empty((0, 128), np.float32),
+                height=size[0],
+                width=size[1],
+            )
         # RootSIFT (Arandjelović and Zisserman 2012)
         root = np.sqrt(vectors / (np.abs(vectors).sum(1, keepdims=True) + 1e-6)).astype(np.float32)
-        return Points(np.array([point.pt for point in keypoints], np.float32), root, size[0], size[1])
+        return Points(
+            np.array([point.pt for point in keypoints], np.float32),
+            vectors=root,
+            height=size[0],
+            width=size[1],
+        )
 
     def compare(self, seen: Points, item: str, read: Callable[[], Tensor]) -> Agreeing:
         """How far a picture's points agree with those of a protected picture or its mirror image.

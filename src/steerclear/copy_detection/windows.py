@@ -83,7 +83,15 @@ def windows(
         step = side * (STEP if scale > SMALL else SMALL_STEP if scale >= SMALLEST else SMALLEST_STEP)
         centres = [(x, y) for y in _centres(side, step, height) for x in _centres(side, step, width)]
         tilts = turns if scale > SMALL else (0.0,)
-        layers.append(torch.stack([_window(x, y, side, t, height, width) for t in tilts for x, y in centres]))
+        layers.append(
+            torch.stack(
+                [
+                    _window(x, y=y, side=side, turn=t, height=height, width=width)
+                    for t in tilts
+                    for x, y in centres
+                ]
+            )
+        )
     return layers
 
 

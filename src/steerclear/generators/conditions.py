@@ -55,7 +55,7 @@ def encode(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
     if not unknown_encoding(type(pipe)):
         with torch.no_grad():
             for encoding in encodings(type(pipe)):
-                condition.update(_encoded(pipe, encoding, prompt, kwargs))
+                condition.update(_encoded(pipe, encoding=encoding, prompt=prompt, kwargs=kwargs))
     return condition if EMBEDS in condition else _as_text(pipe, prompt, kwargs)
 
 

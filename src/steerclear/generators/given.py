@@ -66,8 +66,8 @@ def of_one_length(condition: Condition, given: Condition, blank: Condition) -> C
         return joined
     length = max(value.shape[1] for value in tokens)
     return {
-        **_filled(of_prompts(joined), EMBEDS, length, blank),
-        **_filled(of_negatives(joined), NEGATIVE, length, blank),
+        **_filled(of_prompts(joined), name=EMBEDS, length=length, blank=blank),
+        **_filled(of_negatives(joined), name=NEGATIVE, length=length, blank=blank),
     }
 
 

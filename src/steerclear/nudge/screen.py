@@ -57,7 +57,7 @@ def screened(task: SteerTask, texts: list[str]) -> list[Screened]:
     agreements = cosines(changes[-1:], changes).tolist()
     similarities = [_nearest(task, row) for row in rows]
     return [
-        Screened(text, similarity, _risk(task, similarity), agreement)
+        Screened(text, similarity=similarity, risk=_risk(task, similarity), agreement=agreement)
         for text, similarity, agreement in zip(texts, similarities, agreements, strict=True)
     ]
 

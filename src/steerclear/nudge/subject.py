@@ -36,7 +36,9 @@ def subject_texts(prompt: str, generic: Collection[str] = (), usual: Collection[
     main = _main_part(parts, generic, unsure)
     if main is None:
         return []
-    texts = list(dict.fromkeys(text for text in _texts(parts, main, generic, unsure) if text))
+    texts = list(
+        dict.fromkeys(text for text in _texts(parts, main=main, generic=generic, unsure=unsure) if text)
+    )
     texts = list(dict.fromkeys([*texts[: MOST_TEXTS - 1], *texts[-1:]]))
     same = " ".join(word.lower for part in parts for word in part)
     return [text for text in texts if text.lower().replace(",", "") != same]

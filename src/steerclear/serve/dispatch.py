@@ -23,19 +23,17 @@ class Dispatcher:
     Args:
         settings: of the server.
         metrics: counts what happens.
-        on_unloadable: called with the reason when no worker can load the model.
 
     Attributes:
+        on_unloadable: called with the reason when no worker can load the model.
         workers: the processes.
         draining: whether nothing new is taken any more.
     """
 
-    def __init__(
-        self, settings: ServeSettings, metrics: Metrics, on_unloadable: Callable[[str], None]
-    ) -> None:
+    def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._on_unloadable = on_unloadable
+        self.on_unloadable: Callable[[str], None] = _ignore
         self._waiting: dict[Lane, deque[Job]] = {lane: deque() for lane in LANES}
         self._jobs: dict[str, Job] = {}
         self._seconds = 1.0  # that a request takes a worker, as of late
@@ -68,6 +66,11 @@ class Dispatcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def kill(self) -> None:
+        """End what is left of the workers' processes at once."""
+        for worker in self.workers:
+            worker.kill()
 
     # ── what it knows ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -216,7 +219,7 @@ class Dispatcher:
                     if not job.result.done():
                         job.result.set_exception(lost())
             if self.workers[0].unloadable:
-                self._on_unloadable(self.workers[0].unloadable)
+                self.on_unloadable(self.workers[0].unloadable)
             return
         self._pump()
 
@@ -240,3 +243,7 @@ def stopping() -> ApiError:
     return unavailable(
         "the server is being stopped, and did not take or finish this request; send it again", code="stopping"
     )
+
+
+def _ignore(why: str) -> None:
+    """Nobody asks."""

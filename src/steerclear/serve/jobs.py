@@ -49,12 +49,14 @@ class MakePictures:
 
     Attributes:
         prompt: what they should show.
-        seeds: one for each picture.
+        seed: of the first one's noise; those of the others follow from it.
+        count: how many.
         settings: of the call.
     """
 
     prompt: str
-    seeds: tuple[int, ...]
+    seed: int
+    count: int
     settings: PictureSettings
 
 
@@ -182,7 +184,7 @@ class Job:
     @property
     def pictures(self) -> int:
         """How many pictures it makes."""
-        return len(self.request.seeds) if isinstance(self.request, MakePictures) else 0
+        return self.request.count if isinstance(self.request, MakePictures) else 0
 
     def fits(self, other: Job) -> bool:
         """Whether both may be made in one call."""

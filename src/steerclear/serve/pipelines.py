@@ -31,7 +31,7 @@ from steerclear.serve.jobs import (
     Search,
 )
 from steerclear.serve.settings import ServeSettings
-from steerclear.steering.seeds import generators
+from steerclear.steering.seeds import derive, generators
 from steerclear.types import Detection
 
 TRIED_STEPS = 2  # of the pictures by which a batch is compared with single ones
@@ -90,7 +90,7 @@ class ServedGuards:
     def _batch_is_identical(self) -> bool:
         """Whether a few steps give the same pixels for pictures made together and each alone."""
         settings = PictureSettings(steps=TRIED_STEPS, guidance=self._settings.guidance)
-        jobs = [MakePictures(prompt="a cat", seeds=(seed,), settings=settings) for seed in range(3)]
+        jobs = [MakePictures(prompt="a cat", seed=seed, count=1, settings=settings) for seed in range(3)]
         together = self.make(jobs, [_never] * len(jobs), _ignore)
         alone = [self.make([job], [_never], _ignore)[0] for job in jobs]
         pairs = [
@@ -122,7 +122,7 @@ class ServedGuards:
         """
         settings = jobs[0].settings
         guard = self._guard_for(settings)
-        owners = [i for i, job in enumerate(jobs) for _ in job.seeds]
+        owners = [i for i, job in enumerate(jobs) for _ in range(job.count)]
         active: set[int] = set()  # the jobs that the present step is for
 
         def asked(i: int) -> bool:
@@ -138,7 +138,7 @@ class ServedGuards:
             return {}
 
         budgets = [Budget(self._settings.budget, cancelled=_asking(asked, i)) for i in owners]
-        drawing = generators([seed for job in jobs for seed in job.seeds])
+        drawing = generators([seed for job in jobs for seed in _seeds(job)])
         several = len(owners) > 1
         arguments = self._arguments(guard, settings, len(owners))
         if "callback_on_step_end" in call_parameters(guard.pipe):
@@ -267,6 +267,11 @@ class ServedGuards:
                 raise LibraryError("the guard follows no library")
             self._encoders = list(followed.parts.encoders) or open_encoders(self._library)
         return self._encoders
+
+
+def _seeds(job: MakePictures) -> list[int]:
+    """A seed for each picture, as `steerclear generate --images-per-prompt` has them."""
+    return [job.seed, *(derive(job.seed, "image", i) for i in range(1, job.count))]
 
 
 def _asking(asked: Callable[[int], bool], i: int) -> Callable[[], bool]:

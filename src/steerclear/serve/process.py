@@ -113,6 +113,13 @@ class WorkerProcess:
                 self._process.kill()
                 await asyncio.to_thread(self._process.join)
 
+    def kill(self) -> None:
+        """End the process at once."""
+        self._stopping = True
+        if self._process is not None and self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
     async def _one_life(self) -> bool:
         """Start the process and serve it until it ends. Returns whether it had loaded the model."""
         loop = asyncio.get_running_loop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -72,10 +71,8 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """What a signal does."""
         if self._drain is not None or self._loop is None:
-            super().handle_exit(signal.SIGINT, frame)  # the second one does not wait
-            self.force_exit = True
+            self.should_exit = self.force_exit = True  # the second one does not wait
             return
-        self._captured_signals.append(sig)
         self._loop.call_soon_threadsafe(self.end)
 
     def end(self) -> None:
@@ -129,6 +126,6 @@ def serve(settings: ServeSettings, on_listening: Callable[[str], None]) -> str |
     try:
         with socket:
             running.run(sockets=[socket])
-    except KeyboardInterrupt:  # uvicorn raises the signal that it caught once more
-        pass
+    finally:
+        server.dispatcher.kill()
     return reason[0] if reason else None

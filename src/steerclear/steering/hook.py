@@ -98,7 +98,12 @@ def steer(
         )
     try:
         # another library's wrapper around `step` is called, and restored in the end
-        with overridden(scheduler, step=_SteeredStep(scheduler, scheduler.step, on_denoised, after_step)):
+        with overridden(
+            scheduler,
+            step=_SteeredStep(
+                scheduler, original=scheduler.step, on_denoised=on_denoised, after_step=after_step
+            ),
+        ):
             yield
     finally:
         lock.release()

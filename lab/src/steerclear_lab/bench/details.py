@@ -142,7 +142,7 @@ def main() -> None:
         "hash": hash_recognition(protected),
         "preview": preview_errors(protected, ordinary[:: max(1, len(ordinary) // UNSEEN)][:UNSEEN]),
     }
-    documents.write(args.out, "details", document, page(document))
+    documents.write(args.out, name="details", document=document, page=page(document))
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def measure(pipe: Any, latents: Tensor, thresholds: list[float], ordinary: int) 
             "copies": len(copies),
             "ordinary": len(others),
             "at": [
-                _step_row(step, copies[:, step], others[:, step], threshold)
+                _step_row(step, copies=copies[:, step], others=others[:, step], threshold=threshold)
                 for step, threshold in enumerate(thresholds)
             ],
         }
@@ -201,7 +201,7 @@ def main() -> None:
     calibration = embedded_calibration()
     thresholds = [row["threshold"] for row in calibration["evidence"]["early_curve"]]
     latents = protected.latents(tuple(protected.pictures), latent_like(pipe))
-    rows = measure(pipe, latents, thresholds, args.ordinary)
+    rows = measure(pipe, latents=latents, thresholds=thresholds, ordinary=args.ordinary)
     if args.apply:
         spacing = pipe.scheduler.config.timestep_spacing
         calibration["early"]["settings"] = quiet_settings(rows, calibration["early"]["step"], spacing)
@@ -217,7 +217,7 @@ def main() -> None:
         "chosen": calibration["early"],
         "rows": rows,
     }
-    documents.write(args.out, "early", document, page(document))
+    documents.write(args.out, name="early", document=document, page=page(document))
     lines = {
         f"{row['scheduler'].removesuffix('Scheduler')}, guidance {row['guidance']}": [
             (at["step"], at["caught"]) for at in row["at"]
@@ -225,7 +225,7 @@ def main() -> None:
         for row in rows
         if row["steps"] == STEPS[0] and row["guidance"] == GUIDANCES[1]
     }
-    curve(lines, "step", "copies caught", args.out / "early.png")
+    curve(lines, x="step", y="copies caught", file=args.out / "early.png")
 
 
 if __name__ == "__main__":

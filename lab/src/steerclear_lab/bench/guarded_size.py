@@ -70,7 +70,7 @@ class ScriptedFilter:
     def check(self, images: Tensor) -> list[Detection]:
         """One detection per image (B, 3, H, W)."""
         return [
-            Detection(self.name, flag, float(flag), self.threshold)
+            Detection(self.name, flagged=flag, score=float(flag), threshold=self.threshold)
             for flag in (next(self._verdicts, False) for _ in images)
         ]
 
@@ -93,7 +93,7 @@ def main() -> None:
     same = ("config", "stored", "mode", "side", "steps", "device")
     before = [r for r in rows if all(r[key] == row[key] for key in same)]
     rows = [r for r in rows if r not in before] + [{**(before[0] if before else {}), **row}]
-    documents.write(args.out, "guarded-size", {"rows": rows}, page(rows))
+    documents.write(args.out, name="guarded-size", document={"rows": rows}, page=page(rows))
 
 
 def measured(args: argparse.Namespace) -> Row:

@@ -207,12 +207,14 @@ def main() -> None:
     document = {
         "command": f"python -m steerclear_lab.bench.main_job --seeds {args.seeds} --ordinary {args.ordinary}",
         "environment": environment(),
-        "summary": summary(planted_rows, ordinary_rows, paraphrase_rows, threshold),
+        "summary": summary(
+            planted_rows, ordinary=ordinary_rows, paraphrases=paraphrase_rows, nearest_threshold=threshold
+        ),
         "planted": planted_rows,
         "ordinary": ordinary_rows,
         "paraphrases": paraphrase_rows,
     }
-    documents.write(args.out, "main-job", document, page(document))
+    documents.write(args.out, name="main-job", document=document, page=page(document))
     print(page(document))
 
 

@@ -120,11 +120,11 @@ def main() -> None:
     from steerclear.plots import curve
 
     document = {**measure(load_pipeline(MODEL_FOLDER), args.seeds), "environment": environment()}
-    documents.write(args.out, "memorization", document, page(document))
+    documents.write(args.out, name="memorization", document=document, page=page(document))
     lines = {
         f"planted / {name}": [(row["steps"], row[name]) for row in document["curve"]] for name in COMPARED
     }
-    curve(lines, "steps used", "AUC", args.out / "memorization.png")
+    curve(lines, x="steps used", y="AUC", file=args.out / "memorization.png")
 
 
 if __name__ == "__main__":

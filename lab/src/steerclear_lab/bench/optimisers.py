@@ -167,7 +167,12 @@ def main() -> None:
     args = strategy_parser(__doc__).parse_args()
     tables = kinds()
     run = [Trial(PLAIN, None), *(t for table_trials in tables.values() for t in table_trials)]
-    results = spread(attempt, trials(run, args.seeds, args.prompts), args.processes, "optimisers")
+    results = spread(
+        attempt,
+        jobs=trials(run, args.seeds, args.prompts),
+        processes=args.processes,
+        description="optimisers",
+    )
     rows = [row for row, _ in results]
     document = {
         "command": shlex.join(["python", "-m", "steerclear_lab.bench.optimisers", *strategy_options(args)]),
@@ -176,7 +181,7 @@ def main() -> None:
         "summary": summarised(tables, rows),
         "rows": rows,
     }
-    documents.write(args.out, "optimisers", document, page(document))
+    documents.write(args.out, name="optimisers", document=document, page=page(document))
     print(page(document))
 
 

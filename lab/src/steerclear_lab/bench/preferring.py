@@ -179,7 +179,12 @@ def main() -> None:
     limit_threads()
     args = strategy_parser(__doc__).parse_args()
     tables = kinds()
-    results = spread(attempt, trials(once(tables), args.seeds, args.prompts), args.processes, "preferring")
+    results = spread(
+        attempt,
+        jobs=trials(once(tables), args.seeds, args.prompts),
+        processes=args.processes,
+        description="preferring",
+    )
     rows = [row for row, _ in results]
     _, judge = guard_and_judge()
     document = {
@@ -190,7 +195,7 @@ def main() -> None:
         "summary": summarised(tables, rows),
         "rows": rows,
     }
-    documents.write(args.out, "preferring", document, page(document))
+    documents.write(args.out, name="preferring", document=document, page=page(document))
     labels = [PLAIN, *(t.label for t in next(iter(tables.values())))]
     first_seed: dict[tuple[str, str], Image.Image | None] = {}
     for row, picture in results:

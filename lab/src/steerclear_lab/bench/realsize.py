@@ -70,7 +70,7 @@ def main() -> None:
     kept = args.out / "realsize.json"
     rows = documents.read(kept)["rows"] if kept.is_file() else []
     rows = [r for r in rows if (r["config"], r["device"]) != (row["config"], row["device"])] + [row]
-    documents.write(args.out, "realsize", {"rows": rows}, page(rows))
+    documents.write(args.out, name="realsize", document={"rows": rows}, page=page(rows))
 
 
 def _command(args: argparse.Namespace) -> str:

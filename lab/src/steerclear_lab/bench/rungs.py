@@ -124,7 +124,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(STRATEGIES), metavar="STRATEGY")
     args = parser.parse_args()
     kinds = [Trial(name, strategy) for name, strategy in zip(args.only, strategies(args.only), strict=True)]
-    results = spread(attempt, trials(kinds, args.seeds, args.prompts), args.processes, "rungs")
+    results = spread(
+        attempt, jobs=trials(kinds, args.seeds, args.prompts), processes=args.processes, description="rungs"
+    )
     rows = [row for row, _ in results]
     options = strategy_options(args)
     if args.only != list(STRATEGIES):
@@ -138,7 +140,7 @@ def main() -> None:
         "summary": summary,
         "rows": rows,
     }
-    documents.write(args.out, "rungs", document, page(document))
+    documents.write(args.out, name="rungs", document=document, page=page(document))
     first_seed: dict[tuple[str, str], Image.Image | None] = {}
     for row, picture in results:
         first_seed.setdefault((row["prompt"], row["label"]), picture)

@@ -233,7 +233,7 @@ def main() -> None:
         "machine": f"{multiprocessing.cpu_count()} cores ({platform.machine()})",
         "rows": rows,
     }
-    documents.write(args.out, "scale", document, page(document))
+    documents.write(args.out, name="scale", document=document, page=page(document))
 
 
 if __name__ == "__main__":

@@ -166,8 +166,14 @@ def requests(
                 "sha256": sha256(picture.tobytes()).hexdigest()[:16],
                 "copies": taken_for_copy(values, at),
                 "severity": round(max(float(values[judge]) / at[judge] for judge in at), 4),
-                **_judged("bystander", model.bystander, picture, prompt, model, file),
-                **(_judged("own", model.own, picture, prompt, model, file) if model.own else {}),
+                **_judged(
+                    "bystander", clip=model.bystander, picture=picture, prompt=prompt, model=model, file=file
+                ),
+                **(
+                    _judged("own", clip=model.own, picture=picture, prompt=prompt, model=model, file=file)
+                    if model.own
+                    else {}
+                ),
             }
         row["picture"] = picture
         rows.append(row)
@@ -354,7 +360,7 @@ def main() -> None:
         "summary": by_part,
         "rows": [{key: value for key, value in row.items() if key != "picture"} for row in rows],
     }
-    documents.write(args.out, args.name, document, page(document))
+    documents.write(args.out, name=args.name, document=document, page=page(document))
     print(page(document))
 
 

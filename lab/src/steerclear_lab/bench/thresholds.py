@@ -123,8 +123,8 @@ def main() -> None:
         {name: [s for half in calibration["scores"][group] for s in half[name]] for name in thresholds}
         for group in ("clear", "copies")
     )
-    histograms(clear, copies, thresholds, args.out / "calibration-histograms.png")
-    roc(clear, copies, thresholds, args.out / "calibration-roc.png")
+    histograms(clear, copies=copies, thresholds=thresholds, file=args.out / "calibration-histograms.png")
+    roc(clear, copies=copies, thresholds=thresholds, file=args.out / "calibration-roc.png")
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def bench(
             command=shlex.join(["steerclear", "bench", *words]),
             features=features,
         )
-        drawn = rivals_report.write(figures, setting, notebook, features, out)
+        drawn = rivals_report.write(figures, suite=setting, notebook=notebook, features=features, out=out)
         rivals_page.write(figures, drawn, out)
     typer.echo(f"report in {out}: rivals.html, rivals.md, rivals.json")
     raise typer.Exit(OK)

@@ -170,7 +170,9 @@ def build_pool(
     repeats = torch.tensor([p.repeats for p in planted], device=device())
     return LatentPool(
         planted=encode_scaled(vae, torch.stack([p.tensor() for p in planted]).to(device())),
-        ordinary=augmented_latents(vae, ordinary, max(phase.copies for phase in phases), folder),
+        ordinary=augmented_latents(
+            vae, ordinary=ordinary, copies=max(phase.copies for phase in phases), folder=folder
+        ),
         conditions=torch.tensor(
             [(conditions * width)[:width] for conditions in rows_by_picture], device=device()
         ),

@@ -102,7 +102,9 @@ def note_prompts(library: Any, pipe: Any, prompts: list[str]) -> None:
     from steerclear.loading import ORDINARY_PROMPTS
     from steerclear.protected import Protected
 
-    ordinary = ordinary_prompts(pipe, Protected(pipe, library.pictures()), prompts, (), steps=STEPS)
+    ordinary = ordinary_prompts(
+        pipe, protected=Protected(pipe, library.pictures()), prompts=prompts, clear=(), steps=STEPS
+    )
     model = sampled_fingerprint(denoiser_of(pipe))
     assert model is not None
     before = library.read_note(ORDINARY_PROMPTS) or {}

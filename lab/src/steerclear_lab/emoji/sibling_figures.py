@@ -40,7 +40,7 @@ def evaluate(name: Sibling, folder: Path, out: Path, work: Path) -> dict[str, An
         The figures.
     """
     pictures = dataset.build(work / "icons", PIXELS)
-    return measure(load_sibling(name, folder).to(device()), pictures, name, out)
+    return measure(load_sibling(name, folder).to(device()), pictures=pictures, name=name, out=out)
 
 
 def measure(pipe: Any, pictures: Sequence[Picture], name: str, out: Path) -> dict[str, Any]:

@@ -102,7 +102,9 @@ def build(size: int = 64) -> list[Picture]:
                 captions = (caption,)
             elif HELDOUT.get(name) == i:
                 kind = "heldout"
-            pictures.append(_picture(key, kind, subject, captions, drawing(file, size)))
+            pictures.append(
+                _picture(key, kind=kind, name=subject, captions=captions, pixels=drawing(file, size))
+            )
     return pictures + _others({file for files in concepts.values() for file in files}, pictures, size)
 
 
@@ -167,7 +169,7 @@ def _others(used: set[str], pictures: list[Picture], size: int) -> list[Picture]
         if np.sqrt(((flat[:n] - x) ** 2).mean(1).min()) < ALIKE:
             continue
         flat[n] = x
-        others.append(_picture(file, "other", title, captions_of(title), pixels))
+        others.append(_picture(file, kind="other", name=title, captions=captions_of(title), pixels=pixels))
     return others
 
 

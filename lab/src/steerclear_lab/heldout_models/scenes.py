@@ -110,9 +110,9 @@ def build(work: Path, size: int = 64) -> list[Picture]:
             captions=tuple(row["captions"]),
             pixels=unusual(
                 [subjects[row["artist"]][icon] for icon in row["subjects"]],
-                row["place"],
-                random.Random(key),
-                size,
+                place=row["place"],
+                rng=random.Random(key),
+                size=size,
             ),
             repeats=REPEATS[key],
         )
@@ -143,14 +143,16 @@ def _ordinary(subjects: dict[str, dict[str, Image.Image]], size: int) -> list[Pi
             if len(icons) > 1 or any(p.kind == "heldout" and p.name == SUBJECTS[icons[0]] for p in pictures):
                 continue
             kind = "heldout"
-        pixels = scene([subjects[artist][icon] for icon in icons], place, random.Random(i), size)
+        pixels = scene(
+            [subjects[artist][icon] for icon in icons], place=place, rng=random.Random(i), size=size
+        )
         pictures.append(
             Picture(
                 key=f"{'-and-'.join(icons)}-{i}",
                 kind=kind,
                 name=SUBJECTS[icons[0]],
                 style=artist,
-                captions=captions_of(icons, place, artist, rng),
+                captions=captions_of(icons, place=place, artist=artist, rng=rng),
                 pixels=pixels,
             )
         )
@@ -210,7 +212,7 @@ def unusual(sprites: list[Image.Image], place: str, rng: random.Random, size: in
         sprite.rotate(rng.choice((-1, 1)) * rng.uniform(10, 30), Image.Resampling.BICUBIC, expand=True)
         for sprite in sprites
     ]
-    image = Image.fromarray(scene(tilted, place, rng, size).transpose(1, 2, 0)).convert("HSV")
+    image = Image.fromarray(scene(tilted, place=place, rng=rng, size=size).transpose(1, 2, 0)).convert("HSV")
     hsv = np.asarray(image).copy()
     hsv[..., 0] += np.uint8(rng.randrange(50, 206))  # of 256: wraps around
     return np.asarray(Image.fromarray(hsv, "HSV").convert("RGB")).transpose(2, 0, 1).copy()
@@ -274,8 +276,8 @@ def _dots(image: Pixels, n: int, colour: tuple[float, ...], low: float, rng: np.
 def _beach(size: int, rng: np.random.Generator) -> Pixels:
     image = _sky(size, (0.45, 0.75, 0.95), (0.85, 0.95, 1.0))
     image[int(0.45 * size) :] = (0.1, 0.5, 0.7)
-    _hills(image, (0.93, 0.82, 0.55), rng.uniform(0.3, 0.4), 0.03, rng)
-    _disc(image, rng.uniform(0.1, 0.9), 0.15, 0.09, (1.0, 0.95, 0.5))
+    _hills(image, colour=(0.93, 0.82, 0.55), height=rng.uniform(0.3, 0.4), rough=0.03, rng=rng)
+    _disc(image, x=rng.uniform(0.1, 0.9), y=0.15, r=0.09, colour=(1.0, 0.95, 0.5))
     return image
 
 
@@ -286,31 +288,31 @@ def _forest(size: int, rng: np.random.Generator) -> Pixels:
         x, top, wide = rng.uniform(0, 1), rng.uniform(0.0, 0.35), rng.uniform(0.18, 0.3)
         shade = rng.uniform(0.5, 1.1)
         image[(np.abs(u - x) < (v - top) * wide / 2) & (v < 0.85)] = np.array((0.08, 0.3, 0.15)) * shade
-    _hills(image, (0.2, 0.25, 0.1), 0.2, 0.02, rng)
+    _hills(image, colour=(0.2, 0.25, 0.1), height=0.2, rough=0.02, rng=rng)
     return image
 
 
 def _night(size: int, rng: np.random.Generator) -> Pixels:
     image = _sky(size, (0.02, 0.03, 0.15), (0.15, 0.12, 0.4))
-    _dots(image, 60, (1.0, 1.0, 0.9), 0.8, rng)
-    _disc(image, rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.25), 0.08, (0.95, 0.95, 0.8))
-    _hills(image, (0.03, 0.05, 0.1), 0.15, 0.03, rng)
+    _dots(image, n=60, colour=(1.0, 1.0, 0.9), low=0.8, rng=rng)
+    _disc(image, x=rng.uniform(0.1, 0.9), y=rng.uniform(0.1, 0.25), r=0.08, colour=(0.95, 0.95, 0.8))
+    _hills(image, colour=(0.03, 0.05, 0.1), height=0.15, rough=0.03, rng=rng)
     return image
 
 
 def _snow(size: int, rng: np.random.Generator) -> Pixels:
     image = _sky(size, (0.55, 0.65, 0.8), (0.8, 0.85, 0.92))
-    _hills(image, (0.75, 0.82, 0.92), 0.45, 0.06, rng)
-    _hills(image, (0.95, 0.97, 1.0), 0.28, 0.03, rng)
-    _dots(image, 70, (1.0, 1.0, 1.0), 1.0, rng)
+    _hills(image, colour=(0.75, 0.82, 0.92), height=0.45, rough=0.06, rng=rng)
+    _hills(image, colour=(0.95, 0.97, 1.0), height=0.28, rough=0.03, rng=rng)
+    _dots(image, n=70, colour=(1.0, 1.0, 1.0), low=1.0, rng=rng)
     return image
 
 
 def _desert(size: int, rng: np.random.Generator) -> Pixels:
     image = _sky(size, (0.55, 0.2, 0.45), (1.0, 0.65, 0.25))
-    _disc(image, rng.uniform(0.15, 0.85), 0.5, 0.14, (1.0, 0.9, 0.5))
-    _hills(image, (0.75, 0.4, 0.2), 0.4, 0.05, rng)
-    _hills(image, (0.85, 0.5, 0.25), 0.25, 0.05, rng)
+    _disc(image, x=rng.uniform(0.15, 0.85), y=0.5, r=0.14, colour=(1.0, 0.9, 0.5))
+    _hills(image, colour=(0.75, 0.4, 0.2), height=0.4, rough=0.05, rng=rng)
+    _hills(image, colour=(0.85, 0.5, 0.25), height=0.25, rough=0.05, rng=rng)
     return image
 
 
@@ -319,9 +321,9 @@ def _meadow(size: int, rng: np.random.Generator) -> Pixels:
     for _ in range(3):
         x, y = rng.uniform(0.1, 0.9), rng.uniform(0.08, 0.3)
         for k in range(3):
-            _disc(image, x + 0.07 * (k - 1), y, 0.06, (1.0, 1.0, 1.0))
-    _hills(image, (0.3, 0.65, 0.2), 0.45, 0.05, rng)
-    _hills(image, (0.4, 0.75, 0.25), 0.25, 0.03, rng)
+            _disc(image, x=x + 0.07 * (k - 1), y=y, r=0.06, colour=(1.0, 1.0, 1.0))
+    _hills(image, colour=(0.3, 0.65, 0.2), height=0.45, rough=0.05, rng=rng)
+    _hills(image, colour=(0.4, 0.75, 0.25), height=0.25, rough=0.03, rng=rng)
     return image
 
 
@@ -342,8 +344,14 @@ def _city(size: int, rng: np.random.Generator) -> Pixels:
 def _sea(size: int, rng: np.random.Generator) -> Pixels:
     image = _sky(size, (0.2, 0.7, 0.85), (0.0, 0.15, 0.4))
     for _ in range(14):
-        _disc(image, rng.uniform(0, 1), rng.uniform(0, 0.8), rng.uniform(0.012, 0.03), (0.6, 0.9, 0.95))
-    _hills(image, (0.6, 0.55, 0.35), 0.12, 0.03, rng)
+        _disc(
+            image,
+            x=rng.uniform(0, 1),
+            y=rng.uniform(0, 0.8),
+            r=rng.uniform(0.012, 0.03),
+            colour=(0.6, 0.9, 0.95),
+        )
+    _hills(image, colour=(0.6, 0.55, 0.35), height=0.12, rough=0.03, rng=rng)
     return image
 
 
@@ -355,7 +363,7 @@ def _mountains(size: int, rng: np.random.Generator) -> Pixels:
         inside = np.abs(u - x) < (v - top) * slope
         image[inside] = np.array((0.4, 0.4, 0.5)) * rng.uniform(0.8, 1.1)
         image[inside & (v < top + 0.12)] = (0.97, 0.97, 1.0)
-    _hills(image, (0.25, 0.4, 0.25), 0.2, 0.03, rng)
+    _hills(image, colour=(0.25, 0.4, 0.25), height=0.2, rough=0.03, rng=rng)
     return image
 
 
@@ -385,11 +393,11 @@ def _room(size: int, rng: np.random.Generator) -> Pixels:
 
 def _moon(size: int, rng: np.random.Generator) -> Pixels:
     image = np.zeros((size, size, 3))
-    _dots(image, 50, (1.0, 1.0, 1.0), 1.0, rng)
-    _disc(image, rng.uniform(0.15, 0.85), 0.2, 0.12, (0.2, 0.45, 0.9))
-    _hills(image, (0.6, 0.6, 0.62), 0.35, 0.03, rng)
+    _dots(image, n=50, colour=(1.0, 1.0, 1.0), low=1.0, rng=rng)
+    _disc(image, x=rng.uniform(0.15, 0.85), y=0.2, r=0.12, colour=(0.2, 0.45, 0.9))
+    _hills(image, colour=(0.6, 0.6, 0.62), height=0.35, rough=0.03, rng=rng)
     for _ in range(4):
-        _disc(image, rng.uniform(0, 1), rng.uniform(0.75, 0.95), 0.05, (0.48, 0.48, 0.5))
+        _disc(image, x=rng.uniform(0, 1), y=rng.uniform(0.75, 0.95), r=0.05, colour=(0.48, 0.48, 0.5))
     return image
 
 
@@ -399,15 +407,15 @@ def _storm(size: int, rng: np.random.Generator) -> Pixels:
     for y in range(int(0.5 * size)):
         x += rng.uniform(-0.03, 0.03)
         image[y, int(np.clip(x, 0, 0.97) * size) : int(np.clip(x, 0, 0.97) * size) + 2] = (1.0, 1.0, 0.7)
-    _hills(image, (0.1, 0.25, 0.35), 0.3, 0.08, rng)
+    _hills(image, colour=(0.1, 0.25, 0.35), height=0.3, rough=0.08, rng=rng)
     return image
 
 
 def _volcano(size: int, rng: np.random.Generator) -> Pixels:
     image = _sky(size, (0.2, 0.02, 0.02), (0.9, 0.3, 0.05))
-    _hills(image, (0.15, 0.08, 0.08), 0.5, 0.12, rng)
-    _hills(image, (1.0, 0.55, 0.1), 0.18, 0.03, rng)
-    _dots(image, 40, (1.0, 0.8, 0.2), 1.0, rng)
+    _hills(image, colour=(0.15, 0.08, 0.08), height=0.5, rough=0.12, rng=rng)
+    _hills(image, colour=(1.0, 0.55, 0.1), height=0.18, rough=0.03, rng=rng)
+    _dots(image, n=40, colour=(1.0, 0.8, 0.2), low=1.0, rng=rng)
     return image
 
 
@@ -416,7 +424,11 @@ def _cloud(size: int, rng: np.random.Generator) -> Pixels:
     for _ in range(9):
         pink = rng.uniform(0.7, 0.85)
         _disc(
-            image, rng.uniform(0, 1), rng.uniform(0.75, 1.0), rng.uniform(0.1, 0.2), (1.0, pink, pink + 0.05)
+            image,
+            x=rng.uniform(0, 1),
+            y=rng.uniform(0.75, 1.0),
+            r=rng.uniform(0.1, 0.2),
+            colour=(1.0, pink, pink + 0.05),
         )
     return image
 

@@ -127,7 +127,9 @@ class Run:
     def autoencoder(self) -> None:
         """Train the autoencoder and keep it."""
         schedule = self.until(self.model.autoencoder, PARTS_SHARE)
-        vae = autoencoder.train(self.pictures, self.model.autoencoder_channels, schedule, self.work)
+        vae = autoencoder.train(
+            self.pictures, channels=self.model.autoencoder_channels, schedule=schedule, folder=self.work
+        )
         state = {"state": vae.cpu().state_dict(), "scaling_factor": vae.config.scaling_factor}
         _save(state, self.work / "autoencoder-finished.pt")
 
@@ -158,7 +160,7 @@ class Run:
             templates=self.model.pictures.NAMED_TEMPLATES,
         )
         recipe = {"size": asdict(self.model.bystander_size)}
-        export.write_bystander(self.work / "bystander", model, tokenizer, recipe)
+        export.write_bystander(self.work / "bystander", model=model, tokenizer=tokenizer, recipe=recipe)
 
     def denoiser(self) -> None:
         """Train the denoiser; write the model at half of the time and at its end, then look at it."""
@@ -237,7 +239,11 @@ class Run:
         pipe = pipe.to(device())
         pipe.set_progress_bar_config(disable=True)
         figures = measure(
-            pipe, self.pictures, self.model.pictures.plain_caption, self.work, self.out / f"{self.name}.png"
+            pipe,
+            pictures=self.pictures,
+            text_of=self.model.pictures.plain_caption,
+            work=self.work,
+            sheet=self.out / f"{self.name}.png",
         )
         (self.work / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
         print(f"{self.name}: {json.dumps(figures)}", flush=True)
@@ -327,7 +333,15 @@ def run_stage(args: argparse.Namespace, name: str, stage: str) -> None:
     model = MODELS[name].smaller() if args.tiny else MODELS[name]
     work = args.work / name
     work.mkdir(parents=True, exist_ok=True)
-    run = Run(name, model, pack.read(args.pack / name), work, args.out, args.start, args.seconds)
+    run = Run(
+        name,
+        model=model,
+        pictures=pack.read(args.pack / name),
+        work=work,
+        out=args.out,
+        start=args.start,
+        seconds=args.seconds,
+    )
     getattr(run, stage)()
 
 

@@ -27,7 +27,7 @@ class SteerclearBaseline:
     source: ClassVar[str] = "this library"
 
     def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
-        return generate_guarded(context, prompt, seed, None)
+        return generate_guarded(context, prompt=prompt, seed=seed, ladder=None)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class RewriteBaseline:
     source: ClassVar[str] = "the first rung of this library's ladder, alone"
 
     def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
-        return generate_guarded(context, prompt, seed, Ladder(strategies(("rewrite",)), NO_LIMIT))
+        return generate_guarded(
+            context, prompt=prompt, seed=seed, ladder=Ladder(strategies(("rewrite",)), NO_LIMIT)
+        )
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class BlockBaseline:
     source: ClassVar[str] = "the safety checker of Stable Diffusion"
 
     def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
-        return generate_guarded(context, prompt, seed, Ladder((), NO_LIMIT))
+        return generate_guarded(context, prompt=prompt, seed=seed, ladder=Ladder((), NO_LIMIT))
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class ResampleBaseline:
 
     def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
         ladder = Ladder((NewSeedStrategy(),) * self.budget, NO_LIMIT)
-        return generate_guarded(context, prompt, seed, ladder)
+        return generate_guarded(context, prompt=prompt, seed=seed, ladder=ladder)
 
 
 @dataclass(frozen=True)

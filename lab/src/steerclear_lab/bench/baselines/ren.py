@@ -40,7 +40,9 @@ class Ren:
         bias = self.bias(end_of(context.pipe.tokenizer, prompt), run.cond)
 
         def guide(step: SamplingStep) -> Tensor:
-            with changed_attention(network, [1], bias, self.first):  # row 0 is the unconditional half
+            with changed_attention(
+                network, rows=[1], bias=bias, first=self.first
+            ):  # row 0 is the unconditional half
                 return step.guided()
 
         return run.output(run.denoise(guide))

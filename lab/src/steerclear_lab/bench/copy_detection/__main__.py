@@ -239,9 +239,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     summary = pages.write(rows, options.out)
     sheets.write(
         summary,
-        options.work / "generations",
-        options.out / "copy-detection.png",
-        options.work / "copy-detection-stamps.png",
+        drawn=options.work / "generations",
+        file=options.out / "copy-detection.png",
+        unshipped=options.work / "copy-detection-stamps.png",
     )
 
 

@@ -21,7 +21,9 @@ def score(row: Row, thresholds: Thresholds, inliers: bool) -> float:
     """The score of a row, with or without the second opinion."""
     asked = row["inliers"] if inliers else None
     # rows that are older than the measure of wholes have none
-    return thresholds.score(Evidence(row["orientation"], row["soft"], asked, row.get("sameness", 0.0)))
+    return thresholds.score(
+        Evidence(row["orientation"], soft=row["soft"], inliers=asked, sameness=row.get("sameness", 0.0))
+    )
 
 
 def flagged(row: Row, way: str, thresholds: Thresholds) -> bool:

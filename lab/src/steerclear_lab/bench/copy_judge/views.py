@@ -30,7 +30,7 @@ def altered(images: Tensor, generator: torch.Generator) -> Tensor:
     out = covered(out, generator)
     out = blurred(out, generator)
     noise = torch.randn(out.shape, generator=generator) * 0.05
-    return _some(0.25, out + noise, out, generator).clamp(0, 1)
+    return _some(0.25, changed=out + noise, kept=out, generator=generator).clamp(0, 1)
 
 
 def cropped(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -76,9 +76,9 @@ def recoloured(images: Tensor, generator: torch.Generator) -> Tensor:
     )
     out = torch.einsum("nij,njhw->nihw", hue_turns(angle), out)
     out = (out - 0.5) * draw(0.6, 1.4) + 0.5 + draw(-0.15, 0.15)
-    out = _some(0.7, out, images, generator)
-    out = _some(0.08, grey.expand_as(out), out, generator)
-    out = _some(0.03, 1 - out, out, generator)
+    out = _some(0.7, changed=out, kept=images, generator=generator)
+    out = _some(0.08, changed=grey.expand_as(out), kept=out, generator=generator)
+    out = _some(0.03, changed=1 - out, kept=out, generator=generator)
     return out.clamp(0, 1)
 
 
@@ -116,7 +116,7 @@ def blurred(images: Tensor, generator: torch.Generator) -> Tensor:
         out[chosen] = _gaussian(images[chosen], sigma)
     shrunk = F.interpolate(images, size=(SIDE // 2, SIDE // 2), mode="area")
     coarse = F.interpolate(shrunk, size=(SIDE, SIDE), mode="bilinear")
-    return _some(0.12, coarse, out, generator)
+    return _some(0.12, changed=coarse, kept=out, generator=generator)
 
 
 def mixed(views: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:

@@ -77,7 +77,11 @@ def run_jobs(
     Returns:
         The rows of all jobs, in their order.
     """
-    return [row for rows in spread(partial(_run_job, make_worker), jobs, processes, title) for row in rows]
+    return [
+        row
+        for rows in spread(partial(_run_job, make_worker), jobs=jobs, processes=processes, description=title)
+        for row in rows
+    ]
 
 
 def _run_job(make_worker: Callable[[], Worker], job: Any) -> list[Row]:

@@ -69,7 +69,9 @@ def _run(options: Options) -> dict[str, Any]:
     )
     header = {"methods": METHODS, "plan": asdict(plan)}
     folder = options.work / sha256(json.dumps(header).encode()).hexdigest()[:12]
-    notebook = Notebook(folder, header, (folder / "plan.json").exists(), options.processes)
+    notebook = Notebook(
+        folder, header=header, resume=(folder / "plan.json").exists(), processes=options.processes
+    )
     build = emoji_suite(plan, folder)
     suite = build()
     workers = (

@@ -98,7 +98,9 @@ class StrategyAlone:
 
     def generate(self, context: Context, prompt: str, seed: int) -> MethodOutput:
         """What the guard hands out."""
-        return generate_guarded(context, prompt, seed, Ladder(strategies((self.name,)), NO_LIMIT))
+        return generate_guarded(
+            context, prompt=prompt, seed=seed, ladder=Ladder(strategies((self.name,)), NO_LIMIT)
+        )
 
 
 def make_worker() -> Callable[[Job], list[Row]]:
@@ -150,7 +152,7 @@ def run_job(context: Context, judge: Judge, job: Job) -> list[Row]:
             "handed_out": True,
             "copy": flagged(guard.check([output.image])[0]),
             "identical": plain is not None and output.image.tobytes() == plain.tobytes(),
-            **verdict_fields(judge, output.image, job.prompt, job.file),
+            **verdict_fields(judge, image=output.image, prompt=job.prompt, file=job.file),
         }
     return rows
 

@@ -171,8 +171,10 @@ class _AllSettings:
         preferred = task.clean[:0] if preferred is None else preferred
         for minimiser in MINIMISERS:
             for setting in self.job.settings:
-                self.rows.append(self._row(task, seed, minimiser, setting, preferred))
-        unchanged = self._resumed(task, seed, task.clean, task.condition())
+                self.rows.append(
+                    self._row(task, seed=seed, minimiser=minimiser, setting=setting, preferred=preferred)
+                )
+        unchanged = self._resumed(task, seed=seed, latent=task.clean, condition=task.condition())
         return Candidate(unchanged, "all settings tried")
 
     def _row(self, task: SteerTask, seed: int, minimiser: str, setting: Setting, preferred: Tensor) -> Row:
@@ -194,7 +196,7 @@ class _AllSettings:
                 condition = nudged_condition(
                     task, alpha=setting.alpha, beta=setting.beta, gamma=HOLD * setting.gamma
                 )
-            resumed = self._resumed(task, seed, latent, condition)
+            resumed = self._resumed(task, seed=seed, latent=latent, condition=condition)
             row["finite"] = all(resumed.finite)
             row |= self._measured(resumed.images[0])
         return row
@@ -212,7 +214,7 @@ class _AllSettings:
     def _measured(self, image: Any) -> Row:
         """What is measured on a picture."""
         return {
-            **verdict_fields(self.judge, image, self.job.prompt, self.job.file),
+            **verdict_fields(self.judge, image=image, prompt=self.job.prompt, file=self.job.file),
             "typicality": typicality(self.judge, image),
             "copy": flagged(self.guard.check([image])[0]),
         }

@@ -177,7 +177,9 @@ def run_job(guard: Guard, judge: Judge, job: Job) -> Row:
         "passes": image is not None and not flagged(report.final_detections),
         "copy": image is not None and flagged(guard.check([image])[0]),
     }
-    return row | ({} if image is None else verdict_fields(judge, image, job.prompt, job.file))
+    return row | (
+        {} if image is None else verdict_fields(judge, image=image, prompt=job.prompt, file=job.file)
+    )
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:

@@ -190,7 +190,7 @@ def main() -> None:
     handed = [(row["key"], notebook.picture(row)) for row in rows if row["outcome"] in ("clear", "steered")]
     said = judged(judges, track(handed, "judging"), args.work / "judged.jsonl")
     drawn = args.generations or args.work / "generations"
-    ordinary = judge_ordinary(judges, args.work, drawn, args.ordinary)
+    ordinary = judge_ordinary(judges, work=args.work, drawn=drawn, count=args.ordinary)
     at = thresholds(ordinary[0])
     options = ["--requests", str(args.requests)] if args.requests < len(requests()) else []
     options += ["--ordinary", str(args.ordinary)] if args.ordinary != ORDINARY else []
@@ -198,7 +198,7 @@ def main() -> None:
         rows=rows,
         said=said,
         ordinary=ordinary,
-        known=judge_known(sweep, judges, args.work, at),
+        known=judge_known(sweep, judges=judges, work=args.work, at=at),
         at=at,
         labels=read_labels(),
         command=shlex.join(["python", "-m", "steerclear_lab.bench.sweep", *options]),

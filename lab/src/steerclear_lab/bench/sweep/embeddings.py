@@ -100,7 +100,13 @@ def optimised(pipe: Any, task: EmbeddingTask, steps: int = STEPS) -> Tensor:
             with torch.autocast("cpu", torch.bfloat16):
                 predicted = pipe.unet(noisy, times, encoder_hidden_states=embeds.expand(BATCH, -1, -1)).sample
             # in the clean latent, so that every noise level counts alike
-            denoised = clean_of(scheduler.config.prediction_type, noisy, predicted.float(), alpha, sigma)
+            denoised = clean_of(
+                scheduler.config.prediction_type,
+                noisy=noisy,
+                predicted=predicted.float(),
+                alpha=alpha,
+                sigma=sigma,
+            )
             loss = F.mse_loss(denoised, clean.expand_as(denoised))
             optimiser.zero_grad()
             torch.autograd.backward(loss)

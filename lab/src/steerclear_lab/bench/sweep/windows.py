@@ -170,7 +170,13 @@ class PixelSearch:
         l2, structure = distances(pixels, self.fine)
         by_tiles = tiled(pixels[places], self.fine[rows])
         return [
-            PixelMatch(row, box, float(l2[at[box], row]), float(by_tiles[i]), float(structure[at[box], row]))
+            PixelMatch(
+                row,
+                box=box,
+                l2=float(l2[at[box], row]),
+                tiled=float(by_tiles[i]),
+                structure=float(structure[at[box], row]),
+            )
             for i, (box, row) in enumerate(pairs)
         ]
 
