@@ -127,7 +127,8 @@ class GuardedCall:
     def _all_cancelled(self) -> bool:
         """Whether nobody waits for any image of the call; every budget is asked."""
         budgets = {id(ladder.budget): ladder.budget for ladder in self.ladders}.values()
-        return all([budget.cancelled is not None and budget.cancelled() for budget in budgets])
+        answers = [budget.cancelled is not None and budget.cancelled() for budget in budgets]
+        return all(answers)
 
     def _interrupted(
         self, known: Sequence[Row], seeds: Sequence[int | None], *, reason: str, nfe: float, began: float

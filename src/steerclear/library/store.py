@@ -8,7 +8,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steerclear.errors import LibraryError
+from steerclear.errors import InputError, LibraryError
 from steerclear.library import approximate, notes, snapshot
 from steerclear.library.reading import Keys, LibraryReader
 from steerclear.library.rows import to_arrow
@@ -17,6 +17,7 @@ from steerclear.library.schema import (
     EncoderSpec,
     Entry,
     Inserted,
+    Item,
     Version,
     arrow_schema,
     free_id,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from steerclear.encoders.base import Encoder
 
 MANY_FRAGMENTS = 64
+CHANGEABLE = ("owner", "licence", "note", "caption", "tags", "policy")  # columns of an item
 FIRST_VERSION = 1  # of a table that was only created
 FOREVER = timedelta(days=36500)  # compaction would otherwise drop the versions that `restore` promises
 
@@ -191,6 +193,30 @@ class Library(LibraryReader):
                 raise LibraryError(f"no item {names} in the library at {self.uri!r}; nothing was removed")
             retry_conflicts(lambda: self._table.delete(f"id IN ({quoted(wanted)})"))
         return len(wanted)
+
+    def change(self, item_id: str, **columns: Any) -> Item:
+        """Changes what is known of an item, in one commit, and returns the item.
+
+        Args:
+            item_id: the item.
+            **columns: any of CHANGEABLE, and their new values.
+
+        Raises:
+            InputError: for another column, or a policy that there is not.
+            LibraryError: for an unknown id.
+        """
+        for column in columns:
+            if column not in CHANGEABLE:
+                raise InputError(f"{column} of an item cannot be changed; {', '.join(CHANGEABLE)} can")
+        if (policy := columns.get("policy", POLICIES[0])) not in POLICIES:
+            raise InputError(f"policy {policy!r} is none of {', '.join(POLICIES)}")
+        with write_lock(self.uri), lance_errors(self.uri):
+            self.get(item_id)  # raises for an unknown one
+            if columns:
+                values = {name: list(v) if name == "tags" else v for name, v in columns.items()}
+                where = f"id IN ({quoted([item_id])})"
+                retry_conflicts(lambda: self._table.update(where=where, values=values))
+            return self.get(item_id)
 
     def log(self) -> list[Version]:
         """Returns all states that `restore` can bring back, oldest first."""

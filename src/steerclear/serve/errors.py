@@ -18,6 +18,17 @@ INVALID = "invalid_request_error"
 SERVER = "server_error"
 LONGEST_VALUE = 120  # characters of a value that an error repeats
 
+# what a worker's refusal may speak of, and the field that asked for it
+FIELD_OF = {
+    "num_inference_steps": "num_inference_steps",
+    "guidance_scale": "guidance_scale",
+    "negative_prompt": "negative_prompt",
+    "height": "size",
+    "width": "size",
+    "strength": "strength",
+    "num_images_per_prompt": "n",
+}
+
 log = logging.getLogger("steerclear.serve")
 
 
@@ -113,6 +124,14 @@ def of_failure(failure: Failure) -> ApiError:
             return unavailable(failure.message, code="unavailable")
         case _:
             return internal()
+
+
+def naming_the_field(error: ApiError) -> ApiError:
+    """The error with the field that a worker's refusal speaks of, where it names one."""
+    if error.status == 400 and error.error["param"] is None:
+        message = error.error["message"]
+        error.error["param"] = next((f for word, f in FIELD_OF.items() if word in message), None)
+    return error
 
 
 def internal() -> ApiError:

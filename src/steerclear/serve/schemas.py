@@ -130,5 +130,6 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    decision: str
-    note: str = ""
+    decision: Literal["copy", "no_copy"] = Field(description="copy confirms, no_copy overrules.")
+    note: str = Field("", max_length=4000)
+    revise: bool = Field(False, description="Replace an earlier decision.")

@@ -30,7 +30,7 @@ class ServeSettings:
         batch: most pictures that requests of equal settings make in one call; 1 for each request alone.
         host: where the server listens.
         port: see host; 0 for a free one.
-        records: address of the database of keys and incidents; "" for none.
+        database: address of the database of keys and incidents; "" for none.
         insecure: without keys; only on loopback.
         queue: most requests that wait.
         time_limit: seconds that a request may take, waiting included.
@@ -60,7 +60,7 @@ class ServeSettings:
     batch: int = 1
     host: str = "127.0.0.1"
     port: int = 8000
-    records: str = ""
+    database: str = ""
     insecure: bool = False
     queue: int = 64
     time_limit: float = 300.0
@@ -91,9 +91,9 @@ class ServeSettings:
                 f"--insecure serves without keys, and --host {self.host} can be reached from elsewhere; leave "
                 "--host at 127.0.0.1, or make keys with `steerclear keys add` and leave --insecure out"
             )
-        if not self.insecure and not self.records:
+        if not self.insecure and not self.database:
             raise ConfigError(
-                "keys are kept in a database, and none is named; give --records sqlite:///steerclear.db, or "
+                "keys are kept in a database, and none is named; give --database records.db, or "
                 "--insecure to serve this machine alone without keys"
             )
 
