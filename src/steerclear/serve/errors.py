@@ -20,6 +20,8 @@ LONGEST_VALUE = 120  # characters of a value that an error repeats
 
 # what a worker's refusal may speak of, and the field that asked for it
 FIELD_OF = {
+    "InpaintPipeline refuses": "mask",
+    "Img2ImgPipeline refuses": "image",
     "num_inference_steps": "num_inference_steps",
     "guidance_scale": "guidance_scale",
     "negative_prompt": "negative_prompt",

@@ -65,6 +65,7 @@ class ServedGuards:
             device=device,
             **self._options,
         )
+        self._guard.pipe.set_progress_bar_config(disable=True)
         self._library = library
         self._edits: dict[str, Guard] = {}  # by the task: made when they are first asked for
         self._edit_pipes: dict[str, Any] = {}
@@ -202,6 +203,7 @@ class ServedGuards:
             if pipe is None:
                 what = "edits no pictures" if task == "Image2Image" else "takes no mask"
                 raise InputError(f"the model's {type(self._guard.pipe).__name__} {what}; generate instead")
+            pipe.set_progress_bar_config(disable=True)
             self._edits[task] = Guard.wrap(pipe, self._library, model=self._settings.model, **self._options)
         return self._edits[task]
 
@@ -267,6 +269,16 @@ class ServedGuards:
                 raise LibraryError("the guard follows no library")
             self._encoders = list(followed.parts.encoders) or open_encoders(self._library)
         return self._encoders
+
+
+def quiet() -> None:
+    """Keep progress bars and hints of diffusers and transformers out of the server's log."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def _seeds(job: MakePictures) -> list[int]:

@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -26,6 +27,7 @@ from steerclear.serve.jobs import (
 from steerclear.serve.settings import ServeSettings
 
 LOST = 70  # exit code of a process whose device no longer answers
+END_WITHIN = 4.0  # seconds that a process has to end by itself
 
 log = logging.getLogger("steerclear.serve.worker")
 
@@ -66,7 +68,7 @@ class Worker:
         self._sending = threading.Lock()
         self._cancelled: set[str] = set()
         self._running: set[str] = set()
-        self._waiting: dict[Lane, queue.SimpleQueue[list[tuple[str, Any, bool]]]] = {
+        self._waiting: dict[Lane, queue.SimpleQueue[list[tuple[str, Any, bool]] | None]] = {
             lane: queue.SimpleQueue() for lane in LANES
         }
 
@@ -88,8 +90,9 @@ class Worker:
         from steerclear._imports import collector_paused
 
         with collector_paused():
-            from steerclear.serve.pipelines import ServedGuards
+            from steerclear.serve.pipelines import ServedGuards, quiet
 
+        quiet()
         guards = ServedGuards(self._settings, self._device)
         self._send("ready", guards.abilities())
         return guards
@@ -109,7 +112,7 @@ class Worker:
             try:
                 message = self._connection.recv()
             except (EOFError, OSError):
-                os._exit(0)
+                message = ("stop",)
             if message[0] == "work":
                 _, lane, jobs = message
                 self._running.update(job_id for job_id, _, _ in jobs)
@@ -118,7 +121,16 @@ class Worker:
                 if message[1] in self._running:
                     self._cancelled.add(message[1])
             else:
-                os._exit(0)
+                self._end()
+                return
+
+    def _end(self) -> None:
+        """Leave what runs at its next step, and then the process; where that does not come, leave at once."""
+        self._cancelled |= self._running
+        for waiting in self._waiting.values():
+            waiting.put(None)
+        time.sleep(END_WITHIN)
+        os._exit(0)
 
     def _send(self, *message: Any) -> None:
         with self._sending:
@@ -132,8 +144,7 @@ class Worker:
     def _work(self, lane: Lane, guards: Any) -> None:
         """Do one message's jobs after the other."""
         do = self._make if lane == "pictures" else self._look
-        while True:
-            jobs = self._waiting[lane].get()
+        while (jobs := self._waiting[lane].get()) is not None:
             results = self._results(guards, jobs, do)
             for (job_id, _, _), result in zip(jobs, results, strict=True):
                 self._running.discard(job_id)
