@@ -31,21 +31,26 @@ class Served(NamedTuple):
         server: its process.
         keys: of its database.
         records: its database.
+        clients: the official client, by key.
     """
 
     server: RunningServer
     keys: Keys
     records: Records
+    clients: dict[str, openai.OpenAI]
 
     @property
     def url(self) -> str:
         return self.server.url
 
     def client(self, key: str | None = None) -> openai.OpenAI:
-        """The official client, which sends nothing twice."""
-        return openai.OpenAI(
-            base_url=f"{self.url}/v1", api_key=key or self.keys.generate, max_retries=0, timeout=60
-        )
+        """The official client, which sends nothing twice; one for each key."""
+        secret = key or self.keys.generate
+        if secret not in self.clients:
+            self.clients[secret] = openai.OpenAI(
+                base_url=f"{self.url}/v1", api_key=secret, max_retries=0, timeout=60
+            )
+        return self.clients[secret]
 
     def http(self, key: str | None = None) -> httpx2.Client:
         """A plain client."""
@@ -77,15 +82,18 @@ def served(assets: Path, options: tuple[object, ...]) -> Iterator[Served]:
     scopes = {scope: (scope,) for scope in ("generate", "review", "admin")}
     scopes["everything"] = ("generate", "review", "admin")
     keys = Keys(**{name: records.keys.add(name, names)[1] for name, names in scopes.items()})
+    clients: dict[str, openai.OpenAI] = {}
     server = RunningServer(
         assets / "server.log",
         *options,
-        *("--database", assets / "records.db", "--queue", 3, "--most-bytes", 2**22, "--most-steps", 1000),
+        *("--database", assets / "records.db", "--queue", 3, "--most-bytes", 2**22, "--most-steps", 999),
         *("--filter", "serve_doubles:Broken"),
     )
     try:
-        yield Served(server.until_ready(), keys, records)
+        yield Served(server.until_ready(), keys, records, clients)
     finally:
+        for client in clients.values():
+            client.close()
         records.close()
         server.stop()
 

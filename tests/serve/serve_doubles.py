@@ -123,12 +123,9 @@ class RunningServer:
 
     def workers(self) -> list[int]:
         """Ids of the processes that it has started and that hold a model."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [
-            int(pid)
-            for pid in children
-            if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-        ]
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+        children = [pid for thread in threads for pid in (thread / "children").read_text().split()]
+        return [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
 
     def metric(self, line: str) -> float:
         """The value of a figure, as `/metrics` says it; 0 for one that was never counted."""

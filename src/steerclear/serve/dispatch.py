@@ -40,7 +40,7 @@ class Dispatcher:
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
         self.workers = [
-            WorkerProcess(i, settings, on_change=self._changed, on_restart=metrics.restarts.inc)
+            WorkerProcess(i, settings, on_change=self._changed, metrics=metrics)
             for i in range(settings.workers)
         ]
 

@@ -27,14 +27,20 @@ async def _of_records(request: Request, ask: Callable[[Incidents], Result]) -> R
     """An answer of the database, in a thread.
 
     Raises:
-        ApiError: 404 on a server without records.
+        ApiError: 404 on a server without records, and for an unknown incident.
     """
     server: Server = request.app.state.server
     if server.records is None:
         raise ApiError(
             404, "this server keeps no incidents; start it with --database records.db", code="no_records"
         )
-    return await asyncio.to_thread(ask, server.records.incidents)
+    try:
+        return await asyncio.to_thread(ask, server.records.incidents)
+    except RecordsError as error:
+        if not str(error).startswith("there is no incident"):
+            raise
+        message = f"{error}; GET /v1/incidents lists all"
+        raise ApiError(404, message, code="not_found", param="incident_id") from error
 
 
 @router.get("")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from steerclear.serve.jobs import Made
 from steerclear.types import Detection, Report
 
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300)
@@ -65,6 +66,16 @@ class Metrics:
             ["filter"],
             registry=registry,
         )
+        self.abandoned = Counter(
+            "steerclear_abandoned_requests",
+            "Requests that a worker had begun and nobody waited for any more.",
+            registry=registry,
+        )
+        self.abandoned_evaluations = Counter(
+            "steerclear_abandoned_evaluations",
+            "Denoiser evaluations that were spent on those.",
+            registry=registry,
+        )
         self.restarts = Counter(
             "steerclear_worker_restarts", "Worker processes that were started again.", registry=registry
         )
@@ -83,6 +94,11 @@ class Metrics:
             self.count_errors(report.detections)
             for attempt in report.attempts:
                 self.count_errors(attempt.after)
+
+    def count_abandoned(self, made: Made) -> None:
+        """Count a request whose result nobody waits for."""
+        self.abandoned.inc()
+        self.abandoned_evaluations.inc(sum(report.nfe for report in made.reports))
 
     def count_errors(self, detections: Sequence[Detection]) -> None:
         """Count the filters that could not judge."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -274,8 +275,11 @@ class ServedGuards:
 def quiet() -> None:
     """Keep progress bars and hints of diffusers and transformers out of the server's log."""
     from diffusers.utils import logging as diffusers_logging
+    from tqdm import tqdm
     from transformers.utils import logging as transformers_logging
 
+    # its own one is shared between processes, and would outlive this one
+    tqdm.set_lock(threading.RLock())
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()

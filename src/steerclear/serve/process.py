@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from steerclear.serve import worker
 from steerclear.serve.errors import ApiError, of_failure, unavailable
-from steerclear.serve.jobs import LANES, Abilities, Failure, Job, Lane
+from steerclear.serve.jobs import LANES, Abilities, Failure, Job, Lane, Made
+from steerclear.serve.metrics import Metrics
 from steerclear.serve.settings import ServeSettings
 
 State = Literal["starting", "ready", "restarting", "stopped"]
@@ -30,7 +31,7 @@ class WorkerProcess:
         number: from 0.
         settings: of the server.
         on_change: called when it can take work, and when it no longer can.
-        on_restart: called when its process has to be started again.
+        metrics: counts restarts, and work that nobody waited for.
 
     Attributes:
         device: where the model runs.
@@ -45,7 +46,7 @@ class WorkerProcess:
         settings: ServeSettings,
         *,
         on_change: Callable[[], None],
-        on_restart: Callable[[], None],
+        metrics: Metrics,
     ) -> None:
         self.number = number
         self.device = settings.device_of(number)
@@ -55,7 +56,7 @@ class WorkerProcess:
         self.running: dict[Lane, dict[str, Job]] = {lane: {} for lane in LANES}
         self._settings = settings
         self._on_change = on_change
-        self._on_restart = on_restart
+        self._metrics = metrics
         self._outbox: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._process: Any = None
         self._stopping = False
@@ -97,7 +98,7 @@ class WorkerProcess:
                 return
             pause = FIRST_PAUSE if loaded else min(pause * 2, LONGEST_PAUSE)
             self.state = "restarting"
-            self._on_restart()
+            self._metrics.restarts.inc()
             self._on_change()
             log.warning("worker %d on %s is started again in %.1f s", self.number, self.device, pause)
             await asyncio.sleep(pause)
@@ -171,11 +172,15 @@ class WorkerProcess:
     def _finish(self, job_id: str, result: Any) -> None:
         for jobs in self.running.values():
             job = jobs.pop(job_id, None)
-            if job is not None and not job.result.done():
-                if isinstance(result, Failure):
-                    job.result.set_exception(of_failure(result))
-                else:
-                    job.result.set_result(result)
+            if job is None:
+                continue
+            if job.result.done():
+                if isinstance(result, Made):
+                    self._metrics.count_abandoned(result)
+            elif isinstance(result, Failure):
+                job.result.set_exception(of_failure(result))
+            else:
+                job.result.set_result(result)
         self._on_change()
 
     def _abandon(self) -> None:

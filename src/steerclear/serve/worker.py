@@ -80,11 +80,9 @@ class Worker:
         except Exception as error:
             self._fail_to_load(error)
             return
-        looks = threading.Thread(
-            target=self._work, args=("looks", guards), name="looks", daemon=True
-        )
-        looks.start()
+        threading.Thread(target=self._work, args=("looks", guards), name="looks", daemon=True).start()
         self._work("pictures", guards)
+        os._exit(0)  # taking a model apart would take seconds
 
     def _load(self) -> Any:
         from steerclear._imports import collector_paused
