@@ -61,14 +61,14 @@ def serve(
     ] = 1,
     queue: Annotated[
         int,
-        typer.Option(parser=whole_number, metavar="N", help="Most requests that wait; further ones get 429."),
+        typer.Option(parser=whole_number, metavar="N", help="Most requests that wait; others get 429."),
     ] = 64,
     time_limit: Annotated[
         float, typer.Option(parser=number, metavar="S", help="Most seconds of a request, waiting included.")
     ] = 300.0,
     drain: Annotated[
         float,
-        typer.Option(parser=number, metavar="S", help="Seconds that requests have to end after SIGTERM."),
+        typer.Option(parser=number, metavar="S", help="Seconds that requests may take after SIGTERM."),
     ] = 60.0,
     steps: StepsOption = 25,
     guidance: Annotated[
@@ -183,8 +183,8 @@ def serve(
                 echo("insecure: no key is asked for; only this machine can reach the server", err=True)
             if batch > 1:
                 echo(
-                    f"batches of up to {batch} pictures: {address}/readyz says whether they are the same to the "
-                    "bit as alone",
+                    f"batches of up to {batch} pictures: {address}/readyz says whether they are the same as "
+                    "alone, to the bit",
                     err=True,
                 )
 

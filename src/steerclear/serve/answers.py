@@ -1,4 +1,4 @@
-"""From a worker's result to what a client may see: recorded first, then encoded, with nothing of the library."""
+"""From a worker's result to what a client may see: recorded, encoded, and with nothing of the library."""
 
 from __future__ import annotations
 

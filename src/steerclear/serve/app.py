@@ -1,7 +1,8 @@
-"""The whole server, put together: what every request passes, the routes, and what lives as long as it does."""
+"""The whole server, put together: what every request passes, the routes, and what they share."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,6 +26,7 @@ def make_app(settings: ServeSettings) -> tuple[FastAPI, Server]:
     Raises:
         SteerclearError: for a library or a database that cannot be used.
     """
+    tempfile.gettempdir()  # for uploads: chosen now, while there is room to try it
     opened = Library.open(settings.library)
     opened.check_holds_items()
     records = None

@@ -1,4 +1,4 @@
-"""The server's side of a worker: start the process, send and receive, and start it again when it has ended."""
+"""The server's side of a worker: start its process, send, receive, and start it again when it has ended."""
 
 from __future__ import annotations
 
@@ -195,8 +195,8 @@ class WorkerProcess:
 def lost() -> ApiError:
     """503 for a request whose worker has ended."""
     return unavailable(
-        "the worker that made this request's pictures has failed and is being started again; nothing was handed "
-        "out: send the request again",
+        "the worker that made this request's pictures has failed and is being started again; nothing was "
+        "handed out: send the request again",
         code="worker_lost",
     )
 

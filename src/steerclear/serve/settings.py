@@ -88,8 +88,8 @@ class ServeSettings:
             raise ConfigError("no device is given; give one, such as cpu or cuda:0")
         if self.insecure and self.host not in LOOPBACK:
             raise ConfigError(
-                f"--insecure serves without keys, and --host {self.host} can be reached from elsewhere; leave "
-                "--host at 127.0.0.1, or make keys with `steerclear keys add` and leave --insecure out"
+                f"--insecure serves without keys, and --host {self.host} can be reached from elsewhere; "
+                "leave --host at 127.0.0.1, or make keys with `steerclear keys add` and leave --insecure out"
             )
         if not self.insecure and not self.database:
             raise ConfigError(
