@@ -358,8 +358,8 @@ def test_an_early_verdict_speaks_anywhere_within_the_settings_that_it_was_tried_
 def test_an_item_whose_policy_is_to_withhold_is_never_steered(pipe):
     picture = plain(pipe, "a fox", [1])
     protected = Protected(pipe, {"private": to_tensor(picture)[0]}, ["private"])
-    found = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="private")
-    out = Guard(pipe, [MockFilter([found, False])], protected=protected)(
+    detection = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="private")
+    out = Guard(pipe, [MockFilter([detection, False])], protected=protected)(
         "a fox", generator=generators([1]), **FAST
     )
     assert out.images == [None]
@@ -385,10 +385,10 @@ def test_a_strategy_that_breaks_costs_neither_the_batch_nor_the_next_strategy(pi
 def test_a_request_of_another_size_is_steered_at_that_size(pipe):
     picture = plain(pipe, "a fox", [1])
     protected = protected_by(pipe, picture)
-    found = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="item-0")
+    detection = Detection("mock", flagged=True, score=1.0, threshold=0.5, matched="item-0")
     guard = Guard(
         pipe,
-        [MockFilter([found, False])],
+        [MockFilter([detection, False])],
         protected=protected,
         early=early_verdict(pipe, protected, -1.0),
         ladder=SHORT,

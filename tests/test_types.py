@@ -66,9 +66,9 @@ def test_the_final_findings_are_those_of_the_last_picture_that_was_made():
     first, last = (FLAGGED,), (CLEAR,)
     assert report(FLAGGED).final_detections == (FLAGGED,)
     assert report(FLAGGED, attempts=(attempt(),)).final_detections == (FLAGGED,)
-    made = (attempt(*first), attempt(*last), attempt())  # the last broke before it had made one
-    assert report(FLAGGED, attempts=made).final_detections == last
-    assert report(FLAGGED, attempts=made[:1]).final_detections == first
+    attempts = (attempt(*first), attempt(*last), attempt())  # the last broke before it had made one
+    assert report(FLAGGED, attempts=attempts).final_detections == last
+    assert report(FLAGGED, attempts=attempts[:1]).final_detections == first
 
 
 def test_a_report_names_the_first_item_that_a_flagged_finding_names():

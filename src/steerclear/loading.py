@@ -103,7 +103,7 @@ def guard_parts(
     check_names("filters", filters)
     if ladder is not None and not isinstance(ladder, Ladder):
         check_names("ladder", ladder)
-    if not all(isinstance(given, str | Encoder) for given in named_encoders(encoder)):
+    if not all(isinstance(entry, str | Encoder) for entry in named_encoders(encoder)):
         raise ConfigError(f"encoder is {encoder!r}; pass an encoder, the name of one, or a list of these")
     if not isinstance(early, bool | EarlyVerdict):
         raise ConfigError(f"early is {early!r}; pass True, False or an EarlyVerdict")
@@ -118,14 +118,14 @@ def guard_parts(
         at_hand |= {ready.name: partial(_same, ready) for ready in before.encoders}
     specs = {spec.name: spec for spec in opened.encoders}
     named = list[Encoder]()
-    for given in named_encoders(encoder):
-        if isinstance(given, str):
-            wanted = encoder_name(given)
+    for entry in named_encoders(encoder):
+        if isinstance(entry, str):
+            wanted = encoder_name(entry)
             expected = specs[wanted].fingerprint if wanted in specs else None
             make = at_hand.get(wanted) or partial(load_encoder, wanted, device, fingerprint=expected)
-            given = make()
-        at_hand[given.name] = partial(_same, given)
-        named.append(given)
+            entry = make()
+        at_hand[entry.name] = partial(_same, entry)
+        named.append(entry)
     encoders = open_encoders(opened, device, at_hand)
     calibration = opened.read_note("calibration")
     of_model = calibration if calibration and made_on(calibration, model) else None

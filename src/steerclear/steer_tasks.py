@@ -145,8 +145,8 @@ class SteerTasks:
             return None
 
         def shows(step: int, denoised: Tensor) -> str | None:
-            seen = early.check(denoised)[0] if step >= early.step else None
-            return seen.matched if seen is not None and seen.flagged else None
+            detection = early.check(denoised)[0] if step >= early.step else None
+            return detection.matched if detection is not None and detection.flagged else None
 
         return shows
 

@@ -282,9 +282,9 @@ def _call_arguments(recipe: Recipe) -> dict[str, Any]:
     from steerclear.steering.seeds import generators
 
     asked = recipe.together or (Asked(recipe.prompt, recipe.seed),)
-    drawing = generators(one.seed for one in asked)
+    drawing = generators(picture.seed for picture in asked)
     arguments = {
-        "prompt": [one.prompt for one in asked] if recipe.together else recipe.prompt,
+        "prompt": [picture.prompt for picture in asked] if recipe.together else recipe.prompt,
         "generator": drawing if recipe.together else drawing[0],
         "num_inference_steps": recipe.steps,
         "guidance_scale": recipe.guidance,
@@ -316,8 +316,8 @@ def _make_all(
                     for image, (_, asked) in enumerate(call)
                 ]
                 output = make(guard, recipes[0])
-                made = zip(call, recipes, output.images, output.reports, strict=True)
-                for (name, _), picture_recipe, image, report in made:
+                pictures = zip(call, recipes, output.images, output.reports, strict=True)
+                for (name, _), picture_recipe, image, report in pictures:
                     if guard.library is not None and report.library_version != recipe.library_version:
                         recipe = replace(  # it has changed since the last picture
                             recipe,

@@ -75,8 +75,8 @@ def cut_patches(pyramid: list[Tensor], placed: Tensor, side: int) -> Tensor:
     wanted = wanted.clamp(max=len(pyramid) - 1)
     patches = placed.new_zeros(len(placed), 4, side, side)
     for index in sorted(set(wanted.tolist())):
-        mine = (wanted == index).nonzero().flatten()
-        patches[mine, :3] = sample(pyramid[index], placed[mine], side)[0]
+        rows = (wanted == index).nonzero().flatten()
+        patches[rows, :3] = sample(pyramid[index], placed[rows], side)[0]
     grid = F.affine_grid(placed, [len(placed), 1, side, side], align_corners=False)
     patches[:, 3] = (grid.abs().amax(-1) <= 1).to(placed.dtype)
     return patches
@@ -99,9 +99,9 @@ def align_coarsely(pyramid: list[Tensor], targets: Tensor, placed: Tensor) -> tu
         placed,
         compose(_enlarged(placed), refine(patches, targets=small_targets, within=within, blurs=COARSE)),
     )
-    seen = cut_patches(pyramid, placed, SIDE // 2)
+    cut = cut_patches(pyramid, placed, SIDE // 2)
     mean, _, enough = cell_agreement(
-        orientation_maps(seen[:, :3])[0], orientation_maps(small_targets)[0], without_rim(seen[:, 3:])
+        orientation_maps(cut[:, :3])[0], orientation_maps(small_targets)[0], without_rim(cut[:, 3:])
     )
     return placed, mean * enough
 
@@ -153,11 +153,11 @@ def resample(patches: Tensor, within: Tensor, side: int) -> Tensor:
 
 
 def _step(patches: Tensor, goal: Tensor, within: Tensor, basis: _Basis, passes: int) -> Tensor:
-    seen = resample(patches, within, goal.shape[-1])
-    maps = smoothed(orientation_maps(seen[:, :3])[0], passes)
+    resampled = resample(patches, within, goal.shape[-1])
+    maps = smoothed(orientation_maps(resampled[:, :3])[0], passes)
     apart = maps - goal
     doubt = apart.square().sum(1, keepdim=True)
-    trust = seen[:, 3:] * (EDGE / (EDGE + doubt)).square()
+    trust = resampled[:, 3:] * (EDGE / (EDGE + doubt)).square()
     across, down = _slopes((maps + goal) / 2)
     # normal equations of a change I + δ of the placement: each slope goes with (x, y, 1), summed over both
     # maps

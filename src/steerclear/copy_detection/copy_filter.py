@@ -92,8 +92,8 @@ class CopyFilter:
                 detections[i] = Detection(
                     self.name, flagged=True, score=math.nan, threshold=self.threshold, error=str(error)
                 )
-        seen = [i for i, detection in enumerate(detections) if detection is None]
-        for i, matches in zip(seen, self.look(images[seen]) if seen else [], strict=True):
+        readable = [i for i, detection in enumerate(detections) if detection is None]
+        for i, matches in zip(readable, self.look(images[readable]) if readable else [], strict=True):
             detections[i] = self._detection(matches)
         return [detection for detection in detections if detection is not None]
 

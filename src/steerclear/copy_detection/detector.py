@@ -126,12 +126,12 @@ class CopyDetector:
         device = self.side.pictures.device
         mirrors, white = symmetries(self.mirrored, self.turned).to(device), whitening().to(device)
         for first in range(0, len(new), AT_ONCE):
-            some = new[first : first + AT_ONCE]
-            batch = images[[keys.index(key) for key in some]].to(device).float().clamp(0, 1)
+            batch_keys = new[first : first + AT_ONCE]
+            batch = images[[keys.index(key) for key in batch_keys]].to(device).float().clamp(0, 1)
             batch = shrunk(batch, self._enough(*batch.shape[-2:]))
             looks = look(batch, whitening=white, mirrors=mirrors, native=self.native)
-            for key, picture, seen in zip(some, batch, looks, strict=True):
-                matches[key] = self._matches(picture, seen)
+            for key, picture, picture_looks in zip(batch_keys, batch, looks, strict=True):
+                matches[key] = self._matches(picture, picture_looks)
         for key in keys:
             self._known[key] = matches[key]
         for key in list(self._known)[:-REMEMBERED]:
@@ -209,9 +209,9 @@ class CopyDetector:
 
     def _aligned(self, pyramid: list[Tensor], items: Tensor, placed: Tensor) -> list[Match]:
         """What the measures say of placements that were aligned: the best of each protected picture."""
-        seen, targets = cut_patches(pyramid, placed, SIDE), self.side.pixels(items)
-        whole = agreement(seen, targets)
-        half = agreement(cell_means(seen, 2), cell_means(targets, 2))
+        cut, targets = cut_patches(pyramid, placed, SIDE), self.side.pixels(items)
+        whole = agreement(cut, targets)
+        half = agreement(cell_means(cut, 2), cell_means(targets, 2))
         height, width = pyramid[0].shape[-2:]
         orientation, soft = ((a + b) / 2 for a, b in zip(whole, half, strict=True))
         matches: dict[str, Match] = {}

@@ -141,8 +141,8 @@ def cells_of_parts(pictures: Tensor) -> tuple[Tensor, Tensor]:
     cells = pictures.new_empty(len(pictures), len(boxes), 2, CELLS, CELLS)
     strength = pictures.new_empty(len(pictures), len(boxes))
     for side in sorted(set(sides.tolist())):
-        mine = sides == side
-        cells[:, mine], strength[:, mine] = describe(shrunk(whole, round(WINDOW / side)), boxes[mine])
+        chosen = sides == side
+        cells[:, chosen], strength[:, chosen] = describe(shrunk(whole, round(WINDOW / side)), boxes[chosen])
     return cells, (strength >= FAINT_PART * strength[:, :1]) & (strength > BLANK)
 
 
@@ -210,8 +210,8 @@ def nominate(
         return Nominees(nothing.long(), nothing, nothing.reshape(0, 2, 3))
     near, at = [], []
     for first in range(0, len(sought), at_once):
-        some = sought[first : first + at_once]
-        value, window = (some.flatten(0, 1).to(looks.vectors) @ looks.vectors.T).max(1)
+        batch = sought[first : first + at_once]
+        value, window = (batch.flatten(0, 1).to(looks.vectors) @ looks.vectors.T).max(1)
         near.append(value)
         at.append(window)
     count = sought.shape[1]

@@ -78,11 +78,11 @@ class ProtectedSide:
         vectors = dict(known or {})
         missing = [item for item in small if item not in vectors]
         for first in range(0, len(missing), AT_ONCE):
-            some = missing[first : first + AT_ONCE]
-            pixels = _as_pixels(torch.stack([small[item] for item in some]))
+            batch = missing[first : first + AT_ONCE]
+            pixels = _as_pixels(torch.stack([small[item] for item in batch]))
             described = describe_parts(pixels, whitening())
             described[textured_cells(pixels) < LEAST_CELLS] = 0
-            vectors.update(zip(some, described, strict=True))
+            vectors.update(zip(batch, described, strict=True))
         sought = torch.stack([vectors[item].half() for item in small])
         return cls(tuple(small), pictures=stacked.to(device), sought=sought.to(device), unseen=unseen)
 

@@ -118,8 +118,8 @@ def sample(pixels: Tensor, maps: Tensor, side: int) -> Tensor:
     count, channels = len(maps), pixels.shape[1]
     grid = F.affine_grid(maps, [count, 1, side, side], align_corners=False)
     tall = grid.reshape(1, count * side, side, 2).expand(len(pixels), -1, -1, -1)
-    seen = F.grid_sample(pixels, tall, padding_mode="border", align_corners=False)
-    return seen.reshape(len(pixels), channels, count, side, side).transpose(1, 2)
+    sampled = F.grid_sample(pixels, tall, padding_mode="border", align_corners=False)
+    return sampled.reshape(len(pixels), channels, count, side, side).transpose(1, 2)
 
 
 def _centres(side: float, step: float, length: int) -> list[float]:

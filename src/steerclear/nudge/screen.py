@@ -161,8 +161,8 @@ def _unconditional(task: SteerTask) -> Tensor:
 
 def _mixes(task: SteerTask) -> bool:
     """Whether the pipeline's guidance scale mixes two predictions; FLUX's is an input of its network."""
-    taken = call_parameters(task.runner.pipe)
-    return "guidance_scale" in taken and "negative_prompt" in taken and "true_cfg_scale" not in taken
+    accepted = call_parameters(task.runner.pipe)
+    return "guidance_scale" in accepted and "negative_prompt" in accepted and "true_cfg_scale" not in accepted
 
 
 def _nearest(task: SteerTask, denoised: Tensor) -> float:

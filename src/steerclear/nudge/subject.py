@@ -95,8 +95,8 @@ def _texts(parts: Sequence[list[Word]], main: int, generic: Collection[str], uns
         for left_out in range(len(things)):
             yield _noun_phrase([*things[:left_out], *things[left_out + 1 :]], article)
     if not unsure:
-        for thing in things[:-1]:
-            yield _noun_phrase([thing], article)
+        for noun in things[:-1]:
+            yield _noun_phrase([noun], article)
         # the last noun of a row is what the others describe: a wall clock is a clock
         yield _noun_phrase(things[-1:], article)
     else:

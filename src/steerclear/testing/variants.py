@@ -77,8 +77,8 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
     source = _source(cls, seed)
     if type(source) is cls:
         return source
-    taken = inspect.signature(cls).parameters
-    parts = {name: part for name, part in source.components.items() if name in taken}
+    accepted = inspect.signature(cls).parameters
+    parts = {name: part for name, part in source.components.items() if name in accepted}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if cls.__name__ == "StableDiffusion3InpaintPipeline":  # it takes no other number of channels
@@ -89,28 +89,28 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
             )
         if more := _MORE_CHANNELS.get(cls.__name__):
             _widen(parts, more)
-        if "controlnet" in taken:
+        if "controlnet" in accepted:
             parts["controlnet"] = _controlnet(cls, parts)
-        if "low_res_scheduler" in taken:
+        if "low_res_scheduler" in accepted:
             from diffusers import DDPMScheduler, UNet2DConditionModel
 
             parts["low_res_scheduler"] = DDPMScheduler()
             parts["unet"] = UNet2DConditionModel.from_config(parts["unet"].config, num_class_embeds=1000)
-        if "adapter" in taken:
+        if "adapter" in accepted:
             parts.update(_adapted(parts["unet"]))
     options: dict[str, Any] = {"requires_safety_checker": False, "add_watermarker": False}
-    if "pag_applied_layers" in taken:
+    if "pag_applied_layers" in accepted:
         options["pag_applied_layers"] = _PERTURBED.get(
-            _family(cls) or "", taken["pag_applied_layers"].default
+            _family(cls) or "", accepted["pag_applied_layers"].default
         )
     missing = [
         name
-        for name, parameter in taken.items()
+        for name, parameter in accepted.items()
         if name not in parts and name not in options and parameter.default is inspect.Parameter.empty
     ]
     if missing:
         raise InputError(f"no tiny {cls.__name__}: no family has a {', '.join(missing)}")
-    pipe = cls(**parts, **{name: value for name, value in options.items() if name in taken})
+    pipe = cls(**parts, **{name: value for name, value in options.items() if name in accepted})
     if hasattr(source, "default_sample_size"):
         pipe.default_sample_size = source.default_sample_size
     for component in pipe.components.values():

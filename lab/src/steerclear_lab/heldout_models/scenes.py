@@ -130,8 +130,8 @@ def _ordinary(subjects: dict[str, dict[str, Image.Image]], size: int) -> list[Pi
     heldout = {(name, rng.choice(places)) for name in names[::3]}
     plans: list[tuple[tuple[str, ...], str]] = []
     for icon in names:
-        own = [places[i % len(places)] for i in range(SINGLE)]
-        plans += [((icon,), place) for place in own]
+        own_places = [places[i % len(places)] for i in range(SINGLE)]
+        plans += [((icon,), place) for place in own_places]
     plans += [(tuple(rng.sample(names, 2)), rng.choice(places)) for _ in range(PAIRS)]
     for i, (icons, place) in enumerate(plans):
         artists = [a for a in ARTISTS if all(icon in subjects[a] for icon in icons)]
