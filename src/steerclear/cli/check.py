@@ -13,7 +13,8 @@ import typer
 from steerclear.cli.inputs import whole_number
 from steerclear.cli.opening import open_encoders, open_library
 from steerclear.cli.options import ConsentOption, FilterOption, ProtectedOption
-from steerclear.cli.recipe import EMBEDDED, read_filters
+from steerclear.cli.recipe import EMBEDDED
+from steerclear.cli.recipe_options import read_filters
 from steerclear.cli.terminal import BAD_INPUT, FLAGGED, OK, one_line_errors, print_error
 from steerclear.errors import ImageError, InputError
 from steerclear.library.images import MAX_FRAMES, read_frames

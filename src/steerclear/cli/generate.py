@@ -16,15 +16,11 @@ from steerclear.cli.opening import load_guard, usual_guidance
 from steerclear.cli.options import FilterOption, ProtectedOption, StepsOption
 from steerclear.cli.recipe import (
     EMBEDDED,
-    Asked,
+    PromptAndSeed,
     Recipe,
-    check_recipe,
-    read_encoder,
-    read_filters,
-    read_ladder,
-    read_loras,
-    read_preferred,
 )
+from steerclear.cli.recipe_checks import check_recipe
+from steerclear.cli.recipe_options import read_encoder, read_filters, read_ladder, read_loras, read_preferred
 from steerclear.cli.terminal import FLAGGED, OK, echo, one_line_errors, progress, uninterrupted
 from steerclear.errors import InputError
 from steerclear.output import SHEET, ReportFile, report_line, save_png, unwritable
@@ -253,14 +249,14 @@ def generate(
     raise typer.Exit(code)
 
 
-def _request(number: int, prompt: str, seed: int, image: int | None) -> tuple[str, Asked]:
+def _request(number: int, prompt: str, seed: int, image: int | None) -> tuple[str, PromptAndSeed]:
     """The name of a picture's file, and what it is made of; image: which one of its prompt and seed."""
     if image is None:
-        return f"{number:04d}-{seed}.png", Asked(prompt, seed)
+        return f"{number:04d}-{seed}.png", PromptAndSeed(prompt, seed)
     from steerclear.steering.seeds import derive
 
     own_seed = seed if image == 0 else derive(seed, "image", image)
-    return f"{number:04d}-{seed}-{image}.png", Asked(prompt, own_seed)
+    return f"{number:04d}-{seed}-{image}.png", PromptAndSeed(prompt, own_seed)
 
 
 def make(guard: Guard, recipe: Recipe) -> GuardOutput:
@@ -281,7 +277,7 @@ def _call_arguments(recipe: Recipe) -> dict[str, Any]:
     """The arguments of the call, for a guard or its pipeline."""
     from steerclear.steering.seeds import generators
 
-    asked = recipe.together or (Asked(recipe.prompt, recipe.seed),)
+    asked = recipe.together or (PromptAndSeed(recipe.prompt, recipe.seed),)
     drawing = generators(picture.seed for picture in asked)
     arguments = {
         "prompt": [picture.prompt for picture in asked] if recipe.together else recipe.prompt,
@@ -300,7 +296,7 @@ def _make_all(
     guard: Guard,
     recipe: Recipe,
     *,
-    calls: Sequence[Sequence[tuple[str, Asked]]],
+    calls: Sequence[Sequence[tuple[str, PromptAndSeed]]],
     out: Path,
     print_line: Callable[[dict[str, Any], Path], None],
     compare: bool,

@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Any
 from steerclear import embedded
 from steerclear._imports import collector_paused
 from steerclear.cli.inputs import read_names, read_prompts
-from steerclear.cli.recipe import (
-    EMBEDDED,
-    USUAL_GUIDANCE,
-    Preferred,
-    Recipe,
-    image_fingerprint,
-    scheduler_class,
-)
+from steerclear.cli.recipe import EMBEDDED, USUAL_GUIDANCE, Preferred, Recipe
+from steerclear.cli.recipe_checks import scheduler_class
 from steerclear.cli.terminal import quiet_libraries
 from steerclear.errors import InputError, LibraryError, ModelError
 from steerclear.fingerprints import file_fingerprint, model_fingerprint
@@ -98,7 +92,7 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
     What is cheap to check comes first: the wishes, the device, the library, then the model.
 
     Args:
-        recipe: what the user asked for; the names in it are trusted, see `Recipe.from_dict`.
+        recipe: what the user asked for; the names in it are trusted, see `read_recipe`.
 
     Raises:
         SteerclearError: for whatever in it cannot be used.
@@ -175,7 +169,7 @@ def _load_loras(pipe: Any, recipe: Recipe) -> None:
     """Load a recipe's LoRAs. Raises InputError for what the pipeline cannot load, or that has changed."""
     for number, lora in enumerate(recipe.loras):
         path = Path(lora.file)
-        if image_fingerprint(path) != lora.sha256:
+        if file_fingerprint(path) != lora.sha256:
             raise InputError(f"the LoRA {lora.file!r} has changed since it was named")
         try:
             pipe.load_lora_weights(
@@ -229,7 +223,7 @@ def _read(preferred: Preferred) -> str | Image.Image:
             f"the preferred image {preferred.image!r} that the recipe names is not there; put it back"
         )
     image = read_image(path)
-    if image_fingerprint(path) != preferred.sha256:
+    if file_fingerprint(path) != preferred.sha256:
         raise InputError(
             f"the preferred image {preferred.image!r} has changed since: it is not the one that the recipe "
             "names"

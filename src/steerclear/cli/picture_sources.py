@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from steerclear.cli.inputs import read_prompts, read_seeds
 from steerclear.cli.opening import model_folder, usual_guidance
-from steerclear.cli.recipe import Recipe, check_recipe
+from steerclear.cli.recipe import Recipe
+from steerclear.cli.recipe_checks import check_recipe
 from steerclear.cli.terminal import progress, quiet_libraries
 from steerclear.errors import InputError
 

@@ -13,16 +13,9 @@ from steerclear._version import __version__
 from steerclear.cli.generate import make
 from steerclear.cli.inputs import check_file
 from steerclear.cli.opening import load_guard, model_folder
-from steerclear.cli.recipe import (
-    EMBEDDED,
-    OPTIONS,
-    Lora,
-    Recipe,
-    read_encoder,
-    read_filters,
-    read_ladder,
-    read_loras,
-)
+from steerclear.cli.recipe import EMBEDDED, Lora, Recipe
+from steerclear.cli.recipe_options import read_encoder, read_filters, read_ladder, read_loras
+from steerclear.cli.saved_recipe import OPTIONS, read_recipe
 from steerclear.cli.terminal import FLAGGED, OK, echo, one_line_errors
 from steerclear.errors import InputError, ModelError
 from steerclear.fingerprints import model_fingerprint
@@ -102,7 +95,7 @@ def replay(
             "strategy": read_ladder(ladder),
             "encoder": () if encoder is None else (read_encoder(encoder),),
         }
-        old = Recipe.from_dict(document, str(file), trusted)
+        old = read_recipe(document, str(file), trusted)
         if not old.prompt.strip():
             raise InputError(f"the recipe in {str(file)!r} is damaged: its prompt is empty")
         _check_named(old, trusted, file)
