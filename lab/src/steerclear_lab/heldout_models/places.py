@@ -1,4 +1,4 @@
-"""Painted places of the scenes, such as a beach or a forest. Each is a few lines of NumPy and a random draw."""
+"""Painted places of the scenes, such as a beach or a forest: a few lines of NumPy and a random draw each."""
 
 from __future__ import annotations
 
