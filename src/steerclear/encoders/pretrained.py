@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 
 from steerclear.errors import EncoderError
 from steerclear.fingerprints import weights_fingerprint
-from steerclear.pixels import fit
+from steerclear.pixels import fit, normalised, processor_side
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Pizzi et al. 2022, §4: the shorter side at inference; here the picture is squeezed to a square
@@ -83,8 +82,7 @@ class TransformersEncoder:
             tokenizer = AutoTokenizer.from_pretrained(source) if hasattr(model, "get_text_features") else None
         except (OSError, ValueError):
             tokenizer = None
-        side = settings.get("crop_size") or settings.get("size") or 224
-        size = side if isinstance(side, int) else int(side.get("height") or side["shortest_edge"])
+        size = processor_side(settings, 224)
         mean = tuple(settings.get("image_mean") or IMAGENET_MEAN)
         std = tuple(settings.get("image_std") or IMAGENET_STD)
         with torch.no_grad():
@@ -102,7 +100,7 @@ class TransformersEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
-        pixels = _normalised(fit(images, self.size), self.mean, self.std)
+        pixels = normalised(fit(images, self.size), self.mean, self.std)
         return F.normalize(_features(self.model, pixels.to(self.model.device)).float(), dim=-1)
 
     def texts(self, texts: list[str]) -> Tensor:
@@ -200,7 +198,7 @@ class SscdEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
-        pixels = _normalised(fit(images.to(self.device), self.size), IMAGENET_MEAN, IMAGENET_STD)
+        pixels = normalised(fit(images.to(self.device), self.size), IMAGENET_MEAN, IMAGENET_STD)
         return F.normalize(self.network(pixels).flatten(1).float(), dim=-1)
 
 
@@ -295,8 +293,3 @@ def _as_tensor(output: Any) -> Tensor:
     """The features: releases of transformers return them alone, or in the pooled part of an output."""
     features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return features
-
-
-def _normalised(images: Tensor, mean: Iterable[float], std: Iterable[float]) -> Tensor:
-    means, stds = (images.new_tensor(tuple(values)).view(1, 3, 1, 1) for values in (mean, std))
-    return (images - means) / stds

@@ -9,7 +9,8 @@ import torch
 
 from steerclear.errors import InputError
 from steerclear.steering.call import parameters_of
-from steerclear.testing import further_families as further
+from steerclear.testing import flux_families as flux
+from steerclear.testing import noise_families as noise
 from steerclear.testing.image_families import mask, picture
 from steerclear.testing.pipelines import tiny_call, tiny_pipeline
 
@@ -39,9 +40,9 @@ _FAMILIES = {
     "ZImage": "zimage",
 }
 _FURTHER = {
-    "CogView3Plus": further.cogview3,
-    "IF": further.deepfloyd,
-    "OvisImage": further.ovis,
+    "CogView3Plus": noise.cogview3,
+    "IF": noise.deepfloyd,
+    "OvisImage": flux.ovis,
 }
 # more channels that a denoiser reads: a picture's latents, a picture, or a mask beside its noisy latents
 _MORE_CHANNELS = {
