@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -18,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from steerclear._moved import moved
 from steerclear._version import __version__
 from steerclear.errors import ImageError, InputError
+from steerclear.provenance import XMP_KEYWORD, Credentials, xmp
 from steerclear.types import Report
 
 CHUNK = "steerclear"  # keyword of the PNG text chunk that holds the recipe
@@ -39,13 +41,20 @@ REPORT_FIELDS = (
 )
 
 
-def save_png(path: Path, image: Image.Image, recipe: Mapping[str, Any] | None = None) -> None:
+def save_png(
+    path: Path,
+    image: Image.Image,
+    recipe: Mapping[str, Any] | None = None,
+    credentials: Credentials | None = None,
+) -> None:
     """Write a PNG, whole or not at all.
 
     Args:
         path: the file.
         image: the picture.
-        recipe: a JSON object for the text chunk "steerclear"; None for no chunk.
+        recipe: of a generated picture, a JSON object for the text chunk "steerclear"; its XMP then says as
+            well that a model made it. None for a picture without either.
+        credentials: sign the file; None leaves it unsigned.
 
     Raises:
         InputError: if the file cannot be written.
@@ -53,10 +62,14 @@ def save_png(path: Path, image: Image.Image, recipe: Mapping[str, Any] | None = 
     info = PngInfo()
     if recipe is not None:
         info.add_text(CHUNK, json.dumps(finite(recipe), allow_nan=False))
+        info.add_itxt(XMP_KEYWORD, xmp().decode())
+    encoded = BytesIO()
+    image.save(encoded, "PNG", pnginfo=info)
+    written = encoded.getvalue() if credentials is None else credentials.sign(encoded.getvalue(), "PNG")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         try:
-            image.save(partial, "PNG", pnginfo=info)
+            partial.write_bytes(written)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
