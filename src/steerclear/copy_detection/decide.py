@@ -1,7 +1,8 @@
-"""Last look: how well an aligned picture agrees with a protected one, and what counts as a copy.
+"""Third step of the copy detector: how well an aligned picture agrees with a protected one, and what is a
+copy.
 
-Two measures at the placement that `align` found. `orientation` compares only directions of edges, so that no
-recolouring hides a copy; `soft` also compares brightness and colours, for blurred or grainy copies whose
+Two measures at the placement that `align` found. `orientation` compares directions of edges alone, so that
+recolouring hides no copy. `soft` also compares brightness and colours, for blurred or grainy copies whose
 edges have suffered.
 """
 
@@ -70,17 +71,17 @@ def agreement(seen: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cell_agreement(maps: Tensor, goal: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Correlation of orientation maps in each cell, averaged by what the cell shows.
+    """Correlate orientation maps in each cell, and average over the cells by how much each shows.
 
     Args:
         maps: (n, 2, S, S) of the picture.
         goal: (n, 2, S, S) of the protected picture.
-        mask: (n, 1, S, S), 1 where it counts.
+        mask: (n, 1, S, S), 1 where a pixel counts.
 
     Returns:
-        the mean (n,), the mean of the best cells that make up UNCOVERED of what there is (n,), and how far
-        the number of textured cells can be trusted, where lines of one direction count little (n,), all in
-        [0, 1].
+        Three tensors (n,), all in [0, 1]: the mean over all cells; the mean over the best cells that together
+        make up the share UNCOVERED; and how far the number of textured cells can be trusted (edges that all
+        run one way count little).
     """
     cell = maps.shape[-1] // GRID
     maps, goal = smoothed(maps), smoothed(goal)

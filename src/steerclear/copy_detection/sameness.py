@@ -1,8 +1,8 @@
-"""Whole with whole: a picture that is a protected one, unaltered or nearly so, however plain that is.
+"""Whole against whole: recognise a protected picture that is unaltered or nearly so, however plain it is.
 
 Stripes and gradients have too few edges, or edges of one direction, for `align` and `decide` to trust. Here
-colours are compared, and only as the picture stands: a plain picture mirrored or turned is often another
-plain picture, as Ireland's flag mirrored is Ivory Coast's.
+colours are compared, and only in the picture's own orientation: a plain picture mirrored or turned is often
+another plain picture, as Ireland's flag mirrored is Ivory Coast's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ class RoughPictures:
 
     @classmethod
     def of(cls, pictures: Tensor) -> RoughPictures:
-        """Of pictures (N, 3, S, S), S a multiple of the largest of SIDES."""
+        """Make it of pictures.
+
+        Args:
+            pictures: (N, 3, S, S) in [0, 1], S a multiple of the largest of SIDES.
+        """
         return cls(_at(pictures, ROUGH).flatten(1), contrast(pictures))
 
     def nominate(self, picture: Tensor) -> Tensor:

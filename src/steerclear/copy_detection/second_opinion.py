@@ -90,12 +90,15 @@ class SecondOpinion:
         )
 
     def compare(self, seen: Points, item: str, read: Callable[[], Tensor]) -> Agreeing:
-        """How far a picture's points agree with those of a protected picture or its mirror image.
+        """Compare a picture's local features with those of a protected picture and of its mirror image.
 
         Args:
-            seen: the picture's.
-            item: id of the protected picture, by which its points are kept.
-            read: gives the protected picture (3, H, W) in [0, 1]; called where its points are not known.
+            seen: the features of the picture.
+            item: id of the protected picture, by which its features are cached.
+            read: gives the protected picture (3, H, W) in [0, 1]; called where its features are not cached.
+
+        Returns:
+            How many features agree on one placement, and that placement.
         """
         # callers in several threads may ask at once: at worst points are looked for twice
         sides = self._known.pop(item, None) or self._both_sides(read())

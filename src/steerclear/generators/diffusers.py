@@ -269,7 +269,12 @@ class PipelineRunner:
         return self._pooled[1]
 
     def fresh_noise(self, like: Tensor, kwargs: dict[str, Any], generator: torch.Generator) -> Tensor | None:
-        """New noise of the shape of `like`, to regenerate from.
+        """Draw new noise to regenerate from.
+
+        Args:
+            like: (B, …) noise of the shape, type and device to draw.
+            kwargs: the caller's own arguments.
+            generator: draws the noise.
 
         Returns:
             The noise; None in image-to-image, where the pipeline must draw the noise itself.

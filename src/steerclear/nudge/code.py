@@ -98,6 +98,7 @@ class CodeNudge:
 
     @torch.no_grad()
     def apply(self, task: CodeTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         origin = task.code
         if self.fresh:
             noise = task.model.noise(1, torch.Generator().manual_seed(seed))

@@ -51,11 +51,12 @@ class FinalLatent:
 
     @classmethod
     def as_written(cls) -> FinalLatent:
-        """The paper's strategy as written: it regenerates under the request's own condition."""
+        """The strategy `final-latent`: as in the paper, it regenerates under the request's own condition."""
         return cls(name="final-latent", nudge_condition=False)
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         # the paper as written is given what to prefer, and searches for nothing itself
+        """See `Strategy.apply`."""
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
         descent = descend(
             objective(task, self.space, preferred, alpha=self.alpha, beta=self.beta, gamma=self.gamma),
