@@ -10,7 +10,7 @@ import torch
 
 from steerclear.errors import DeviceLostError
 
-# what the messages of errors that come from a device and not from Python begin with, or hold
+# parts of error messages by which an error of the GPU is told from one of Python
 _DEVICE_WORDS = (
     "CUDA error",
     "HIP error",
@@ -20,7 +20,7 @@ _DEVICE_WORDS = (
     "CUDNN_STATUS",
 )
 
-# of `differentiable_kernels`: how many blocks run, and how the switch stood before the first
+# of `differentiable_kernels`: number of running blocks, and the setting before the first
 _lock = threading.Lock()
 _users = 0
 _cudnn_before = True

@@ -47,8 +47,8 @@ from steerclear.request import Request, checked_request
 from steerclear.steer_tasks import SteerTasks
 from steerclear.types import Detection, GuardOutput, Outcome
 
-# for a pipeline that takes class labels: other classes first, of which most pass
-# (docs/benchmarks/scalability.md), where the guard knows some; then what needs no text
+# The ladder for pipelines that take class labels. First other classes, most of which pass
+# (docs/benchmarks/scalability.md), if the guard knows any; then strategies that need no text.
 WORDLESS_LADDER = (
     "rewrite",
     "rewrite",
@@ -60,7 +60,7 @@ WORDLESS_LADDER = (
     "resample",
 )
 
-# the attributes of a guard that hold its filters, by what they see
+# the attributes that hold a guard's filters, by their protocol
 _FILTERS: Mapping[type, str] = {
     Filter: "filters",
     PassFilter: "pass_filters",

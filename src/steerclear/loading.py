@@ -29,7 +29,7 @@ from steerclear.nudge.ladder import Ladder, strategies
 from steerclear.pipelines import latent_like, native_size
 from steerclear.protected import Protected
 
-ORDINARY_PROMPTS = "ordinary prompts"  # name of the note of what calibration has seen of them, by model
+ORDINARY_PROMPTS = "ordinary prompts"  # name of the note in a library, which has one entry per model
 
 Which = Literal["thresholds", "strict"]
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from steerclear.library.latents import LatentCache
 
 Size = tuple[int, int] | None  # height and width in pixels
-DESCRIBED = 1000  # items whose captions say which words are shared
-SHARED = 0.15  # of the captions must have a word for it to say nothing of a single one
-FEWEST = 4  # captions that must have it
+DESCRIBED = 1000  # most items whose captions are counted
+SHARED = 0.15  # share of the captions from which a word names no single item
+FEWEST = 4  # and at least so many captions
 PREVIEW_PICTURES = 24  # pictures that a preview is fitted to
 PREVIEW_NEIGHBOURHOOD = 3  # side of the square of latent pixels that each colour is computed from
 SIDE_MULTIPLE = 32  # every known autoencoder, packed or not, takes pictures with sides a multiple of this

@@ -20,10 +20,10 @@ from steerclear.prompts import checked_prompts
 from steerclear.steering.seeds import drawn
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-# what the guard itself says to the pipeline, or does with what the pipeline gives
+# arguments that the guard sets itself, or handles after the call
 GUARDS_OWN = ("output_type", "return_dict")
 PROMPTS = ("prompt", "prompt_2", "prompt_3")
-# lists that belong to the steps or to adapters, whatever their length
+# lists that never go per prompt: they have an entry per step or per adapter
 NOT_PER_PROMPT = frozenset(
     (
         "callback_on_step_end_tensor_inputs",

@@ -17,10 +17,10 @@ from steerclear.pipelines import latent_like
 from steerclear.protected import Protected, common_words
 from steerclear.steering import Step
 
-MOST_ASKED = 48  # prompts whose first prediction is made, in even steps
+MOST_ASKED = 48  # prompts that are measured, at even distances in the list
 MOST_KEPT = 2000  # prompts that are kept as alternatives
-SHARED = 0.1  # of the prompts must have a word for it to be generic
-# between these the median is interpolated; it grows with guidance, at first quickly
+SHARED = 0.1  # share of prompts with a word from which it counts as generic
+# guidance scales that are measured; the median in between is interpolated
 SCALES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5, 10.0, 15.0)
 
 

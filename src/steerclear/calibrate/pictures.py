@@ -12,7 +12,7 @@ from steerclear.pixels import to_image
 if TYPE_CHECKING:
     from steerclear.library import Library
 
-SHORT_SIDE = (64, 256)  # pixels: a thumbnail's, and where a larger one shows the filters nothing more
+SHORT_SIDE = (64, 256)  # pixels: of a thumbnail; beyond which filters see nothing more
 LONGEST = 1024  # pixels
 
 

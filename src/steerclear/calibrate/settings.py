@@ -14,9 +14,9 @@ from steerclear.generators.accepted import call_parameters
 from steerclear.pipelines import native_size
 from steerclear.steering.denoised import rule_for
 
-FEWEST_STEPS = 4  # fewer steps than these are not drawn at unless they are given
+FEWEST_STEPS = 4  # the grid has no fewer steps, unless the user gave fewer
 NEGATIVE_PROMPT = "blurry, low quality, cropped, text, watermark"
-SAMPLERS = (  # the usual ones; those that fit the pipeline's own are drawn with
+SAMPLERS = (  # common ones; the grid has those that take the pipeline's configuration
     "DDIMScheduler",
     "DPMSolverMultistepScheduler",
     "EulerDiscreteScheduler",

@@ -18,12 +18,12 @@ from steerclear.copy_detection.decide import cell_agreement, without_rim
 from steerclear.copy_detection.features import cell_means, orientation_maps, shrunk, smoothed
 from steerclear.copy_detection.windows import compose, inverse, sample
 
-SIDE = 64  # pixels at which a protected picture is compared
-REACH = 1.5  # side of what is looked at around a placement, over the placement's own
-COARSE = (3, 2, 2, 1)  # steps at half size: 3 × 3 means over the maps in each
-FINE = (2, 1, 1)  # steps at full size
+SIDE = 64  # side in pixels at which a protected picture is compared
+REACH = 1.5  # side of the neighbourhood that is looked at, as a multiple of the placement's
+COARSE = (3, 2, 2, 1)  # at half size: for each step, how often its maps are blurred
+FINE = (2, 1, 1)  # the same at full size
 DAMPING = 0.02
-LARGEST = 0.25  # change of a map's entries in one step
+LARGEST = 0.25  # largest change of an entry of a placement in one step
 EDGE = 0.12  # squared residual at which a pixel starts to be distrusted
 
 

@@ -17,13 +17,13 @@ from steerclear.copy_detection.features import cell_means, orientation_maps, smo
 from steerclear.copy_detection.place import Evidence
 
 GRID = 8  # cells along a side
-SEEN = 0.25  # share of a cell that must lie inside the picture
-TEXTURED = 0.05  # mean squared clearness from which a cell says anything
-RIM = 3 / 64  # of a protected picture's side along which nothing counts: a frame's edge shows there
-ENOUGH = 24  # textured cells from which a match is trusted fully: a small patch matches anything
-DOUBT = 0.12  # power of the share of these that are there
-UNCOVERED = 0.8  # share of a copy that is looked at: the rest may lie under text
-REVERSED = 0.9  # of its agreement is left to a match whose brightness does not agree at all
+SEEN = 0.25  # least share of a cell that must lie inside the picture
+TEXTURED = 0.05  # mean squared clearness from which a cell counts as textured
+RIM = 3 / 64  # border that is ignored, as a share of the side: the edge of a frame shows there
+ENOUGH = 24  # textured cells from which a match is fully trusted; fewer match by chance
+DOUBT = 0.12  # with fewer, trust is (their number / ENOUGH) to this power
+UNCOVERED = 0.8  # share of a copy's cells that count, the best ones: the rest may lie under text
+REVERSED = 0.9  # factor on the agreement of a match whose brightness does not agree at all
 
 
 @dataclass(frozen=True, slots=True)

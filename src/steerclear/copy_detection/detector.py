@@ -29,9 +29,9 @@ from steerclear.copy_detection.windows import native_scales, symmetries
 from steerclear.errors import LibraryError
 
 AT_ONCE = 16  # pictures described in one go
-REMEMBERED = 64  # pictures whose matches are kept: several filters, and several steps of a request, ask again
-LARGE = 512  # short side in pixels of the pictures that are looked at as they are
-SURE = 1.1  # score from which no second opinion is asked
+REMEMBERED = 64  # pictures whose matches are cached: several filters and steps of a request ask again
+LARGE = 512  # short side in pixels up to which pictures are not shrunk
+SURE = 1.1  # from this score on, no second opinion is needed
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FLOOR = 0.01  # change of colour per pixel that counts as noise: JPEG blocks and grain on a plain ground
-SURROUNDINGS = 9  # side in pixels of the square over which a map's strength is evened out
+SURROUNDINGS = 9  # side in pixels of the square whose mean strength normalises a pixel's
 
 
 def gradients(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,14 +21,15 @@ from steerclear.copy_detection.features import orientation_maps, shrunk, smoothe
 from steerclear.copy_detection.windows import TURNS, compose, inverse, native_scales, parts, sample, windows
 from steerclear.fingerprints import file_fingerprint
 
-WINDOW = 32  # side in pixels at which a window is looked at
-CELLS = 16  # side of the maps that are compared
-WIDTH = 96  # numbers kept of a window
-LONG = 1.06  # a picture whose sides differ by more is looked at squeezed into a square as well
-FAINT_PART = 0.3  # a part with less strength than this share of its whole is not looked for
-FAINT_WINDOW = 0.25  # a window with less strength than this share of the picture's strongest is not looked at
-BLANK = 1e-3  # mean change of colour per pixel below which there is nothing to see
-WHITENING = Path(__file__).parent / "whitening.safetensors"  # `steerclear_lab.bench.copy_detection.whitening`
+WINDOW = 32  # side in pixels to which a window is resized
+CELLS = 16  # side of a window's orientation map
+WIDTH = 96  # length of a window's vector
+LONG = 1.06  # a picture with a larger aspect ratio is also looked at squeezed to a square
+FAINT_PART = 0.3  # a part with a smaller share of the whole's edge strength is not looked for
+FAINT_WINDOW = 0.25  # a window with a smaller share of the strongest window's edge strength is skipped
+BLANK = 1e-3  # mean change of colour per pixel below which a picture counts as blank
+# made by steerclear_lab.bench.copy_detection.whitening
+WHITENING = Path(__file__).parent / "whitening.safetensors"
 
 
 @dataclass(frozen=True)

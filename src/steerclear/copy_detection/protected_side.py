@@ -19,10 +19,10 @@ from steerclear.copy_detection.sameness import LEAST_CONTRAST, RoughPictures, co
 from steerclear.copy_detection.windows import parts
 from steerclear.errors import InputError, LibraryError
 
-LEAST_CELLS = 3  # textured cells of 64 without which a picture's parts match anything
-LONGEST = 16  # times as long as wide: there are the more windows to look at the longer a picture is
+LEAST_CELLS = 3  # of 64: a picture with fewer textured cells would match anything by its parts
+LONGEST = 16  # largest aspect ratio: the longer a picture, the more windows there are
 AT_ONCE = 64  # pictures described in one go
-BLOCK = 1024  # small pictures made rough in one go
+BLOCK = 1024  # pictures reduced to low resolution in one go
 BLANK = "it is blank, or nearly: there is nothing in it by which a copy could be told"
 
 

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from steerclear.copy_detection.features import cell_means
 
-SIDES = (32, 16)  # pixels at which pictures are compared, the better of both counts: JPEG blurs small colours
-ROUGH = 8  # side in pixels of what is kept of every protected picture
-NOISE = 0.006  # difference that says nothing: JPEG at quality 60 on a plain ground
+SIDES = (32, 16)  # pixels a side; the better of both counts, since JPEG blurs fine colours
+ROUGH = 8  # side in pixels of the low-resolution pictures
+NOISE = 0.006  # difference that counts as noise: JPEG at quality 60 on a plain ground
 KEPT = (
     0.5  # share of a picture's contrast that must be left at a side, or any grey would be like fine stripes
 )
-LEAST = 0.5  # sameness below which a protected picture is not looked at further
-LEAST_CONTRAST = 0.015  # of a picture that is not blank
-MOST = 32  # protected pictures compared in full
+LEAST = 0.5  # sameness below which a protected picture is not compared in full
+LEAST_CONTRAST = 0.015  # a picture with less contrast counts as blank
+MOST = 32  # most protected pictures that are compared in full
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-SHORT_SIDE = 256  # pixels at which local features are looked for
+SHORT_SIDE = 256  # short side in pixels at which local features are detected
 LONGEST = 1024
 CONTRAST = 0.02  # SIFT's own threshold; its default of 0.04 leaves drawings with too few points
 RATIO = 0.85  # nearest over second nearest distance below which two points are taken to be the same
-DISTANCE = 6.0  # pixels by which a point may miss its placement
-SCALES = (0.25, 2.6)  # of a copy over the protected picture
-POINTS = 1000  # of one picture
-KEPT = 512  # protected pictures whose points stay in memory
+DISTANCE = 6.0  # pixels by which a point may deviate from the placement
+SCALES = (0.25, 2.6)  # smallest and largest copy, as a multiple of the protected picture
+POINTS = 1000  # most local features of one picture
+KEPT = 512  # protected pictures whose features stay in memory
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SCALES = (1.0, 0.84, 0.7, 0.59, 0.5, 0.42)  # side of a window over the picture's short side
+SCALES = (1.0, 0.84, 0.7, 0.59, 0.5, 0.42)  # side of a window, as a share of the picture's short side
 TURNS = (-0.2, 0.0, 0.2)  # radians
-STEP = 0.25  # between neighbouring windows, in window sides
-# smaller windows are looked at upright only, and in finer steps: a border shows more in them, and there are
-# fewer others that would see the same
+STEP = 0.25  # distance of neighbouring windows, as a share of their side
+# Smaller windows are not rotated, and lie closer together: a border takes a larger share of them, and fewer
+# others overlap with them.
 SMALL, SMALL_STEP = 0.55, 0.17
 SMALLEST, SMALLEST_STEP, SMALLEST_RATIO = SCALES[-1], 0.125, 0.88
 PART_SCALES = (

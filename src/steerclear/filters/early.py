@@ -19,7 +19,7 @@ from steerclear.filters.base import detection
 from steerclear.pixels import cosines
 from steerclear.types import Detection
 
-STRIDE = 4  # windows overlap: the next one begins a quarter of a side further
+STRIDE = 4  # windows begin at every quarter of their side
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def refuse_modular(pipe: Any) -> None:
     """Raise UnsupportedError for a modular pipeline: its blocks can be put together in any order."""
     if any(cls.__name__ == "ModularPipeline" for cls in type(pipe).__mro__):
         raise UnsupportedError(
-            f"{type(pipe).__name__} is put together of blocks, which a guard cannot watch; guard the "
+            f"{type(pipe).__name__} is a modular pipeline, whose blocks a guard cannot watch; guard the "
             "ordinary pipeline of the same model: DiffusionPipeline.from_pretrained(…)"
         )
 

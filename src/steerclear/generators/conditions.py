@@ -23,7 +23,7 @@ Condition = dict[str, Any]
 EMBEDS, POOLED = "prompt_embeds", "pooled_prompt_embeds"
 MASK = "prompt_embeds_mask"
 FURTHER_PROMPTS = ("prompt_2", "prompt_3")
-# what `encode` sets itself, whatever the pipeline's call gives for it
+# arguments of `encode_prompt` that `encode` sets itself
 SET_HERE = frozenset(
     (
         "prompt",
@@ -291,7 +291,7 @@ def padded_alike(first: Condition, second: Condition) -> tuple[Condition, Condit
         return conditions
     padded = {EMBEDS, *_masks(first)}
     if len(padded) == 1:
-        raise UnsupportedError("the prompts' embeddings differ in length, and this family masks nothing")
+        raise UnsupportedError("the prompts' embeddings differ in length, and this family has no mask")
     if "attention_mask" in first:  # Kandinsky 3 cuts the negative prompt to the same length
         padded |= {"negative_prompt_embeds", "negative_attention_mask"}
 

@@ -189,7 +189,8 @@ class PipelineRunner:
 
         before = self.evaluations
         start = self._as_drawn(start)
-        kwargs = {k: v for k, v in kwargs.items() if k not in CALLBACKS}  # a first look is no progress
+        # screening is not reported as progress
+        kwargs = {k: v for k, v in kwargs.items() if k not in CALLBACKS}
         arguments = regeneration_arguments(self.pipe, condition, start, kwargs=kwargs, generator=generator)
         first_sample = arguments.pop("first_sample")
         watched = WatchedRun(

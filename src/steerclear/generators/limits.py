@@ -71,12 +71,12 @@ def check_latent_output(pipe: Any, kwargs: Mapping[str, Any]) -> None:
     """
     if any(kwargs.get(name) is not None for name in ("callback", "callback_on_step_end")):
         raise InputError(
-            "a callback may change the latent after it was seen, so none can be handed out; ask for another "
-            "output_type, or leave the callback out"
+            "a callback may change the latent after it was checked, so none can be handed out; "
+            "ask for another output_type, or leave the callback out"
         )
     if not str(type(pipe).__call__.__module__).startswith("diffusers."):
         raise InputError(
-            f"{type(pipe).__name__} has a call of its own, which may change the latent after it was seen; "
+            f"{type(pipe).__name__} has a call of its own, which may change the latent after it was checked; "
             "ask for another output_type"
         )
     if _is_any(pipe, "DiTPipeline", "Flux2KleinPipeline"):

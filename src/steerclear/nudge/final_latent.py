@@ -14,7 +14,7 @@ from steerclear.nudge.objective import descend
 from steerclear.nudge.prefer import preferred_latents
 from steerclear.nudge.space import LATENT, objective
 
-LOOK = 5  # iterations between two looks of the filters
+LOOK = 5  # iterations between two checks by the filters
 
 
 @dataclass(frozen=True, kw_only=True)

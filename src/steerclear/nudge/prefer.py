@@ -21,11 +21,11 @@ from steerclear.nudge.subject import MOST_TEXTS, names_subject, subject_texts
 from steerclear.pixels import cosines
 from steerclear.steering import derive
 
-PULLING_PICTURES = 4  # pictures of a larger set that pull at once; the mean of all would be no picture at all
+PULLING_PICTURES = 4  # of a larger set, so many pictures pull at once: the mean of all would be no picture
 LONGEST_TEXT = 4000  # characters; as long as a prompt may be
 REWRITES = 2  # how often a rewriter is asked about one image
-ANY_CLASSES = 8  # classes that are tried where nothing says which are near
-SAMPLES = 2  # clear pictures that the guard makes for itself to be pulled by
+ANY_CLASSES = 8  # classes that are tried where none is known to be similar
+SAMPLES = 2  # pictures that the guard generates to be pulled by
 
 
 @dataclass(frozen=True, kw_only=True)

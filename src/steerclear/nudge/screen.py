@@ -14,12 +14,12 @@ from steerclear.nudge.base import SteerTask
 from steerclear.nudge.despecify import condition_predictions, predictions
 from steerclear.pixels import cosines
 
-# texts for what most models draw, where no calibration says how near an ordinary prompt comes
+# what most models can draw; measured where no calibration tells the similarity of ordinary prompts
 PLAIN_TEXTS = ("a tree", "a chair", "a boat", "a bridge", "a cake", "a horse", "a mountain", "a bicycle")
-SAFE = 0.35  # risk up to which a text is likely to pass, so that what it keeps of the request decides
+SAFE = 0.35  # up to this risk a text is likely to pass; then what it keeps of the request decides
 AGREES = 0.9  # agreement from which two texts show the same subject
 HOPELESS = 0.75  # risk from which a text is not tried
-LEAST_RANGE = 0.05  # cosine between an ordinary prompt and the copy, below which nothing can be told apart
+LEAST_RANGE = 0.05  # least distance of the cosines of an ordinary prompt and of the copy
 
 
 @dataclass(frozen=True)

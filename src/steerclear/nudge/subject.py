@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from steerclear.nudge.words import Kind, Word, segments
 
-MOST_TEXTS = 10  # of which each costs an evaluation
-MOST_NAMES = 6  # words that may be names, of a prompt whose language the lists hardly know
+MOST_TEXTS = 10  # each costs one evaluation
+MOST_NAMES = 6  # unknown words that are tried as names, where the lists know few words of a prompt
 AN = re.compile(r"(?!uni|us[aeu]|eu|one\b)[aeiou]", re.IGNORECASE)  # words before which "a" becomes "an"
 ARTICLES = ("the", "a", "an")
 PREPOSITIONS = frozenset(("and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "with"))
