@@ -1,4 +1,4 @@
-"""The way of a request: generate, detect, nudge, verify, and hand out or withhold."""
+"""The guard around a pipeline: how it is made, its options, and its call."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from steerclear.request import Request, checked_request
 from steerclear.steer_tasks import SteerTasks
 from steerclear.types import Detection, GuardOutput, Outcome
 
-# for a pipeline that takes class labels: other classes first, of which most pass
-# (docs/benchmarks/scalability.md), where the guard knows some; then what needs no text
+# The ladder for pipelines that take class labels. First other classes, most of which pass
+# (docs/benchmarks/scalability.md), if the guard knows any; then strategies that need no text.
 WORDLESS_LADDER = (
     "rewrite",
     "rewrite",
@@ -60,7 +60,7 @@ WORDLESS_LADDER = (
     "resample",
 )
 
-# the attributes of a guard that hold its filters, by what they see
+# the attributes that hold a guard's filters, by their protocol
 _FILTERS: Mapping[type, str] = {
     Filter: "filters",
     PassFilter: "pass_filters",
@@ -357,7 +357,7 @@ class Guard(DropIn):
         return None if self._followed is None else self._followed.library
 
     def _checked(self, name: str, value: Any) -> Any:
-        """The value to set, checked where the attribute holds filters or is `on_withheld`."""
+        """Check a value before it is set as one of the guard's filters or as `on_withheld`."""
         if name == "on_withheld":
             check_on_withheld(value)
         if name in _FILTERS.values() or name == "strict":
@@ -458,7 +458,7 @@ class Guard(DropIn):
         return output.to_tuple() if "nsfw_content_detected" in output_fields(self.pipe) else (output.images,)
 
     def _check_filters(self, request: Request) -> None:
-        """Raise InputError for a call of which a filter could say nothing, or would flag everything."""
+        """Raise InputError for a call that some filter could not judge, or would always flag."""
         if self.runner.prompted and self.prompt_filters and not all(request.prompts):
             raise InputError(
                 f"the filter {self.prompt_filters[0].name!r} looks at prompts, and there are embeddings "
@@ -483,7 +483,7 @@ class Guard(DropIn):
         return judge(self.filters, images)
 
     def _follow(self) -> None:
-        """Replace what was built of the library's items if the library has changed since."""
+        """Rebuild the parts that depend on the library, if it has changed since they were built."""
         followed = self._followed
         if followed is None or not followed.changed:
             return

@@ -1,4 +1,4 @@
-"""The way of one call: generate, detect, nudge, verify, and hand out or withhold each image."""
+"""One guarded call, top to bottom: generate, detect, nudge, verify, and hand out or withhold each image."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class GuardedCall:
         return GuardOutput(self._shown(images, first), reports)
 
     def _plain_nfe(self, first: Pass) -> float:
-        """What the plain pipeline's whole pass costs, also where the first pass was left early."""
+        """The cost of the plain pipeline's whole pass, even if the first pass was left early."""
         if first.images:
             return first.nfe
         # image-to-image does only a part of the scheduler's steps, which the pipeline knows
@@ -126,7 +126,7 @@ class GuardedCall:
     def _interrupted(
         self, known: Sequence[Row], seeds: Sequence[int | None], *, reason: str, nfe: float, began: float
     ) -> GuardOutput:
-        """What a call ends with whose first pass the caller ended: nothing, and a report for each image."""
+        """The output of a call whose first pass the caller ended: no image, and a report for each."""
         seconds = (time.monotonic() - began) / len(known)
         reports = [
             Report(
@@ -155,7 +155,9 @@ class GuardedCall:
     def _latents(
         self, latents: list[Tensor | None], images: Sequence[Image.Image | None], first: Pass
     ) -> Any:
-        """The latents of the images that are handed out; zeros for None where the guard was told so."""
+        """The latents of the images that are handed out; zeros instead of None if the guard uses
+        placeholders.
+        """
         handed_out = [
             None if image is None else latent for latent, image in zip(latents, images, strict=True)
         ]
@@ -187,10 +189,10 @@ class GuardedCall:
         return self.judges.on_prompts(self.request.texts(), len(prompts))
 
     def _first_pass(self, known: list[Row]) -> tuple[Pass, list[Row]]:
-        """The plain pipeline, watched, and what decides on each image.
+        """Run the plain pipeline, watched, and collect the detections on each image.
 
-        It is left as soon as every image in it is known to be flagged: by its prompt, by how the pass goes,
-            or early.
+        The pass is left as soon as every image in it is known to be flagged: by its prompt, by how the pass
+        goes, or by the early verdict.
         """
         judges, arguments = self.judges, self.request.arguments
         detections = known
@@ -224,7 +226,11 @@ class GuardedCall:
     def _settle(
         self, i: int, report: Report, first: Pass, kwargs: dict[str, Any]
     ) -> tuple[Image.Image | None, Tensor | None, Report]:
-        """Hand out, or climb the ladder for, one image of the first pass. The tensor is its latent (1, …)."""
+        """Hand out one image of the first pass, or climb the ladder for it.
+
+        Returns:
+            The image, or None; its latent (1, …); and its finished report.
+        """
         latent = None if first.latents is None else first.latents[i : i + 1]
 
         def verify(candidate: Candidate, image: Image.Image) -> Row:

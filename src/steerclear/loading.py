@@ -1,4 +1,4 @@
-"""The parts of a guard: what a library and a pipeline give to it. Guards are built of these in `guard.py`."""
+"""Build the parts of a guard from a library and a pipeline; `guard.py` assembles them."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from steerclear.nudge.ladder import Ladder, strategies
 from steerclear.pipelines import latent_like, native_size
 from steerclear.protected import Protected
 
-ORDINARY_PROMPTS = "ordinary prompts"  # name of the note of what calibration has seen of them, by model
+ORDINARY_PROMPTS = "ordinary prompts"  # name of the note in a library, which has one entry per model
 
 Which = Literal["thresholds", "strict"]
 
 
 @dataclass(frozen=True)
 class GuardParts:
-    """What a guard is built of: the arguments of `Guard(pipe, …)`, by their names there.
+    """The parts of a guard: the arguments of `Guard(pipe, …)`, under the same names.
 
-    Beside them, what makes it possible to build the same again of a later version of the library: the library
-    and its version, the encoders that it was built with, and the caller's further filters. Of these, the
-    names of filters over the library stay names.
+    It also holds what is needed to rebuild them for a later version of the library: the library and its
+    version, the encoders that it was built with, and the caller's further filters. Filters over the library
+    stay names.
     """
 
     library: Library
@@ -70,23 +70,23 @@ def guard_parts(
     policy: Policy | None = None,
     before: GuardParts | None = None,
 ) -> GuardParts:
-    """What a library says of a pipeline, and what the caller adds to it.
+    """Build the parts of a guard.
 
     Args:
         pipe: a loaded pipeline, on its device.
         library: the protected library, or where it lies.
         model: the folder that the pipeline was loaded from; by default what the pipeline itself remembers.
-        filters: further filters, by name or themselves, beside those over the library.
+        filters: further filters, as names or objects, beside those over the library.
         alternatives: texts of what the model draws well; by default those that the library's calibration
             found for this model.
         ladder: strategy names or a Ladder; by default the one that fits the pipeline.
-        early: use the early verdict, where the library was calibrated for this very model; or a verdict of
-            your own.
-        encoder: in whose space strategies steer that need one; by default the library's first that is
-            differentiable. A library whose encoders do not ship inside needs them named here, since its own
-            word loads nothing: `transformers:…`, `sscd:…`, `vae:…` and `module:object`. Of several the first
-            steers.
-        policy: what holds for every item, in the place of what each item says.
+        early: use the early verdict, if the library was calibrated for this very model; or a verdict of your
+            own.
+        encoder: the encoder, or encoders, to steer with; by default the library's first that is
+            differentiable. A library that was built with an encoder that does not ship inside
+            (`transformers:…`, `sscd:…`, `vae:…` or `module:object`) needs it named here, since a library's
+            metadata alone loads nothing. Of several, the first steers.
+        policy: replaces the policy of every item.
         before: the parts of an earlier version of the library, whose encoders are used again.
 
     Raises:
@@ -157,20 +157,33 @@ def guard_parts(
 
 
 def named_encoders(encoder: Any) -> list[Any]:
-    """What the option `encoder` holds: one encoder or name, several, or none."""
+    """The option `encoder` as a list: it may be one encoder or name, several, or None."""
     if encoder is None:
         return []
     return list(encoder) if isinstance(encoder, list | tuple) else [encoder]
 
 
 def check_names(option: str, values: Any) -> None:
-    """Raises ConfigError for a text alone, which would be read letter by letter."""
+    """Check that an option is no single text, which would be read letter by letter.
+
+    Args:
+        option: its name.
+        values: its value.
+
+    Raises:
+        ConfigError: for a text.
+    """
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ConfigError(f"{option} is {values!r}; pass a list")
 
 
 def made_on(calibration: Mapping[str, Any], model: str | Path) -> bool:
-    """Whether a calibration was made on pictures of this very model."""
+    """Whether a calibration was made on pictures of this very model.
+
+    Args:
+        calibration: the note in a library.
+        model: a model folder; "" where it is not known.
+    """
     weights = Path(model) / "unet" / "diffusion_pytorch_model.safetensors"
     return "model" in calibration and weights.is_file() and file_fingerprint(weights) == calibration["model"]
 
@@ -178,8 +191,16 @@ def made_on(calibration: Mapping[str, Any], model: str | Path) -> bool:
 def own_descriptor(
     model: str | Path, library: Library, device: torch.device | str = "cpu"
 ) -> dict[str, Callable[[], Encoder]]:
-    """The copy descriptor in a folder that `train-emoji` made, where the library was built with that very
-    one; else nothing.
+    """Find the copy descriptor in a model folder that `train-emoji` made.
+
+    Args:
+        model: a model folder; "" where it is not known.
+        library: the protected library.
+        device: where its weights go.
+
+    Returns:
+        The descriptor's name → a function that loads it, if the library was built with this very descriptor;
+        else an empty mapping.
     """
     weights = Path(model) / "descriptor" / "model.safetensors"
     if not str(model) or embedded.is_embedded(model) or not weights.is_file():
@@ -246,9 +267,15 @@ def filter_parts(
 
 
 def calibrated_thresholds(library: Library, which: Which) -> dict[str, Any]:
-    """The thresholds of a library's calibration by filter.
+    """Read the thresholds of a library's calibration.
 
-    A library without a calibration takes the embedded one's, which knows the copy descriptor alone.
+    Args:
+        library: the protected library. If it has no calibration and was built with the embedded copy
+            descriptor, the embedded library's calibration counts.
+        which: "thresholds" for any picture, "strict" for steered and suspect ones.
+
+    Returns:
+        Filter name → threshold.
     """
     calibration = library.read_note("calibration")
     if calibration is None:
@@ -260,7 +287,12 @@ def calibrated_thresholds(library: Library, which: Which) -> dict[str, Any]:
 
 
 def embedded_calibration() -> dict[str, Any]:
-    """The calibration of the embedded library, which other libraries of the same descriptor start from."""
+    """The calibration of the embedded library, the starting point of other libraries with the same
+    descriptor.
+
+    Raises:
+        LibraryError: if the installed package lacks it.
+    """
     note = Library.open(embedded.LIBRARY_FOLDER).read_note("calibration")
     if note is None:
         raise LibraryError(
@@ -270,7 +302,16 @@ def embedded_calibration() -> dict[str, Any]:
 
 
 def early_verdict(pipe: Any, protected: Protected, calibration: Mapping[str, Any]) -> EarlyVerdict | None:
-    """The calibrated early verdict; the calibration must have been `made_on` this very model."""
+    """Build the calibrated early verdict. The calibration must have been `made_on` this very model.
+
+    Args:
+        pipe: the pipeline.
+        protected: the library's items.
+        calibration: the note in the library.
+
+    Returns:
+        The verdict; None if the calibration has none, or the library no items.
+    """
     early = calibration.get("early")
     if not early or not protected.pictures:
         return None
@@ -289,7 +330,18 @@ def early_verdict(pipe: Any, protected: Protected, calibration: Mapping[str, Any
 
 
 def ordinary_prompts(pipe: Any, library: Library) -> OrdinaryPrompts:
-    """What `steerclear calibrate` has kept in a library of ordinary prompts on this very model."""
+    """Read what `steerclear calibrate` has noted in a library about ordinary prompts on this very model.
+
+    Args:
+        pipe: the pipeline.
+        library: the protected library.
+
+    Returns:
+        The note; an empty one for a model that was not calibrated.
+
+    Raises:
+        LibraryError: if the note is damaged.
+    """
     note = library.read_note(ORDINARY_PROMPTS) or {}
     of_model = note.get(sampled_fingerprint(denoiser_of(pipe)) or "") or {}
     try:
@@ -306,8 +358,9 @@ def ordinary_prompts(pipe: Any, library: Library) -> OrdinaryPrompts:
 
 
 def _own_encoders(pipe: Any, model: str | Path, library: Library) -> dict[str, Callable[[], Encoder]]:
-    """What the model brings itself, by the name that a library knows it by: its autoencoder, which need not
-    be loaded again, and the copy descriptor that `own_descriptor` finds."""
+    """Encoders that the model itself provides, by their names in the library: its autoencoder, which is
+    already loaded, and the copy descriptor that `own_descriptor` finds.
+    """
     from steerclear.encoders.pretrained import LatentEncoder
 
     if not str(model):
@@ -324,7 +377,7 @@ def _same(encoder: Encoder) -> Encoder:
 
 
 def _without_names(filters: Sequence[AnyFilter | str], parts: FilterParts) -> list[AnyFilter | str]:
-    """The filters, each name replaced by what it stands for, but for those over the library's items."""
+    """Replace names of filters by the filters, except for those over the library's items."""
     resolved: list[AnyFilter | str] = []
     for filter_ in filters:
         keep = not isinstance(filter_, str) or is_over_library(filter_)

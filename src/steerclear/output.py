@@ -133,10 +133,10 @@ def report_line(report: Report, file: str | None) -> dict[str, Any]:
 
 
 class ReportFile:
-    """report.jsonl in a folder: created with the first line; every line is complete and on disk at once.
+    """report.jsonl in a folder. Created with the first line; each line is complete and on disk at once.
 
-    Lines of earlier runs are kept. Each line has the `run` that it is of; where several name one file, the
-    last is of the picture that lies there.
+    Lines of earlier runs are kept, and each line names its `run`. Where several lines name the same file, the
+    last one describes it.
 
     Attributes:
         path: the file.
@@ -203,7 +203,12 @@ def finite(value: Any) -> Any:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """The error for an output file that cannot be written."""
+    """The error for an output file that cannot be written.
+
+    Args:
+        path: the file.
+        error: what the operating system says.
+    """
     return InputError(f"cannot write {str(path)!r}: {error.strerror or error}; choose another --out")
 
 

@@ -1,4 +1,4 @@
-"""What travels along the way of a request: detections, attempts, reports and the guard's output."""
+"""The results of a request: detections, attempts, reports and the guard's output."""
 
 from __future__ import annotations
 
@@ -184,14 +184,14 @@ def _nearest(detections: tuple[Detection, ...]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class GuardOutput:
-    """What a guard hands out; it can be read as a diffusers pipeline's output can.
+    """The output of a guard; it can be read like a diffusers pipeline's output.
 
     Attributes:
         images: one per requested image: a list of PIL images, or what `output_type` asks for, as a pipeline
             gives it: an array (B, H, W, 3) or a tensor (B, 3, H, W) in [0, 1] of the very pixels that were
             checked, or the latents of the pictures that were checked. Where `reports[i].outcome` is withheld,
-            `images[i]` is None, or a placeholder if the guard was told so: plain grey, or a latent of zeros.
-            What holds a None is a list, whatever the output type.
+            `images[i]` is None; with `on_withheld="placeholder"` it is a plain grey picture, or a latent of
+            zeros. If any entry is None, `images` is a list, whatever the output type.
         reports: one per image.
     """
 
@@ -200,9 +200,7 @@ class GuardOutput:
 
     @property
     def nsfw_content_detected(self) -> list[bool]:
-        """True exactly where the image was withheld; the name is what callers of diffusers pipelines look
-        for.
-        """
+        """True exactly where the image was withheld. Callers of diffusers pipelines look for this name."""
         return [report.outcome is Outcome.WITHHELD for report in self.reports]
 
     def to_tuple(self) -> tuple[Any, list[bool]]:

@@ -188,7 +188,9 @@ def _keep_prompts(
 
 
 def _filters(library: Library, model: Path | None, encoder: Sequence[str]) -> list[Filter]:
-    """The filters over a library, at thresholds that no score reaches: these are what is to be found."""
+    """The filters over a library, at thresholds that no score reaches, since the thresholds are yet to be
+    chosen.
+    """
     from steerclear.filters.library import FilterParts, library_filters
 
     library.check_holds_items()
@@ -228,7 +230,7 @@ def _plain(filters: Sequence[Filter]) -> list[str]:
 
 
 def _named(copy: LikelyCopy) -> dict[str, Any]:
-    """A likely copy as evidence has it."""
+    """A likely copy as the evidence records it."""
     return {"picture": copy.picture.origin, "matched": copy.matched, "agreement": round(copy.agreement, 4)}
 
 

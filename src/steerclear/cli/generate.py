@@ -263,7 +263,9 @@ def generate(
 
 
 def _request(number: int, prompt: str, seed: int, image: int | None) -> tuple[str, PromptAndSeed]:
-    """The name of a picture's file, and what it is made of; image: which one of its prompt and seed."""
+    """The file name of a picture, and its prompt and seed; image: its number among those of one prompt and
+    seed.
+    """
     if image is None:
         return f"{number:04d}-{seed}.png", PromptAndSeed(prompt, seed)
     from steerclear.steering.seeds import derive
