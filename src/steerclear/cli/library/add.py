@@ -19,6 +19,7 @@ from steerclear.errors import InputError, LibraryError
 from steerclear.library import ingest
 from steerclear.library.files import MAX_BYTES, Reach
 from steerclear.library.schema import POLICIES, Policy
+from steerclear.library.sources import in_words
 from steerclear.library.store import Library
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ def add(
     skipped, failed = len(report.skipped_duplicates), len(report.failed)
     holds = "no library was created" if discarded else f"the library holds {total}"
     echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
+    if report.skipped:
+        echo(f"skipped, no pictures: {in_words(report.skipped)}")
     if report.added:
         print_plain(opened, report.added)
     if total:
@@ -181,7 +184,7 @@ def _read_captions(path: Path | None) -> dict[str, str]:
         return {}
     try:
         captions = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the captions {str(path)!r}: {error}") from error
     if not isinstance(captions, dict):
         raise InputError(f"the captions {str(path)!r} must be one JSON object, path → caption")
