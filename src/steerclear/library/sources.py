@@ -212,12 +212,15 @@ class _Search:
 
     def parquet(self, path: Path) -> Iterator[Source]:
         """The pictures that the rows of a Parquet table name."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names = [name for name in pq.read_schema(path).names if name in ("path", "source", *FIELDS)]
+        schema = pq.read_schema(path)
+        names = [name for name in schema.names if name in ("path", "source", *FIELDS)]
         _check_columns(path, names)
+        texts = [name for name in names if pa.types.is_string(schema.field(name).type)]
         # as a dictionary, and few at a time: a small file may repeat a long text a million times
-        with pq.ParquetFile(path, read_dictionary=names) as file:
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
             for batch in file.iter_batches(batch_size=256, columns=names):
                 for row in range(len(batch)):
                     yield _listed(path, _Row(batch, row), self.reach)
@@ -267,10 +270,14 @@ class _Search:
 
     def _members(self, path: Path, shard: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         """All members but folders. What follows a damaged place cannot be read, and is a failure."""
+        any_read = False
         try:
-            yield from (member for member in shard if not member.isdir())
+            for member in shard:
+                any_read = True
+                if not member.isdir():
+                    yield member
         except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
-            if not shard.members:
+            if not any_read:
                 raise
             self.failed.append((str(path), f"it is cut or damaged: {_one_line(error)}; the rest is missing"))
             return
