@@ -238,7 +238,7 @@ class _Search:
                 folder, _, base = member.name.rpartition("/")
                 stem, _, suffix = base.partition(".")
                 key = f"{folder}/{stem}"
-                hidden = any(part.startswith(".") and part != "." for part in member.name.split("/"))
+                hidden = any(part.startswith(".") and part.strip(".") for part in member.name.split("/"))
                 if not member.isreg() or member.issparse():
                     self.skipped["link" if member.islnk() or member.issym() else "device"] += 1
                 elif suffix.lower() in ("txt", "json") and not hidden:
