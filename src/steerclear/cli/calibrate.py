@@ -13,7 +13,7 @@ import typer
 from steerclear.cli.calibration_results import LIKELY_COPIES, print_results
 from steerclear.cli.inputs import check_folder, number, whole_number
 from steerclear.cli.opening import library_filter_names, model_folder, open_encoders, open_library
-from steerclear.cli.options import ConsentOption, LibraryOption, StepsOption
+from steerclear.cli.options import ConsentOption, DownloadOption, LibraryOption, StepsOption, TrustOption
 from steerclear.cli.picture_sources import PictureSources
 from steerclear.cli.recipe import EMBEDDED
 from steerclear.cli.terminal import OK, one_line_errors, progress
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from steerclear.calibrate import AlteredCopy, Clean, LikelyCopy
+    from steerclear.encoders import Encoder
     from steerclear.filters import Filter
     from steerclear.library import Library
 
@@ -69,6 +70,8 @@ def calibrate(
         ),
     ] = 200,
     encoder: ConsentOption = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     model: Annotated[
         str,
         typer.Option(metavar="FOLDER_OR_ID", help="What generates from prompts, as in `generate`."),
@@ -121,7 +124,11 @@ def calibrate(
         )
 
         opened = open_library(library)
-        filters = _filters(opened, model_folder(model), encoder or ())
+        opened.check_holds_items()
+        encoders = open_encoders(
+            opened, model_folder(model), encoder or (), trust=trust, allow_download=allow_download
+        )
+        filters = _filters(opened, encoders)
         sources = PictureSources(
             model, seeds=seeds, steps=steps, guidance=guidance, varied=settings is SettingsChoice.varied
         )
@@ -187,14 +194,12 @@ def _keep_prompts(
     library.write_note(ORDINARY_PROMPTS, {**before, model: note_of(ordinary)})
 
 
-def _filters(library: Library, model: Path | None, encoder: Sequence[str]) -> list[Filter]:
+def _filters(library: Library, encoders: Sequence[Encoder]) -> list[Filter]:
     """The filters over a library, at thresholds that no score reaches, since the thresholds are yet to be
     chosen.
     """
     from steerclear.filters.library import FilterParts, library_filters
 
-    library.check_holds_items()
-    encoders = open_encoders(library, model, encoder)
     no_thresholds = dict.fromkeys(library_filter_names(encoders), NOTHING_FLAGGED)
     return library_filters(FilterParts(library=library, encoders=encoders, thresholds=no_thresholds))
 

@@ -12,7 +12,13 @@ import typer
 
 from steerclear.cli.inputs import whole_number
 from steerclear.cli.opening import open_encoders, open_library
-from steerclear.cli.options import ConsentOption, FilterOption, ProtectedOption
+from steerclear.cli.options import (
+    ConsentOption,
+    DownloadOption,
+    FilterOption,
+    ProtectedOption,
+    TrustOption,
+)
 from steerclear.cli.recipe import EMBEDDED
 from steerclear.cli.recipe_options import read_filters
 from steerclear.cli.terminal import BAD_INPUT, FLAGGED, OK, one_line_errors, print_error
@@ -31,6 +37,8 @@ def check(
     library: ProtectedOption = EMBEDDED,
     filter_names: FilterOption = None,
     encoder: ConsentOption = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -85,7 +93,8 @@ def check(
         names = read_filters(filter_names or ())
         opened = open_library(library)
         opened.check_holds_items()
-        parts = filter_parts(opened, open_encoders(opened, model, encoder or ()), native=smallest)
+        encoders = open_encoders(opened, model, encoder or (), trust=trust, allow_download=allow_download)
+        parts = filter_parts(opened, encoders, native=smallest)
         filters = [*library_filters(parts), *_image_filters(names, parts)]
         any_unreadable = any_flagged = False
         for path in images:

@@ -13,7 +13,7 @@ import typer
 
 from steerclear.cli.inputs import check_folder, number, read_prompts, read_seeds, whole_number
 from steerclear.cli.opening import load_guard, usual_guidance
-from steerclear.cli.options import FilterOption, ProtectedOption, StepsOption
+from steerclear.cli.options import DownloadOption, FilterOption, ProtectedOption, StepsOption, TrustOption
 from steerclear.cli.recipe import (
     EMBEDDED,
     PromptAndSeed,
@@ -116,9 +116,11 @@ def generate(
         typer.Option(
             metavar="NAME",
             help="In whose space strategies steer that need an encoder; default: the library's first. "
-            "Required for a library that was built with a module:object.",
+            "Required for a library that was built with an encoder that does not ship inside.",
         ),
     ] = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     negative_prompt: Annotated[
         str, typer.Option("--negative-prompt", metavar="TEXT", help="What no picture should show.")
     ] = "",
@@ -248,7 +250,7 @@ def generate(
             compile=compile_model,
         )
         check_recipe(recipe)
-        guard, recipe = load_guard(recipe)
+        guard, recipe = load_guard(recipe, trust=trust, allow_download=allow_download)
         together = batch * images_per_prompt
         code = _make_all(
             guard,

@@ -58,7 +58,14 @@ def open_library(name: str) -> Library:
     return Library.open(embedded.LIBRARY_FOLDER if name == EMBEDDED else name)
 
 
-def open_encoders(library: Library, model: Path | None = None, names: Sequence[str] = ()) -> list[Encoder]:
+def open_encoders(
+    library: Library,
+    model: Path | None = None,
+    names: Sequence[str] = (),
+    *,
+    trust: bool = False,
+    allow_download: bool = False,
+) -> list[Encoder]:
     """The encoders that a library was built with.
 
     Args:
@@ -66,6 +73,8 @@ def open_encoders(library: Library, model: Path | None = None, names: Sequence[s
         model: a model folder that may bring the copy descriptor that the library was built with.
         names: the library's encoders that the user has named as well: what does not ship inside is loaded
             only if it is among them, since a library's own word is not enough.
+        trust: also load one of these whose format carries code.
+        allow_download: also ask a model hub for one of these.
 
     Raises:
         LibraryError: if the library was not built with an encoder that the user named, or with other weights.
@@ -82,17 +91,20 @@ def open_encoders(library: Library, model: Path | None = None, names: Sequence[s
             raise LibraryError(
                 f"the library at {library.uri!r} was built with {', '.join(of_library)}, not with {encoder!r}"
             )
-        at_hand.setdefault(encoder, partial(load_encoder, encoder, fingerprint=of_library[encoder]))
+        load = partial(load_encoder, encoder, fingerprint=of_library[encoder])
+        at_hand.setdefault(encoder, partial(load, trust=trust, allow_download=allow_download))
     return loading.open_encoders(library, at_hand=at_hand)
 
 
-def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
+def load_guard(recipe: Recipe, *, trust: bool = False, allow_download: bool = False) -> tuple[Guard, Recipe]:
     """The guard that a recipe describes, and the recipe with fingerprints, ladder and budget filled in.
 
     What is cheap to check comes first: the wishes, the device, the library, then the model.
 
     Args:
         recipe: what the user asked for; the names in it are trusted, see `read_recipe`.
+        trust: also load an encoder whose format carries code.
+        allow_download: also ask a model hub for the encoder.
 
     Raises:
         SteerclearError: for whatever in it cannot be used.
@@ -105,7 +117,14 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
     library.check_holds_items()
     # the encoder to steer with need not be one of the library's
     named = [spec.name for spec in library.encoders if spec.name == recipe.encoder]
-    open_encoders(library, folder, named)  # before the model, which takes longer to load
+    consent = {"trust": trust, "allow_download": allow_download}
+    open_encoders(library, folder, named, **consent)  # before the model, which takes longer to load
+    encoder: Any = recipe.encoder or None
+    if encoder and any(consent.values()):
+        from steerclear.encoders import load_encoder
+
+        expected = {spec.name: spec.fingerprint for spec in library.encoders}.get(encoder)
+        encoder = load_encoder(encoder, recipe.device, fingerprint=expected, **consent)
     from steerclear.guard import Guard
     from steerclear.nudge.ladder import Budget
 
@@ -120,7 +139,7 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
         alternatives=alternatives,
         ladder=recipe.ladder or None,
         budget=budget,
-        encoder=recipe.encoder or None,
+        encoder=encoder,
     )
     return guard, replace(
         recipe,

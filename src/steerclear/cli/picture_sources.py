@@ -56,7 +56,7 @@ class PictureSources:
             if argument.endswith(".txt"):
                 yield from self._generated(Path(argument))
                 continue
-            sources, failed = discover([argument])
+            sources, failed, _ = discover([argument])
             if failed:
                 raise InputError(f"{failed[0][0]!r}: {failed[0][1]}")
             with progress(f"scoring {argument}", len(sources)) as advance:

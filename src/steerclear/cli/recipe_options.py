@@ -9,7 +9,8 @@ from steerclear.cli.inputs import read_names
 from steerclear.cli.recipe import Lora, Preferred
 from steerclear.errors import ConfigError, InputError
 from steerclear.fingerprints import file_fingerprint
-from steerclear.library.images import SUFFIXES, read_image
+from steerclear.library.content import SUFFIXES
+from steerclear.library.images import read_image
 
 
 def read_loras(values: Sequence[str]) -> tuple[Lora, ...]:

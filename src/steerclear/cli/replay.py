@@ -13,6 +13,7 @@ from steerclear._version import __version__
 from steerclear.cli.generate import make
 from steerclear.cli.inputs import check_file
 from steerclear.cli.opening import load_guard, model_folder
+from steerclear.cli.options import DownloadOption, TrustOption
 from steerclear.cli.recipe import EMBEDDED, Lora, Recipe
 from steerclear.cli.recipe_options import read_encoder, read_filters, read_ladder, read_loras
 from steerclear.cli.saved_recipe import OPTIONS, read_recipe
@@ -58,6 +59,8 @@ def replay(
     encoder: Annotated[
         str | None, typer.Option(metavar="NAME", help="The same for the encoder that the recipe names.")
     ] = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     lora: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,7 +120,7 @@ def replay(
                 f"{str(file)!r} was made with the library {old.library!r}, and a name in a picture opens "
                 "none; pass --library with the folder or address where it lies"
             )
-        guard, new = load_guard(relocated)
+        guard, new = load_guard(relocated, trust=trust, allow_download=allow_download)
         _check_fingerprint(old, fingerprint=new.model_fingerprint, model=new.model, file=file)
         output = make(guard, new)
         image, report = output.images[new.image], output.reports[new.image]

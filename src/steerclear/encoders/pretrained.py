@@ -11,13 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steerclear.errors import EncoderError
+from steerclear.errors import ConfigError, EncoderError, ModelError
 from steerclear.fingerprints import weights_fingerprint
 from steerclear.pixels import fit, normalised, processor_side
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Pizzi et al. 2022, §4: the shorter side at inference; here the picture is squeezed to a square
 SSCD_SIDE = 288
+NOT_HERE = (
+    "; it is no folder, and nothing is downloaded unless you say so: pass --allow-download on the command "
+    "line, or allow_download=True to load_encoder"
+)
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,20 @@ class TransformersEncoder:
 
     @classmethod
     def load(
-        cls, source: str | Path, name: str | None = None, device: torch.device | str = "cpu"
+        cls,
+        source: str | Path,
+        name: str | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        allow_download: bool = False,
     ) -> TransformersEncoder:
         """Loads a model.
 
         Args:
-            source: a folder or hub id.
+            source: a folder, or the hub id of a model that was downloaded before.
             name: the encoder's name; by default `transformers:SOURCE`.
             device: where its weights go.
+            allow_download: also ask the hub for it.
 
         Raises:
             EncoderError: if it cannot be loaded, or has no image half.
@@ -67,20 +77,25 @@ class TransformersEncoder:
         from transformers import AutoModel, AutoTokenizer
         from transformers.image_processing_base import ImageProcessingMixin
 
+        local = {"local_files_only": not allow_download}
         try:
             # no code from the model's folder, and no pickled weights, which are a program
             model = AutoModel.from_pretrained(
-                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **local
             )
             model = model.eval().requires_grad_(False)
-            settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
-        except (OSError, ValueError) as error:
+            settings, _ = ImageProcessingMixin.get_image_processor_dict(source, **local)
+        except Exception as error:  # of a damaged folder anything
             raise EncoderError(
-                f"{source} holds no model with an image processor: {str(error).splitlines()[0]}"
+                f"{source} holds no model with an image processor: {_first_line(error)}"
+                f"{'' if allow_download or Path(source).exists() else NOT_HERE}"
             ) from error
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source) if hasattr(model, "get_text_features") else None
-        except (OSError, ValueError):
+            has_texts = hasattr(model, "get_text_features")
+            tokenizer = (
+                AutoTokenizer.from_pretrained(source, trust_remote_code=False, **local) if has_texts else None
+            )
+        except Exception:  # as above; without texts it is an encoder all the same
             tokenizer = None
         size = processor_side(settings, 224)
         mean = tuple(settings.get("image_mean") or IMAGENET_MEAN)
@@ -156,6 +171,7 @@ class SscdEncoder:
         device: torch.device | str = "cpu",
         *,
         fingerprint: str | None = None,
+        trust: bool = False,
     ) -> SscdEncoder:
         """Loads a TorchScript file. It is a program: load only what you trust.
 
@@ -164,8 +180,10 @@ class SscdEncoder:
             name: the encoder's name; by default `sscd:FILE`.
             device: where the network goes.
             fingerprint: that it must have, compared before the file is opened as TorchScript.
+            trust: that you know who made it; without it nothing is opened.
 
         Raises:
+            ConfigError: without `trust`.
             EncoderError: if the file is missing, has another fingerprint, is no TorchScript, or returns no
                 embedding.
         """
@@ -179,14 +197,19 @@ class SscdEncoder:
                 f"{file} has the fingerprint {read}, and {fingerprint} is asked for: it is another file, and "
                 "was not opened"
             )
+        if not trust:
+            raise ConfigError(
+                f"{file} is TorchScript, a format that carries code, which runs as soon as it is loaded. If "
+                "you trust whoever made it, pass --trust on the command line, or trust=True to load_encoder"
+            )
         try:
             network = torch.jit.load(str(file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 embedding = network(torch.zeros(1, 3, SSCD_SIDE, SSCD_SIDE))
             dim = int(embedding.flatten(1).shape[1])
-        except (RuntimeError, ValueError, OSError, AttributeError) as error:
+        except Exception as error:  # of a damaged file, or from the program in it, anything
             raise EncoderError(
-                f"{file} is no TorchScript of a copy descriptor: {str(error).splitlines()[0]}"
+                f"{file} is no TorchScript of a copy descriptor: {_first_line(error)}"
             ) from error
         return cls(
             network=network.to(device),
@@ -253,14 +276,20 @@ class LatentEncoder:
 
     @classmethod
     def load(
-        cls, model: str | Path, name: str | None = None, device: torch.device | str = "cpu"
+        cls,
+        model: str | Path,
+        name: str | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        allow_download: bool = False,
     ) -> LatentEncoder:
         """Loads the autoencoder of a model.
 
         Args:
-            model: a folder or hub id.
+            model: a folder, or the hub id of a model that was downloaded before.
             name: the encoder's name; by default `vae:MODEL`.
             device: where the autoencoder goes.
+            allow_download: also ask the hub for it.
 
         Raises:
             ModelError: if the model cannot be loaded.
@@ -268,7 +297,13 @@ class LatentEncoder:
         """
         from steerclear.pipelines import load_pipeline
 
-        return cls.of(load_pipeline(model, str(device)), name or f"vae:{model}")
+        try:
+            pipe = load_pipeline(model, str(device), local_files_only=not allow_download)
+        except ModelError as error:
+            raise ModelError(
+                f"{error}{'' if allow_download or Path(model).exists() else NOT_HERE}"
+            ) from error
+        return cls.of(pipe, name or f"vae:{model}")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
@@ -287,6 +322,10 @@ def _features(model: Any, pixels: Tensor) -> Tensor:
     pooled: Tensor | None = getattr(output, "pooler_output", None)
     first_token: Tensor = output.last_hidden_state[:, 0]
     return first_token if pooled is None else pooled
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _as_tensor(output: Any) -> Tensor:

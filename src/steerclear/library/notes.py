@@ -32,16 +32,21 @@ def read_all(uri: str) -> dict[str, dict[str, Any]]:
     with lance_errors(uri):
         table = _table(uri)
         rows = [] if table is None else table.search().to_list()
-        documents = {
-            row["name"]: json.loads(row["json"]) for row in sorted(rows, key=lambda row: row["written"])
-        }
-    for name, document in documents.items():
-        if not isinstance(document, dict):
-            raise LibraryError(
-                f"the note {name!r} in the library at {uri!r} is damaged: it holds a "
-                f"{type(document).__name__}, not a JSON object; write it again"
-            )
-    return documents
+    return {row["name"]: _document(uri, row) for row in sorted(rows, key=lambda row: row["written"])}
+
+
+def _document(uri: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The document in a row. Raises LibraryError for one that is damaged."""
+    try:
+        document = json.loads(row["json"])
+        if isinstance(document, dict):
+            return document
+        reason = f"it holds a {type(document).__name__}, not a JSON object"
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise LibraryError(
+        f"the note {row['name']!r} in the library at {uri!r} is damaged: {reason}; write it again"
+    )
 
 
 def write(uri: str, name: str, document: dict[str, Any]) -> None:

@@ -66,11 +66,13 @@ class Entry:
         item: its id is the one that the caller wishes; with "" the library chooses one.
         thumbnail: PNG bytes, RGB, 64 × 64.
         vectors: encoder name → (dim,) of unit length, one for every encoder of the library.
+        name: its own file name, of which an id is made; by default the last part of its source.
     """
 
     item: Item
     thumbnail: bytes
     vectors: dict[str, Tensor]
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,12 @@ def read_specs(schema: pa.Schema, uri: str) -> tuple[EncoderSpec, ...]:
             EncoderSpec(str(row["name"]), int(row["dim"]), str(row["fingerprint"]))
             for row in metadata["encoders"]
         )
-    except (ValueError, KeyError, TypeError) as error:
+        if not specs:
+            raise ValueError("it names no encoder")
+        for spec in specs:
+            if getattr(schema.field(spec.column).type, "list_size", None) != spec.dim:
+                raise ValueError(f"the vectors of encoder {spec.name!r} have another width than {spec.dim}")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise LibraryError(
             f"the library at {uri!r} is damaged: its metadata cannot be read ({error}); restore a backup"
         ) from error
@@ -196,14 +203,15 @@ def read_specs(schema: pa.Schema, uri: str) -> tuple[EncoderSpec, ...]:
     return specs
 
 
-def free_id(item: Item, taken: set[str]) -> str:
+def free_id(entry: Entry, taken: set[str]) -> str:
     """Returns the first free one of the file's stem, the stem with the start of the hash, and the hash.
 
     Args:
-        item: the new item.
+        entry: the new item.
         taken: the ids that other items have.
     """
-    name = re.split(r"[/\\#]", item.source)[-1]
+    item = entry.item
+    name = entry.name or re.split(r"[/\\]", item.source)[-1]
     stem = name.rsplit(".", 1)[0].strip() or item.sha256[:16]
     candidates = (stem, f"{stem}-{item.sha256[:8]}", item.sha256[:16], item.sha256)
     return next(candidate for candidate in candidates if candidate not in taken)

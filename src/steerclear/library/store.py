@@ -258,7 +258,7 @@ def _new_entries(entries: Sequence[Entry], keys: Keys) -> tuple[list[Entry], Ins
         elif item.id in keys.ids:
             result.refused.append((item.source, f"id {item.id!r} belongs to another picture"))
         else:
-            item_id = item.id or free_id(item, keys.ids)
+            item_id = item.id or free_id(entry, keys.ids)
             new_entries.append(replace(entry, item=replace(item, id=item_id)))
             result.added.append(item_id)
             keys.ids.add(item_id)

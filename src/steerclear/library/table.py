@@ -20,8 +20,20 @@ ATTEMPTS = 30
 
 
 def local_folder(uri: str) -> Path | None:
-    """Returns the folder that `uri` names; None for an address such as s3://bucket/library."""
-    return None if "://" in uri else Path(uri)
+    """Returns the folder that `uri` names; None for an address such as s3://bucket/library.
+
+    Raises:
+        LibraryError: for a name that no folder can have, or that may not be looked at.
+    """
+    if "://" in uri:
+        return None
+    try:
+        uri.encode()
+        Path(uri).exists()
+    except (OSError, UnicodeEncodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no valid UTF-8"
+        raise LibraryError(f"{uri!r} cannot be the folder of a library: {reason}; choose another") from error
+    return Path(uri)
 
 
 def connect(uri: str) -> Any:
