@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from datetime import timedelta
-from itertools import count
 
 import postgres
 import pytest
 
 from steerclear import Detection, Outcome, Report
 from steerclear.records import Incident, Keep, Records
-
-NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +35,7 @@ def url(request, tmp_path):
     if request.param == "sqlite":
         shutil.copyfile(request.getfixturevalue("new_file"), tmp_path / "records.db")
         return f"sqlite:///{tmp_path / 'records.db'}"
-    address = postgres.new_database(request.getfixturevalue("socket"), f"test_{next(NUMBERS)}")
+    address = postgres.empty_database(request.getfixturevalue("socket"))
     Records.upgrade(address)
     return address
 

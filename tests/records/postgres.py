@@ -58,10 +58,11 @@ def cluster() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_database(socket: str, name: str) -> str:
-    """Makes an empty database and returns its address."""
+def empty_database(socket: str) -> str:
+    """Empties the cluster's database and returns its address."""
     import psycopg
 
     with psycopg.connect(host=socket, user="postgres", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    return f"postgresql+psycopg://postgres@/{name}?host={socket}"
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return f"postgresql+psycopg://postgres@/postgres?host={socket}"
