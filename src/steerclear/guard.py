@@ -427,10 +427,10 @@ class Guard(DropIn):
                 so that the report's seed makes the picture again; `torch.manual_seed` before the call
                 repeats them.
             budget: of each flagged image of this call, in the place of the ladder's.
-            on_flagged: called for each image that was not clear, before the call returns, with its number, the
-                picture that was flagged and the report: for an audit, and never for handing out. There is no
-                picture (None) of a call that was interrupted, and a rough one of a pass that was left early.
-                What it raises ends the call, and nothing is handed out.
+            on_flagged: called for each image that was not clear, before the call returns, with its number,
+                the picture that was flagged and the report: for an audit, and never for handing out. The
+                picture of a pass that was left early is a rough one, or None. It is not called for a call
+                that was interrupted. What it raises ends the call, and nothing is handed out.
             return_dict: False for the tuple that the pipeline gives then, without the reports.
             **kwargs: the pipeline's own arguments. Of `output_type` see `GuardOutput`; with `latents` no seed
                 tells the noise, and reports have none.
@@ -524,9 +524,7 @@ class Guard(DropIn):
                 self.early = new.early
             followed.parts = new  # last: until then other threads wait
 
-    def _call(
-        self, request: Request, budget: Budget | None, on_flagged: OnFlagged | None
-    ) -> GuardedCall:
+    def _call(self, request: Request, budget: Budget | None, on_flagged: OnFlagged | None) -> GuardedCall:
         """One call, with the guard's parts as they are now."""
         if self._encoded_for is not self.preferred:
             self._encoded, self._encoded_for = {}, self.preferred

@@ -29,7 +29,6 @@ from steerclear.steer_tasks import SteerTasks
 from steerclear.steering.seeds import seeds_of, telling_seeds
 from steerclear.types import GuardOutput, Outcome, Report
 
-
 # number of the image in its call, the picture that was flagged or None where there is none, and its report
 OnFlagged = Callable[[int, Image.Image | None, Report], None]
 

@@ -49,7 +49,7 @@ class GuardParts:
 
     It also holds what is needed to rebuild them for a later version of the library: the library and its
     version, the encoders that it was built with, and the caller's further filters. Filters over the library
-    stay names. Items that are enforced for a share of the seeds alone have filters of their own, `rolled_out`.
+    stay names. `rolled_out` looks for the items that are enforced for a share of the seeds alone.
     """
 
     library: Library
