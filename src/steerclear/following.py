@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from steerclear.filters import EarlyVerdict
 from steerclear.library import Library, Policy
+from steerclear.library.rollout import notes_version, shares
 from steerclear.loading import GuardParts, guard_parts
 
 Part = TypeVar("Part")
@@ -33,6 +34,7 @@ class FollowedLibrary:
     model: str | Path | None
     early: bool | EarlyVerdict
     policy: Policy | None
+    _notes_seen: int | None = None
 
     @property
     def library(self) -> Library:
@@ -41,12 +43,20 @@ class FollowedLibrary:
 
     @property
     def changed(self) -> bool:
-        """Whether the library has another version than the parts; costs one look-up.
+        """Whether the library has another version or other shares than the parts; costs two look-ups.
 
         Raises:
             LibraryError: if the library cannot be read any more.
         """
-        return self.library.version != self.parts.version
+        if self.library.version != self.parts.version:
+            return True
+        # read only where some note has been written
+        version = notes_version(self.library)
+        if version != self.parts.notes_version and version != self._notes_seen:
+            if tuple(shares(self.library)) != self.parts.shares:
+                return True
+            self._notes_seen = version
+        return False
 
     def build(self, pipe: Any) -> GuardParts:
         """Returns the parts of the present version.

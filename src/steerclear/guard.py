@@ -20,6 +20,7 @@ from steerclear.errors import ConfigError, InputError, WithheldError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
+from steerclear.filters.rolled_out import RolledOut
 from steerclear.following import FollowedLibrary, renewed
 from steerclear.generators import PipelineRunner
 from steerclear.generators.accepted import output_fields, refuse_modular
@@ -34,7 +35,7 @@ from steerclear.guard_options import (
     check_on_withheld,
     check_options,
 )
-from steerclear.guarded_call import GuardedCall
+from steerclear.guarded_call import GuardedCall, OnFlagged
 from steerclear.judges import Judges
 from steerclear.library import Library, Policy
 from steerclear.loading import guard_parts
@@ -383,6 +384,7 @@ class Guard(DropIn):
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         budget: Budget | None = None,
+        on_flagged: OnFlagged | None = None,
         return_dict: Literal[True] = True,
         **kwargs: Any,
     ) -> GuardOutput: ...
@@ -395,6 +397,7 @@ class Guard(DropIn):
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         budget: Budget | None = None,
+        on_flagged: OnFlagged | None = None,
         return_dict: Literal[False],
         **kwargs: Any,
     ) -> tuple[Any, ...]: ...
@@ -406,6 +409,7 @@ class Guard(DropIn):
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         budget: Budget | None = None,
+        on_flagged: OnFlagged | None = None,
         return_dict: bool = True,
         **kwargs: Any,
     ) -> GuardOutput | tuple[Any, ...]:
@@ -423,6 +427,10 @@ class Guard(DropIn):
                 so that the report's seed makes the picture again; `torch.manual_seed` before the call
                 repeats them.
             budget: of each flagged image of this call, in the place of the ladder's.
+            on_flagged: called for each image that was not clear, before the call returns, with its number,
+                the picture that was flagged and the report: for an audit, and never for handing out. The
+                picture of a pass that was left early is a rough one, or None. It is not called for a call
+                that was interrupted. What it raises ends the call, and nothing is handed out.
             return_dict: False for the tuple that the pipeline gives then, without the reports.
             **kwargs: the pipeline's own arguments. Of `output_type` see `GuardOutput`; with `latents` no seed
                 tells the noise, and reports have none.
@@ -442,10 +450,12 @@ class Guard(DropIn):
         self._check_filters(request)
         if budget is not None:
             check_options(budget=budget)
+        if on_flagged is not None and not callable(on_flagged):
+            raise ConfigError(f"on_flagged is {on_flagged!r}; pass a function of (number, picture, report)")
         # gradients are taken inside, whatever mode the caller is in
         with self._alone(), raising_if_lost(), torch.inference_mode(False), torch.no_grad():
             self._follow()
-            output = self._call(request, budget).run()
+            output = self._call(request, budget, on_flagged).run()
         withheld = [report for report in output.reports if report.outcome is Outcome.WITHHELD]
         if withheld and self.on_withheld == "raise":
             raise WithheldError(
@@ -474,13 +484,24 @@ class Guard(DropIn):
     def check(self, images: Sequence[Image.Image]) -> list[tuple[Detection, ...]]:
         """The picture filters' detections on finished images, one tuple per image.
 
+        Every item of the library counts, also one that is enforced for a share of the seeds alone: a picture
+        here has no seed.
+
         Raises:
             InputError: for what is no list of PIL images.
             LibraryError: if the library cannot be read any more, or has lost all its items.
         """
         check_images(images)
         self._follow()
-        return judge(self.filters, images)
+        rows = judge(self.filters, images)
+        if (rolled_out := self._rolled_out) is None:
+            return rows
+        names = [f.name for f in self.filters]
+        return [(*row, *rolled_out.all(image, names)) for row, image in zip(rows, images, strict=True)]
+
+    @property
+    def _rolled_out(self) -> RolledOut | None:
+        return None if self._followed is None else self._followed.parts.rolled_out
 
     def _follow(self) -> None:
         """Rebuild the parts that depend on the library, if it has changed since they were built."""
@@ -503,7 +524,7 @@ class Guard(DropIn):
                 self.early = new.early
             followed.parts = new  # last: until then other threads wait
 
-    def _call(self, request: Request, budget: Budget | None) -> GuardedCall:
+    def _call(self, request: Request, budget: Budget | None, on_flagged: OnFlagged | None) -> GuardedCall:
         """One call, with the guard's parts as they are now."""
         if self._encoded_for is not self.preferred:
             self._encoded, self._encoded_for = {}, self.preferred
@@ -513,6 +534,7 @@ class Guard(DropIn):
             prompt_filters=self.prompt_filters,
             strict=self.strict,
             early=self.early,
+            rolled_out=self._rolled_out,
         )
         tasks = SteerTasks(
             runner=self.runner,
@@ -533,4 +555,5 @@ class Guard(DropIn):
             ladder=self.ladder if budget is None else replace(self.ladder, budget=budget),
             placeholders=self.on_withheld == "placeholder",
             library_version=None if self._followed is None else self._followed.parts.version,
+            on_flagged=on_flagged,
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
 from steerclear.filters.early import EarlyVerdict
+from steerclear.filters.rolled_out import RolledOut
 from steerclear.generators import Pass
 from steerclear.types import Detection
 
@@ -28,6 +29,7 @@ class Judges:
         prompt_filters: see prompts.
         strict: further filters that a steered picture must pass.
         early: the early verdict, if there is one.
+        rolled_out: looks for the items that are enforced for a share of the seeds; the others do not.
     """
 
     filters: tuple[Filter, ...]
@@ -35,6 +37,7 @@ class Judges:
     prompt_filters: tuple[PromptsFilter, ...]
     strict: tuple[Filter, ...]
     early: EarlyVerdict | None
+    rolled_out: RolledOut | None = None
 
     @property
     def of_steered(self) -> tuple[Filter, ...]:
@@ -98,6 +101,22 @@ class Judges:
             image: the picture.
         """
         return _with_finite(run, judge(self.of_steered, [image], self.on_pass(run, 1) or None))[0]
+
+    def on_rolled_out(self, image: Image.Image, seed: int, *, steered: bool) -> tuple[Row, Row]:
+        """What a finished picture shows of the items that are enforced for a share of the seeds alone.
+
+        Args:
+            image: the picture.
+            seed: of the requested image.
+            steered: whether the strict filters look as well.
+
+        Returns:
+            The detections that decide, and the flagged ones of items that are only observed.
+        """
+        if self.rolled_out is None:
+            return (), ()
+        filters = self.of_steered if steered else self.filters
+        return self.rolled_out.look(image, seed, [f.name for f in filters])
 
     def suspicions(self, latents: Tensor) -> list[Row]:
         """What the early verdict says of each latent; nothing where it cannot compare them."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,16 +13,25 @@ import torch
 
 from steerclear import embedded
 from steerclear._moved import moved
+from steerclear.copy_detection import is_recognisable
 from steerclear.encoders import DEFAULT, Encoder, check_consent, encoder_name, load_encoder
 from steerclear.encoders.embedded import CopyDescriptor
 from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters import EarlyVerdict, Filter
 from steerclear.filters.early import Settings
-from steerclear.filters.library import AnyFilter, FilterParts, is_over_library, named_filters
+from steerclear.filters.library import (
+    LIBRARY_FILTERS,
+    AnyFilter,
+    FilterParts,
+    is_over_library,
+    named_filters,
+)
 from steerclear.filters.library import library_filters as filters_over
+from steerclear.filters.rolled_out import RolledOut
 from steerclear.fingerprints import file_fingerprint, sampled_fingerprint
 from steerclear.generators.accepted import denoiser_of
 from steerclear.library import Library, Policy
+from steerclear.library.rollout import Selection, Share, notes_version, shares
 from steerclear.library.schema import POLICIES
 from steerclear.nudge.base import OrdinaryPrompts
 from steerclear.nudge.ladder import Ladder, strategies
@@ -40,7 +49,7 @@ class GuardParts:
 
     It also holds what is needed to rebuild them for a later version of the library: the library and its
     version, the encoders that it was built with, and the caller's further filters. Filters over the library
-    stay names.
+    stay names. `rolled_out` looks for the items that are enforced for a share of the seeds alone.
     """
 
     library: Library
@@ -55,6 +64,9 @@ class GuardParts:
     early: EarlyVerdict | None
     encoder: Encoder | None
     ordinary: OrdinaryPrompts
+    notes_version: int = 0
+    shares: tuple[Share, ...] = ()
+    rolled_out: RolledOut | None = None
 
 
 def guard_parts(
@@ -109,7 +121,7 @@ def guard_parts(
         raise ConfigError(f"early is {early!r}; pass True, False or an EarlyVerdict")
     opened = library if isinstance(library, Library) else Library.open(library)
     # first of all: what is added while the parts are read then counts as a change
-    version = opened.version
+    version, noted = opened.version, notes_version(opened)
     opened.check_holds_items()
     model = model if model is not None else getattr(pipe, "name_or_path", None) or ""
     device = pipe._execution_device
@@ -137,8 +149,12 @@ def guard_parts(
         # a library may be the user's own, and still the model be the one that ships
         known = of_model or (embedded_calibration() if embedded.is_embedded(model) else {})
         alternatives = known.get("alternatives") or ordinary.clear
-    calibrated = early_verdict(pipe, protected, of_model) if early is True and of_model else None
-    parts = filter_parts(opened, encoders, device=device, native=native_size(pipe))
+    partly = tuple(shares(opened))
+    ids = {share.item for share in partly}
+    calibrated = early_verdict(pipe, protected, of_model, ids) if early is True and of_model else None
+    enforced = Selection(opened, without=ids) if ids else opened
+    enforced.check_holds_items()
+    parts = filter_parts(enforced, encoders, device=device, native=native_size(pipe))
     further = _without_names(filters, parts)
     return GuardParts(
         library=opened,
@@ -153,6 +169,25 @@ def guard_parts(
         early=calibrated if isinstance(early, bool) else early,
         encoder=next(iter(named), None) or next((e for e in encoders if e.differentiable), None),
         ordinary=ordinary,
+        notes_version=noted,
+        shares=partly,
+        rolled_out=RolledOut(partly, partial(_filters_over_some, opened, parts, further)) if partly else None,
+    )
+
+
+def _filters_over_some(
+    library: Library, parts: FilterParts, further: Sequence[AnyFilter | str], items: frozenset[str]
+) -> tuple[list[Filter], list[Filter]]:
+    """The filters over some items: those for any picture, and those for a steered one."""
+    some = replace(parts, library=Selection(library, only=items), shared={})
+    names = [*LIBRARY_FILTERS, *(f for f in further if isinstance(f, str))]
+    if not any(is_recognisable(picture) for picture in some.library.pictures().values()):
+        names.remove("copy")  # it has nothing to look for, as in the library as a whole
+    strict = some.strict(calibrated_thresholds(library, "strict"))
+    strict_names = [name for name in LIBRARY_FILTERS if name in names]
+    return (
+        [f for name in names for f in named_filters(name, some) if isinstance(f, Filter)],
+        [f for name in strict_names for f in named_filters(name, strict) if isinstance(f, Filter)],
     )
 
 
@@ -301,21 +336,24 @@ def embedded_calibration() -> dict[str, Any]:
     return note
 
 
-def early_verdict(pipe: Any, protected: Protected, calibration: Mapping[str, Any]) -> EarlyVerdict | None:
+def early_verdict(
+    pipe: Any, protected: Protected, calibration: Mapping[str, Any], without: Collection[str] = ()
+) -> EarlyVerdict | None:
     """Build the calibrated early verdict. The calibration must have been `made_on` this very model.
 
     Args:
         pipe: the pipeline.
         protected: the library's items.
         calibration: the note in the library.
+        without: items that end no pass early, since they are enforced for a share of the seeds alone.
 
     Returns:
         The verdict; None if the calibration has none, or the library no items.
     """
     early = calibration.get("early")
-    if not early or not protected.pictures:
+    ids = tuple(item for item in protected.pictures if item not in without)
+    if not early or not ids:
         return None
-    ids = tuple(protected.pictures)
     latents = protected.latents(ids, latent_like(pipe))
     ranges = early["settings"]
     settings = Settings(

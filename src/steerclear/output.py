@@ -127,7 +127,7 @@ def report_line(report: Report, file: str | None) -> dict[str, Any]:
     values = report.to_dict()
     line = {name: values[name] for name in REPORT_FIELDS}
     line |= {"file": file, "overhead": report.overhead, "steerclear_version": __version__}
-    line |= {"detections": values["detections"], "attempts": values["attempts"]}
+    line |= {name: values[name] for name in ("detections", "attempts", "observed")}
     finite_line: dict[str, Any] = finite(line)
     return finite_line
 

@@ -69,6 +69,14 @@ def calibrate(
             help="Alter at most so many pictures of the library, in even steps.",
         ),
     ] = 200,
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pictures that reviewers have overruled, as `steerclear audit negatives --out` writes them: "
+            "they count as clean even where they look like a copy.",
+        ),
+    ] = None,
     encoder: ConsentOption = None,
     trust: TrustOption = False,
     allow_download: DownloadOption = False,
@@ -132,7 +140,8 @@ def calibrate(
         sources = PictureSources(
             model, seeds=seeds, steps=steps, guidance=guidance, varied=settings is SettingsChoice.varied
         )
-        known = Clean.of(filters, sources.pictures(clean))
+        overruled = sources.pictures([str(negatives)]) if negatives is not None else ()
+        known = Clean.of(filters, sources.pictures(clean), overruled)
         drawn_at = sources.settings  # None where all clean pictures were read from files
         if not known.first:
             raise InputError(f"there are no pictures in {', '.join(map(repr, clean))}; give clean ones")
@@ -148,6 +157,8 @@ def calibrate(
             "settings": drawn_at,
             "left_out": known.left_out,
             "likely_copies": [_named(copy) for copy in known.likely_copies],
+            "negatives": known.overruled,
+            "negatives_flagged": known.overruled_flagged(thresholds),
             "items": len(opened),
             "items_altered": len({copy.item for copy in altered}),
             "by_alteration": by_alteration(altered, thresholds),

@@ -64,3 +64,14 @@ DownloadOption = Annotated[
 ]
 StepsOption = Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Denoising steps.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+# of the commands that read or change what a server has recorded
+DatabaseOption = Annotated[
+    str,
+    typer.Option(
+        "--database",
+        "-d",
+        metavar="URL",
+        envvar="STEERCLEAR_DATABASE",
+        help="A SQLite file, or postgresql+psycopg://USER@HOST/NAME.",
+    ),
+]
