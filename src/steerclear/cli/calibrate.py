@@ -66,7 +66,7 @@ def calibrate(
         typer.Option(
             parser=whole_number,
             metavar="N",
-            help="Alter at most so many pictures of the library, in even steps.",
+            help="Alter at most so many pictures of the library, an evenly spaced sample.",
         ),
     ] = 200,
     negatives: Annotated[

@@ -51,8 +51,8 @@ def check(
         typer.Option(
             min=1,
             metavar="N",
-            help="Frames of an animation, or pages of a TIFF, that are checked: where there are more, evenly "
-            "spaced, with the first and the last.",
+            help="Most frames of an animation, or pages of a TIFF, to check: of more, an even sample "
+            "with the first and the last.",
         ),
     ] = MAX_FRAMES,
     smallest: Annotated[

@@ -115,7 +115,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="In whose space strategies steer that need an encoder; default: the library's first. "
+            help="The encoder for strategies that steer by one; default: the library's first. "
             "Required for a library that was built with an encoder that does not ship inside.",
         ),
     ] = None,

@@ -46,8 +46,8 @@ ConsentOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="Only for a library that was built with an encoder that does not ship inside: its name again, "
-        "as your consent to load it.",
+        help="The name of the encoder that the library was built with, if it does not ship inside: your "
+        "consent to load it.",
     ),
 ]
 TrustOption = Annotated[

@@ -51,8 +51,8 @@ def replay(
         typer.Option(
             "--filter",
             metavar="NAME",
-            help="A module:object that the recipe names as a filter, as your consent to import it; may be "
-            "given several times.",
+            help="A module:object that the recipe names as a filter: naming it here is your consent to "
+            "import it. May be given several times.",
         ),
     ] = None,
     ladder: Annotated[
