@@ -157,6 +157,8 @@ def _meaning(error: BaseException, uri: str) -> str:
         return f"there is no library at {uri!r} (not found); create one with `steerclear library add`"
     if folder is None and any(sign in lower for sign in FAR):
         return f"the library at {uri!r} cannot be reached: {cause}; check the address and the credentials"
+    if folder is not None and not os.path.lexists(folder / f"{ITEMS}.lance"):
+        return gone(uri)
     if number == errno.ENOENT or type(error).__name__ == "PanicException" or _is_damage(lower):
         return (
             f"the library at {uri!r} is damaged: {cause}; restore it from a backup, or create it anew and "
@@ -167,6 +169,11 @@ def _meaning(error: BaseException, uri: str) -> str:
 
 def _is_damage(text: str) -> bool:
     return any(sign in text for sign in DAMAGE)
+
+
+def gone(uri: str) -> str:
+    """What to say of a library that was open and is no longer there."""
+    return f"there is no library at {uri!r} any more; create one with `steerclear library add`"
 
 
 def no_room(uri: str, why: str) -> str:
@@ -244,6 +251,7 @@ def write_lock(uri: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
 
     lock = filelock.FileLock(folder / LOCK, timeout=seconds)
     try:
+        os.stat(folder)  # the lock would make it
         lock.acquire()
     except filelock.Timeout as error:
         raise LibraryError(
@@ -251,7 +259,7 @@ def write_lock(uri: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
         ) from error
     except OSError as error:
         if error.errno == errno.ENOENT:
-            raise LibraryError(f"there is no library at {uri!r} any more") from error
+            raise LibraryError(gone(uri)) from error
         raise LibraryError(_meaning(error, uri)) from error
     try:
         yield
@@ -281,9 +289,9 @@ def holds_rows(uri: str, table: str = ITEMS) -> bool:
     folder = local_folder(uri)
     try:
         return folder is not None and (folder / f"{table}.lance" / "data").exists()
-    except OSError:  # nobody can tell: then nothing may take its place
+    except PermissionError:  # nobody can tell: then nothing may take its place
         return True
-    except ValueError:  # no path at all
+    except (OSError, ValueError):  # no path that there can be
         return False
 
 
