@@ -11,17 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steerclear.errors import ConfigError, EncoderError, ModelError
+from steerclear.errors import ConfigError, EncoderError
 from steerclear.fingerprints import weights_fingerprint
 from steerclear.pixels import fit, normalised, processor_side
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Pizzi et al. 2022, §4: the shorter side at inference; here the picture is squeezed to a square
 SSCD_SIDE = 288
-NOT_HERE = (
-    "; it is no folder, and nothing is downloaded unless you say so: pass --allow-download on the command "
-    "line, or allow_download=True to load_encoder"
-)
 
 
 @dataclass(frozen=True)
@@ -77,6 +73,7 @@ class TransformersEncoder:
         from transformers import AutoModel, AutoTokenizer
         from transformers.image_processing_base import ImageProcessingMixin
 
+        source = source if allow_download else _on_this_machine(source, "config.json")
         local = {"local_files_only": not allow_download}
         try:
             # no code from the model's folder, and no pickled weights, which are a program
@@ -88,7 +85,6 @@ class TransformersEncoder:
         except Exception as error:  # of a damaged folder anything
             raise EncoderError(
                 f"{source} holds no model with an image processor: {_first_line(error)}"
-                f"{'' if allow_download or Path(source).exists() else NOT_HERE}"
             ) from error
         try:
             has_texts = hasattr(model, "get_text_features")
@@ -292,18 +288,15 @@ class LatentEncoder:
             allow_download: also ask the hub for it.
 
         Raises:
+            EncoderError: if the model is not on this machine, without `allow_download`.
             ModelError: if the model cannot be loaded.
             UnsupportedError: for a pipeline family without a known codec.
         """
         from steerclear.pipelines import load_pipeline
 
-        try:
-            pipe = load_pipeline(model, str(device), local_files_only=not allow_download)
-        except ModelError as error:
-            raise ModelError(
-                f"{error}{'' if allow_download or Path(model).exists() else NOT_HERE}"
-            ) from error
-        return cls.of(pipe, name or f"vae:{model}")
+        name = name or f"vae:{model}"
+        model = model if allow_download else _on_this_machine(model, "model_index.json")
+        return cls.of(load_pipeline(model, str(device), local_files_only=not allow_download), name)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
@@ -322,6 +315,34 @@ def _features(model: Any, pixels: Tensor) -> Tensor:
     pooled: Tensor | None = getattr(output, "pooler_output", None)
     first_token: Tensor = output.last_hidden_state[:, 0]
     return first_token if pooled is None else pooled
+
+
+def _on_this_machine(model: str | Path, file: str) -> str | Path:
+    """The folder of a model that is on this machine; a hub id stands for what was downloaded before.
+
+    The hub's client is not asked for it: even where it may not download, it makes requests of its own.
+
+    Args:
+        model: a folder or hub id.
+        file: one that the model must have.
+
+    Raises:
+        EncoderError: if the model is not here.
+    """
+    if Path(model).exists():
+        return model
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(str(model), file)
+    except ValueError:  # no hub id
+        cached = None
+    if isinstance(cached, str):
+        return Path(cached).parent
+    raise EncoderError(
+        f"there is no model {model} on this machine, and nothing is downloaded unless you say so: give its "
+        "folder, or pass --allow-download on the command line, or allow_download=True to load_encoder"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -146,7 +146,7 @@ def generations(folder: Path, count: int) -> Iterator[tuple[str, Image.Image]]:
             whole = file.with_suffix(".part.npy")
             np.save(whole, np.stack([np.asarray(p.convert("RGB")) for p in drawn]))
             os.replace(whole, file)
-        for n, pixels in zip(numbers, np.load(file), strict=True):
+        for n, pixels in zip(numbers, np.load(file, allow_pickle=False), strict=True):
             if n < count:
                 yield f"generation {n}: {prompts[n % len(prompts)]}", Image.fromarray(pixels)
 
