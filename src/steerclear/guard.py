@@ -28,6 +28,7 @@ from steerclear.generators.conditions import runs_unguided
 from steerclear.guard_options import (
     GuardOptions,
     OnWithheld,
+    check_budgets,
     check_filters,
     check_images,
     check_misspelt,
@@ -383,7 +384,7 @@ class Guard(DropIn):
         *,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        budget: Budget | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
         on_flagged: OnFlagged | None = None,
         return_dict: Literal[True] = True,
         **kwargs: Any,
@@ -396,7 +397,7 @@ class Guard(DropIn):
         *,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        budget: Budget | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
         on_flagged: OnFlagged | None = None,
         return_dict: Literal[False],
         **kwargs: Any,
@@ -408,7 +409,7 @@ class Guard(DropIn):
         *,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        budget: Budget | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
         on_flagged: OnFlagged | None = None,
         return_dict: bool = True,
         **kwargs: Any,
@@ -426,7 +427,9 @@ class Guard(DropIn):
             generator: of the noise, as the pipeline takes it. With None the guard draws one for each image,
                 so that the report's seed makes the picture again; `torch.manual_seed` before the call
                 repeats them.
-            budget: of each flagged image of this call, in the place of the ladder's.
+            budget: of each flagged image of this call, in the place of the ladder's. A list has one for each
+                image; the first run then ends only where all are cancelled, and an image that is cancelled is
+                not steered.
             on_flagged: called for each image that was not clear, before the call returns, with its number,
                 the picture that was flagged and the report: for an audit, and never for handing out. The
                 picture of a pass that was left early is a rough one, or None. It is not called for a call
@@ -448,14 +451,13 @@ class Guard(DropIn):
             self.pipe, prompt, images=num_images_per_prompt, generator=generator, kwargs=kwargs
         )
         self._check_filters(request)
-        if budget is not None:
-            check_options(budget=budget)
+        budgets = check_budgets(budget, request.count)
         if on_flagged is not None and not callable(on_flagged):
             raise ConfigError(f"on_flagged is {on_flagged!r}; pass a function of (number, picture, report)")
         # gradients are taken inside, whatever mode the caller is in
         with self._alone(), raising_if_lost(), torch.inference_mode(False), torch.no_grad():
             self._follow()
-            output = self._call(request, budget, on_flagged).run()
+            output = self._call(request, budgets, on_flagged).run()
         withheld = [report for report in output.reports if report.outcome is Outcome.WITHHELD]
         if withheld and self.on_withheld == "raise":
             raise WithheldError(
@@ -524,7 +526,9 @@ class Guard(DropIn):
                 self.early = new.early
             followed.parts = new  # last: until then other threads wait
 
-    def _call(self, request: Request, budget: Budget | None, on_flagged: OnFlagged | None) -> GuardedCall:
+    def _call(
+        self, request: Request, budgets: Sequence[Budget | None], on_flagged: OnFlagged | None
+    ) -> GuardedCall:
         """One call, with the guard's parts as they are now."""
         if self._encoded_for is not self.preferred:
             self._encoded, self._encoded_for = {}, self.preferred
@@ -552,7 +556,7 @@ class Guard(DropIn):
             request=request,
             judges=judges,
             tasks=tasks,
-            ladder=self.ladder if budget is None else replace(self.ladder, budget=budget),
+            ladders=[replace(self.ladder, budget=own or self.ladder.budget) for own in budgets],
             placeholders=self.on_withheld == "placeholder",
             library_version=None if self._followed is None else self._followed.parts.version,
             on_flagged=on_flagged,

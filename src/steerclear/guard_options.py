@@ -89,6 +89,24 @@ def check_options(
     check_on_withheld(on_withheld)
 
 
+def check_budgets(budget: Any, images: int) -> list[Budget | None]:
+    """The budget of each image of a call.
+
+    Args:
+        budget: one for all, a list with one for each, or None for the guard's own.
+        images: how many images the call has.
+
+    Raises:
+        ConfigError: for what is no budget, and for a list of another length.
+    """
+    budgets = list(budget) if isinstance(budget, list | tuple) else [budget] * images
+    if len(budgets) != images:
+        raise ConfigError(f"{len(budgets)} budgets were given for {images} images; pass one for each")
+    for each in budgets:
+        _check_type("budget", each, Budget, "a Budget, such as Budget(overhead=4), or a list of them")
+    return budgets
+
+
 def check_on_withheld(value: Any) -> None:
     """Raise ConfigError for an unknown value of `on_withheld`."""
     if value not in get_args(OnWithheld):

@@ -41,7 +41,7 @@ class GuardedCall:
         request: what was asked for, checked.
         judges: the filters.
         tasks: makes the task of a flagged image.
-        ladder: strategies and budget.
+        ladders: strategies and budget of each image.
         placeholders: whether a plain grey picture stands for an image that is withheld, or None.
         library_version: of the library that the parts were built of; None for parts that the user gave.
         on_flagged: is shown what was flagged.
@@ -52,7 +52,7 @@ class GuardedCall:
     request: Request
     judges: Judges
     tasks: SteerTasks
-    ladder: Ladder
+    ladders: Sequence[Ladder]
     placeholders: bool
     library_version: int | None = None
     on_flagged: OnFlagged | None = None
@@ -82,7 +82,7 @@ class GuardedCall:
         if not request.told_by_seeds:
             telling = [None] * count
         known = [row for row in self._check_prompts() for _ in range(request.images_per_prompt)]
-        self.runner.cancelled = self.ladder.budget.cancelled
+        self.runner.cancelled = self._all_cancelled
         before = self.runner.evaluations
         try:
             first, detections = self._first_pass(known)
@@ -96,6 +96,7 @@ class GuardedCall:
         reports = []
         for i, row in enumerate(detections):
             prompt = request.prompt_of(i)
+            self.runner.cancelled = self.ladders[i].budget.cancelled
             arguments = of_row(request.kwargs, i // request.images_per_prompt, len(request.prompts))
             report = Report(
                 prompt,
@@ -138,6 +139,12 @@ class GuardedCall:
         running = getattr(self.pipe, "decoder_pipe", self.pipe)
         steps = getattr(running, "_num_timesteps", None) or len(self.pipe.scheduler.timesteps)
         return first.nfe_prior + (first.nfe - first.nfe_prior) * steps / max(1, first.steps)
+
+    def _all_cancelled(self) -> bool:
+        """Whether nobody waits for any image of the call; every budget is asked."""
+        budgets = {id(ladder.budget): ladder.budget for ladder in self.ladders}.values()
+        answers = [budget.cancelled is not None and budget.cancelled() for budget in budgets]
+        return all(answers)
 
     def _interrupted(
         self, known: Sequence[Row], seeds: Sequence[int | None], *, reason: str, nfe: float, began: float
@@ -264,7 +271,7 @@ class GuardedCall:
             report,
             image=first.images[i] if first.images else None,
             withhold=self.protected.withhold if self.protected else (),
-            ladder=self.ladder,
+            ladder=self.ladders[i],
             prepare=lambda: self.tasks.of(
                 i,
                 first,

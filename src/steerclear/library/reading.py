@@ -140,6 +140,17 @@ class LibraryReader:
         rows = self._read(("id", "thumbnail"), None if ids is None else ("id", ids))
         return rows["id"].to_pylist(), thumbnails_from(rows, self.uri)
 
+    def thumbnail_file(self, item_id: str) -> bytes:
+        """Returns an item's thumbnail as a PNG.
+
+        Raises:
+            LibraryError: if there is no such item.
+        """
+        rows: list[bytes] = self._read(("thumbnail",), ("id", [item_id]))["thumbnail"].to_pylist()
+        if not rows:
+            self.get(item_id)  # says that there is none
+        return rows[0]
+
     def spec(self, encoder_name: str) -> EncoderSpec:
         """Returns what the library knows about an encoder.
 

@@ -11,7 +11,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steerclear.errors import LibraryError
+from steerclear.errors import InputError, LibraryError
 from steerclear.library import approximate, compaction, notes, snapshot
 from steerclear.library.compaction import Compacted
 from steerclear.library.purge import Purge, Purged, purge, purges
@@ -23,6 +23,7 @@ from steerclear.library.schema import (
     EncoderSpec,
     Entry,
     Inserted,
+    Item,
     Version,
     arrow_schema,
     free_id,
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from steerclear.encoders.base import Encoder
+
+CHANGEABLE = ("owner", "licence", "note", "caption", "tags", "policy")  # columns of an item
 
 
 class Library(LibraryReader):
@@ -282,6 +285,30 @@ class Library(LibraryReader):
                 raise LibraryError(f"no item {names} in the library at {self.uri!r}; nothing was removed")
             retry_conflicts(lambda: self._table.delete(f"id IN ({quoted(wanted)})"))
         return len(wanted)
+
+    def change(self, item_id: str, **columns: Any) -> Item:
+        """Changes what is known of an item, in one commit, and returns the item.
+
+        Args:
+            item_id: the item.
+            **columns: any of CHANGEABLE, and their new values.
+
+        Raises:
+            InputError: for another column, or a policy that there is not.
+            LibraryError: for an unknown id.
+        """
+        for column in columns:
+            if column not in CHANGEABLE:
+                raise InputError(f"{column} of an item cannot be changed; {', '.join(CHANGEABLE)} can")
+        if (policy := columns.get("policy", POLICIES[0])) not in POLICIES:
+            raise InputError(f"policy {policy!r} is none of {', '.join(POLICIES)}")
+        with write_lock(self.uri), lance_errors(self.uri):
+            self.get(item_id)  # raises for an unknown one
+            if columns:
+                values = {name: list(v) if name == "tags" else v for name, v in columns.items()}
+                where = f"id IN ({quoted([item_id])})"
+                retry_conflicts(lambda: self._table.update(where=where, values=values))
+            return self.get(item_id)
 
     def log(self) -> list[Version]:
         """Returns all states that `restore` can bring back, oldest first."""
