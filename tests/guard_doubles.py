@@ -50,6 +50,18 @@ def early_verdict(
     )
 
 
+def flagging_at(pipe, step):
+    """An early verdict that flags every image at a step."""
+    latents = torch.ones(1, *latent_like(pipe).shape[1:])
+    settings = Settings(
+        (type(pipe.scheduler).__name__,),
+        steps=(1, 99),
+        guidance=(0.0, 99.0),
+        spacing=pipe.scheduler.config.timestep_spacing,
+    )
+    return EarlyVerdict(("item",), latents=latents, threshold=-1.0, step=step, settings=settings)
+
+
 def only(place, count):
     """A filter that flags one of so many images, and nothing that is made in its stead."""
     return MockFilter([i == place for i in range(count)] + [False])

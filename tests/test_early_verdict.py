@@ -7,12 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from guard_doubles import FAST, SHORT, Watching, early_verdict, plain, protected_by
-from steerclear.filters import EarlyVerdict
-from steerclear.filters.early import Settings
+from guard_doubles import FAST, SHORT, Watching, early_verdict, flagging_at, plain, protected_by
 from steerclear.guard import Guard
 from steerclear.nudge import Ladder
-from steerclear.pipelines import latent_like
 from steerclear.pixels import to_tensor
 from steerclear.protected import Protected
 from steerclear.steering import generators
@@ -123,18 +120,6 @@ def test_an_early_verdict_speaks_anywhere_within_the_settings_that_it_was_tried_
     early = early_verdict(pipe, protected, -1.0, **within)
     guard = Guard(pipe, [MockFilter(False)], protected=protected, early=early, ladder=SHORT)
     assert guard("a fox", generator=generators([1]), **FAST).reports[0].detections[0].filter == "early"
-
-
-def flagging_at(pipe, step):
-    """An early verdict that flags every image at a step."""
-    latents = torch.ones(1, *latent_like(pipe).shape[1:])
-    settings = Settings(
-        (type(pipe.scheduler).__name__,),
-        steps=(1, 99),
-        guidance=(0.0, 99.0),
-        spacing=pipe.scheduler.config.timestep_spacing,
-    )
-    return EarlyVerdict(("item",), latents=latents, threshold=-1.0, step=step, settings=settings)
 
 
 @pytest.mark.parametrize("step", [0, 1])

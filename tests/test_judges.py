@@ -7,7 +7,7 @@ import pytest
 from guard_doubles import (
     FAST,
     colour,
-    early_verdict,
+    flagging_at,
 )
 from steerclear.filters import MemorizationFilter, PromptFilter
 from steerclear.guard import Guard
@@ -34,7 +34,7 @@ def test_a_pass_that_is_left_early_says_what_the_plain_one_would_have_cost(famil
     call = {**tiny_call(family, "a fox", 4), **options}
     whole = Guard(pipe, [MockFilter(False)])(generator=generators([1])[0], **call).reports[0]
     filters, early = (
-        (blocking("a fox"), None) if family != "dit" else ([MockFilter(True)], early_verdict(pipe, 0))
+        (blocking("a fox"), None) if family != "dit" else ([MockFilter(True)], flagging_at(pipe, 0))
     )
     guard = Guard(pipe, filters, early=early, ladder=Ladder(()))
     left = guard(generator=generators([1])[0], **call).reports[0]

@@ -157,6 +157,7 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
         "reason": "why",
         "unread": "end",
         "library_version": 4,
+        "observed": [],
         "before": 0.9,
         "after": 0.2,
         "matched": "item-a",
@@ -173,4 +174,4 @@ def test_a_report_that_says_no_more_claims_no_attempt_cost_or_reason():
 
 
 def test_outcomes_are_written_as_the_words_that_the_docs_use():
-    assert [str(outcome) for outcome in Outcome] == ["clear", "steered", "withheld"]
+    assert [str(outcome) for outcome in Outcome] == ["clear", "steered", "withheld", "observed"]

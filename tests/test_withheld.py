@@ -69,3 +69,30 @@ def test_what_stands_for_a_withheld_image_is_checked_when_it_is_set(pipe):
     guard = Guard(pipe, [MockFilter(False)])
     with pytest.raises(ConfigError, match="on_withheld is 'rase'"):
         guard.on_withheld = "rase"
+
+
+def test_what_was_flagged_is_shown_to_who_asked_and_to_nobody_else(pipe):
+    guard = Guard(pipe, [MockFilter([True, False])], ladder=Ladder(()))
+    shown = []
+    output = guard(
+        ["a fox", "an owl"],
+        generator=[seeded(0), seeded(1)],
+        on_flagged=lambda *flagged: shown.append(flagged),
+        **FAST,
+    )
+    [(number, picture, report)] = shown
+    plain = pipe(["a fox", "an owl"], generator=[seeded(0), seeded(1)], **FAST).images[0]
+    assert (number, report) == (0, output.reports[0])
+    assert picture.tobytes() == plain.tobytes()
+    assert output.images[0] is None
+
+
+def test_nothing_is_handed_out_if_what_was_flagged_cannot_be_recorded(pipe):
+    def record(number, picture, report):
+        raise OSError("the disk is full")
+
+    guard = Guard(pipe, [MockFilter([True, False])], ladder=Ladder(()))
+    with pytest.raises(OSError, match="the disk is full"):
+        guard(["a fox", "an owl"], generator=[seeded(0), seeded(1)], on_flagged=record, **FAST)
+    with pytest.raises(ConfigError, match="on_flagged is 3"):
+        guard("a fox", on_flagged=3, **FAST)

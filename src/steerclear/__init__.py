@@ -42,6 +42,7 @@ _HOMES = {
     "PixelFilter": "filters",
     "PromptFilter": "filters",
     "Protected": "protected",
+    "RecordsError": "errors",
     "Report": "types",
     "SafetyCheckerFilter": "filters",
     "SteerclearError": "errors",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from steerclear.errors import LibraryError as LibraryError
     from steerclear.errors import ModelError as ModelError
     from steerclear.errors import PipelineBusyError as PipelineBusyError
+    from steerclear.errors import RecordsError as RecordsError
     from steerclear.errors import SteerclearError as SteerclearError
     from steerclear.errors import UnsupportedError as UnsupportedError
     from steerclear.errors import WithheldError as WithheldError

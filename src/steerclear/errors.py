@@ -5,6 +5,7 @@ SteerclearError
 │   ├── ModelError      a model folder or id that is no usable pipeline
 │   └── ImageError      an image that cannot be read
 ├── LibraryError        a protected library that is missing, damaged, foreign or of another encoder
+├── RecordsError        the database of keys and incidents: missing, out of date, damaged or refusing
 ├── EncoderError        an encoder that is missing, or whose output cannot be used
 ├── UnsupportedError    a scheduler, pipeline family or combination that is refused by name
 ├── PipelineBusyError   a pipeline that is already being steered by another caller
@@ -36,6 +37,10 @@ class ImageError(InputError):
 
 class LibraryError(SteerclearError):
     """A protected library that is missing, damaged, foreign or built with another encoder."""
+
+
+class RecordsError(SteerclearError):
+    """The database of keys and incidents: missing, out of date, damaged, or it refuses what was asked."""
 
 
 class EncoderError(SteerclearError):

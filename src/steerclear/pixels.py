@@ -87,11 +87,28 @@ def processor_side(settings: Mapping[str, Any], default: int) -> int:
 
 
 def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Images (B, C, H, W) less the mean of each channel, divided by its standard deviation."""
+    """Subtract the mean of each channel, and divide by its standard deviation.
+
+    Args:
+        images: (B, C, H, W).
+        mean: one number per channel.
+        std: one number per channel.
+
+    Returns:
+        (B, C, H, W).
+    """
     means, stds = (images.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))
     return (images - means) / stds
 
 
 def cosines(latent: Tensor, others: Tensor) -> Tensor:
-    """Cosine (N,) of one latent (1, …) with each of others (N, …), all flattened."""
+    """Cosine similarity of flattened latents.
+
+    Args:
+        latent: (1, …).
+        others: (N, …).
+
+    Returns:
+        (N,) in [−1, 1].
+    """
     return F.cosine_similarity(latent.flatten(1), others.to(latent).flatten(1), dim=1)

@@ -1,4 +1,4 @@
-"""`steerclear`: the command line, put together from one file a command. Cheap to import: no torch."""
+"""`steerclear`: the command line, assembled from one module per command. Importing it loads no torch."""
 
 from __future__ import annotations
 

@@ -66,9 +66,17 @@ def calibrate(
         typer.Option(
             parser=whole_number,
             metavar="N",
-            help="Alter at most so many pictures of the library, in even steps.",
+            help="Alter at most so many pictures of the library, an evenly spaced sample.",
         ),
     ] = 200,
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pictures that reviewers have overruled, as `steerclear audit negatives --out` writes them: "
+            "they count as clean even where they look like a copy.",
+        ),
+    ] = None,
     encoder: ConsentOption = None,
     trust: TrustOption = False,
     allow_download: DownloadOption = False,
@@ -132,7 +140,8 @@ def calibrate(
         sources = PictureSources(
             model, seeds=seeds, steps=steps, guidance=guidance, varied=settings is SettingsChoice.varied
         )
-        known = Clean.of(filters, sources.pictures(clean))
+        overruled = sources.pictures([str(negatives)]) if negatives is not None else ()
+        known = Clean.of(filters, sources.pictures(clean), overruled)
         drawn_at = sources.settings  # None where all clean pictures were read from files
         if not known.first:
             raise InputError(f"there are no pictures in {', '.join(map(repr, clean))}; give clean ones")
@@ -148,6 +157,8 @@ def calibrate(
             "settings": drawn_at,
             "left_out": known.left_out,
             "likely_copies": [_named(copy) for copy in known.likely_copies],
+            "negatives": known.overruled,
+            "negatives_flagged": known.overruled_flagged(thresholds),
             "items": len(opened),
             "items_altered": len({copy.item for copy in altered}),
             "by_alteration": by_alteration(altered, thresholds),
@@ -195,7 +206,9 @@ def _keep_prompts(
 
 
 def _filters(library: Library, encoders: Sequence[Encoder]) -> list[Filter]:
-    """The filters over a library, at thresholds that no score reaches: these are what is to be found."""
+    """The filters over a library, at thresholds that no score reaches, since the thresholds are yet to be
+    chosen.
+    """
     from steerclear.filters.library import FilterParts, library_filters
 
     no_thresholds = dict.fromkeys(library_filter_names(encoders), NOTHING_FLAGGED)
@@ -233,7 +246,7 @@ def _plain(filters: Sequence[Filter]) -> list[str]:
 
 
 def _named(copy: LikelyCopy) -> dict[str, Any]:
-    """A likely copy as evidence has it."""
+    """A likely copy as the evidence records it."""
     return {"picture": copy.picture.origin, "matched": copy.matched, "agreement": round(copy.agreement, 4)}
 
 

@@ -51,8 +51,8 @@ def check(
         typer.Option(
             min=1,
             metavar="N",
-            help="Frames of an animation, or pages of a TIFF, that are checked: where there are more, evenly "
-            "spaced, with the first and the last.",
+            help="Most frames of an animation, or pages of a TIFF, to check: of more, an even sample "
+            "with the first and the last.",
         ),
     ] = MAX_FRAMES,
     smallest: Annotated[
@@ -134,7 +134,9 @@ def _findings(path: Path, filters: Sequence[Filter], limit: int) -> dict[str, An
 
 
 def _worth_telling(pairs: list[tuple[int, Detection]]) -> list[tuple[int, Detection]]:
-    """Of a filter's detections in all frames those that are flagged, else the one with the highest score."""
+    """Select what to print of one filter's detections in all frames: the flagged ones, else the highest
+    score.
+    """
     return [pair for pair in pairs if pair[1].flagged] or [max(pairs, key=lambda pair: pair[1].score)]
 
 

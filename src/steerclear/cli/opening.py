@@ -1,4 +1,4 @@
-"""What names on the command line stand for: a model folder, a library and its encoders, a recipe's guard."""
+"""From names on the command line to objects: a model folder, a library and its encoders, a recipe's guard."""
 
 from __future__ import annotations
 
@@ -233,7 +233,9 @@ def _read_alternatives(recipe: Recipe) -> tuple[list[str] | None, Recipe]:
 
 
 def _read(preferred: Preferred) -> str | Image.Image:
-    """What a recipe prefers, as a guard takes it; an image must still be the one that the recipe means."""
+    """A preferred text or image as a guard takes it; an image must still be the file that the recipe
+    recorded.
+    """
     if preferred.image is None:
         return preferred.text or ""
     path = Path(preferred.image)

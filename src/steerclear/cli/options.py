@@ -46,8 +46,8 @@ ConsentOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="Only for a library that was built with an encoder that does not ship inside: its name again, "
-        "as your consent to load it.",
+        help="The name of the encoder that the library was built with, if it does not ship inside: your "
+        "consent to load it.",
     ),
 ]
 TrustOption = Annotated[
@@ -64,3 +64,14 @@ DownloadOption = Annotated[
 ]
 StepsOption = Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Denoising steps.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+# of the commands that read or change what a server has recorded
+DatabaseOption = Annotated[
+    str,
+    typer.Option(
+        "--database",
+        "-d",
+        metavar="URL",
+        envvar="STEERCLEAR_DATABASE",
+        help="A SQLite file, or postgresql+psycopg://USER@HOST/NAME.",
+    ),
+]

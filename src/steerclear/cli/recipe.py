@@ -1,4 +1,6 @@
-"""What decides a picture: the options of `generate`, kept in every PNG so that `replay` can make it again."""
+"""Everything that decides a picture: the options of `generate`, kept in every PNG so that `replay` can repeat
+it.
+"""
 
 from __future__ import annotations
 

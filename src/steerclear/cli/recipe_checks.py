@@ -12,11 +12,11 @@ from steerclear.cli.inputs import LARGEST_SEED
 from steerclear.cli.recipe import USUAL_GUIDANCE, PromptAndSeed, Recipe
 from steerclear.errors import InputError
 
-MOST_STEPS = 1000  # schedulers are trained with as many noise levels
+MOST_STEPS = 1000  # models are trained with so many noise levels
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("model", "sequential")
-LARGEST_SCALE = 100.0  # of a LoRA; far beyond what leaves a picture
+LARGEST_SCALE = 100.0  # of a LoRA; larger ones leave only noise
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -79,7 +79,7 @@ def _check_request(recipe: Recipe) -> None:
         recipe.together
         and PromptAndSeed(recipe.prompt, recipe.seed) not in recipe.together[recipe.image :][:1]
     ):
-        raise InputError(f"image is {recipe.image}, which is not this picture's place among `together`")
+        raise InputError(f"image is {recipe.image}, which is not this picture's place in `together`")
 
 
 def scheduler_class(name: str) -> Any:

@@ -26,6 +26,8 @@ from steerclear.plugins import Kind
 if TYPE_CHECKING:
     from PIL import Image
 
+    from steerclear.library import Library
+
 
 def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A PNG that `steerclear generate` wrote.")],
@@ -49,8 +51,8 @@ def replay(
         typer.Option(
             "--filter",
             metavar="NAME",
-            help="A module:object that the recipe names as a filter, as your consent to import it; may be "
-            "given several times.",
+            help="A module:object that the recipe names as a filter: naming it here is your consent to "
+            "import it. May be given several times.",
         ),
     ] = None,
     ladder: Annotated[
@@ -131,6 +133,8 @@ def replay(
             steerclear_version=__version__,
         )
         differences = _differences(old_image, new_image=image, old=old, new=new)
+        if differences and guard.library is not None:
+            differences += _lost_version(old, guard.library, relocated.library)
         if out is not None and image is not None:
             save_png(out, image, new.to_dict())
     if not differences:
@@ -187,6 +191,21 @@ def _check_fingerprint(recipe: Recipe, fingerprint: str, model: str, file: Path)
             f"{str(file)!r} was made by a model with fingerprint {recipe.model_fingerprint}, but {model!r} "
             f"has {fingerprint}; pass --model with the one that made it"
         )
+
+
+def _lost_version(old: Recipe, library: Library, name: str) -> list[str]:
+    """What to say of the version that the picture was compared with, if it is not the newest."""
+    if old.library_version in (None, library.version):
+        return []
+    if old.library_version in [state.version for state in library.log()]:
+        return [
+            f"it was compared with version {old.library_version} of the library, which "
+            f"`steerclear library restore {old.library_version} --library {name}` brings back"
+        ]
+    return [
+        f"version {old.library_version} of the library, with which it was compared, is no longer kept: a "
+        "compaction or a purge has dropped it, so that the same picture cannot be made for sure"
+    ]
 
 
 def _differences(

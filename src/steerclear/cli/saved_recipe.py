@@ -11,7 +11,7 @@ from steerclear.cli.recipe import Lora, Preferred, PromptAndSeed, Recipe
 from steerclear.cli.recipe_checks import check_recipe
 from steerclear.errors import ConfigError, InputError
 
-# fields that pictures of earlier versions lack
+# fields that may be missing in pictures of earlier versions
 ADDED_LATER = (
     "filters",
     "encoder",
@@ -31,7 +31,7 @@ ADDED_LATER = (
     "offload",
     "compile",
 )
-# fields that hold lists of objects: what these have, and of which type
+# fields that hold lists of objects: the keys of an object, and their types
 LISTS: Mapping[str, Mapping[str, Any]] = {
     "loras": {"file": str, "sha256": str, "scale": int | float},
     "together": {"prompt": str, "seed": int},
@@ -112,8 +112,8 @@ def _check_trusted(recipe: Recipe, source: str, trusted: Mapping[plugins.Kind, C
         way_out = f"if it is your own, pass {OPTIONS[kind]} {name} as well"
         if kind == "encoder" and ":" in name:
             raise ConfigError(
-                f"the recipe in {source!r} names the encoder {name!r}, which is not loaded on the word of a "
-                f"file; {way_out}"
+                f"the recipe in {source!r} names the encoder {name!r}, which is not loaded just because a "
+                f"file names it; {way_out}"
             )
         try:
             plugins.check_registered(kind, name, f"the recipe in {source!r}")

@@ -24,7 +24,7 @@ class Detector(Protocol):
 
     @property
     def unseen(self) -> Mapping[str, str]:
-        """Why each protected picture is not looked for that cannot be recognised, by its id."""
+        """Why a protected picture is not looked for, by its id, for those that cannot be recognised."""
         ...
 
     @property

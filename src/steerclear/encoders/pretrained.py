@@ -121,7 +121,7 @@ class TransformersEncoder:
             EncoderError: for a model without texts.
         """
         if self.tokenizer is None:
-            raise EncoderError(f"the encoder {self.name!r} knows no texts; use a CLIP or a SigLIP")
+            raise EncoderError(f"the encoder {self.name!r} cannot embed texts; use a CLIP or a SigLIP")
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(
             texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from steerclear.library.search import Index
 
 AT_ONCE = 1000  # pictures whose thumbnails are in memory together
-NOMINATED = 5  # items for each view of a picture, in a library that is too large to hold
+NOMINATED = 5  # nominated items per view of a picture, in a library that is too large for memory
 # the whole picture and five parts of it, as maps from the square to the picture
 VIEWS = torch.tensor(
     [

@@ -184,7 +184,7 @@ def _key(opened: Image.Image) -> int | tuple[int, ...] | None:
         return None
     raw_mode = str(tile[0][3])
     if isinstance(key, int) and raw_mode in ("L;2", "L;4"):
-        return key * 255 // (2 ** int(raw_mode[-1]) - 1)
+        return int(key * 255 // (2 ** int(raw_mode[-1]) - 1))
     if isinstance(key, tuple) and ";16" in raw_mode:
         return tuple(value >> 8 for value in key)
     return None

@@ -136,7 +136,7 @@ def add(
         blocks = _embed_blocks(
             sources, preprocess=preprocess, encoders=encoders, batch=batch, workers=workers
         )
-    done = 0
+    done, before = 0, library.version
     for block in blocks:
         done += len(block)
         preprocess.known_hashes.update(_commit(library, block, report))
@@ -151,7 +151,7 @@ def add(
             on_progress(progress)
     if report.added:
         with suppress(LibraryError):  # everything is saved already; compact files are only faster
-            library.compact()
+            library.tidy(before)
     return report
 
 

@@ -1,4 +1,4 @@
-"""What a request is about: texts that say the same without the names in it, the fullest first."""
+"""The subject of a prompt: texts that ask for the same thing without the names in the prompt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from steerclear.nudge.words import Kind, Word, segments
 
-MOST_TEXTS = 10  # of which each costs an evaluation
-MOST_NAMES = 6  # words that may be names, of a prompt whose language the lists hardly know
+MOST_TEXTS = 10  # each costs one evaluation
+MOST_NAMES = 6  # unknown words that are tried as names, where the lists know few words of a prompt
 AN = re.compile(r"(?!uni|us[aeu]|eu|one\b)[aeiou]", re.IGNORECASE)  # words before which "a" becomes "an"
 ARTICLES = ("the", "a", "an")
 PREPOSITIONS = frozenset(("and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "with"))
@@ -45,7 +45,13 @@ def subject_texts(prompt: str, generic: Collection[str] = (), usual: Collection[
 
 
 def names_subject(prompt: str, generic: Collection[str] = (), usual: Collection[str] = ()) -> bool:
-    """Whether a prompt names what is to be seen; "the acme mascot" does not. Arguments as `subject_texts`."""
+    """Whether a prompt names something to draw; "the acme mascot" does not.
+
+    Args:
+        prompt: what was asked for.
+        generic: see `subject_texts`.
+        usual: see `subject_texts`.
+    """
     parts = _read(prompt, usual)
     words = [word for part in parts for word in part]
     if any(_is_thing(word) and _tells(word, generic, False) for word in words):

@@ -103,34 +103,29 @@ def add(
         chosen_policy = _policy(policy)
         captions_by_path = _read_captions(captions)
         encoders = _encoders(library, encoder or (), model, trust=trust, allow_download=allow_download)
-        created = not _exists(library)
-        opened = Library.open_or_create(library, encoders)
-        try:
-            with progress("adding") as advance:
-                report = ingest.add(
-                    opened,
-                    paths,
-                    encoders,
-                    owner=owner,
-                    licence=licence,
-                    note=note,
-                    tags=tag or (),
-                    policy=chosen_policy,
-                    captions=captions_by_path,
-                    batch=batch,
-                    reach=Reach(remote=allow_remote, outside=allow_outside, max_bytes=max_bytes),
-                    ray_actors=ray,
-                    on_progress=lambda state: advance(state.done, state.total),
-                )
-            total = len(opened)
-        finally:
-            # a library without pictures protects nothing, and nobody asked for that
-            discarded = created and opened.discard_unused()
+        opened = Library.open_or_plan(library, encoders)
+        with progress("adding") as advance:
+            report = ingest.add(
+                opened,
+                paths,
+                encoders,
+                owner=owner,
+                licence=licence,
+                note=note,
+                tags=tag or (),
+                policy=chosen_policy,
+                captions=captions_by_path,
+                batch=batch,
+                reach=Reach(remote=allow_remote, outside=allow_outside, max_bytes=max_bytes),
+                ray_actors=ray,
+                on_progress=lambda state: advance(state.done, state.total),
+            )
+        total = len(opened)
         thresholds_missing = total > 0 and needs_calibration(opened)
     for path, reason in report.failed:
         echo(f"failed: {path}: {reason}", err=True)
     skipped, failed = len(report.skipped_duplicates), len(report.failed)
-    holds = "no library was created" if discarded else f"the library holds {total}"
+    holds = "no library was created" if opened.planned else f"the library holds {total}"
     echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
     if report.skipped:
         echo(f"skipped, no pictures: {in_words(report.skipped)}")
@@ -146,14 +141,6 @@ def add(
             err=True,
         )
     raise typer.Exit(PROBLEMS if report.failed else OK)
-
-
-def _exists(library: str) -> bool:
-    try:
-        Library.open(library)
-    except LibraryError:  # none, or a damaged one, which opening it again will say
-        return False
-    return True
 
 
 def _policy(text: str) -> Policy:

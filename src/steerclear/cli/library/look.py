@@ -142,19 +142,23 @@ def verify(
 
 
 def log(library: LibraryOption = DEFAULT_LIBRARY) -> None:
-    """List the versions of the library, oldest first.
+    """List the versions of the library, oldest first, and what was purged: when, by whom and why.
 
     \b
     steerclear library log -l protected
     """
     with one_line_errors():
         opened = Library.open(library)
-        versions = opened.log()
+        versions, purges = opened.log(), opened.purges()
     rows = [
         (str(version.version), f"{version.committed:%Y-%m-%d %H:%M:%S} UTC", str(version.items))
         for version in versions
     ]
     print_table(("version", "committed", "items"), rows)
+    for purge in purges:
+        state = "" if purge.finished else "; not finished: run the same purge again"
+        when = purge.when[:19].replace("T", " ")
+        echo(f"purged {when} UTC by {purge.who}, {purge.items} items: {purge.why}{state}")
     print_recognition(opened)
 
 
