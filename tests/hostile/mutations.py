@@ -34,6 +34,14 @@ def bounded_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+def refused(error: SteerclearError) -> bool:
+    """False, for a refusal in one line."""
+    line = str(error)
+    assert line
+    assert "\n" not in line
+    return False
+
+
 def read_as_picture(content: bytes) -> bool:
     """Reads bytes as a picture and returns whether they are one; anything but a refusal by name is raised."""
     with warnings.catch_warnings():
@@ -42,9 +50,7 @@ def read_as_picture(content: bytes) -> bool:
             picture = read_image(content, max_pixels=SMALL)
             frames = [frame.size for frame in read_frames(content, limit=4, max_pixels=SMALL)]
         except SteerclearError as error:
-            assert str(error)
-            assert "\n" not in str(error)
-            return False
+            return refused(error)
     assert picture.mode == "RGB"
     assert 0 < picture.width * picture.height <= SMALL
     assert frames
@@ -56,6 +62,7 @@ def read_as_list(name: str) -> Callable[[Path, bytes], bool]:
 
     def read(folder: Path, content: bytes) -> bool:
         path = folder / name
+        path.unlink(missing_ok=True)  # what is mapped into memory is not written over
         path.write_bytes(content)
         prepare = Preprocessor(
             defaults={"owner": "", "licence": "", "note": "", "tags": (), "policy": "steer"},
@@ -69,8 +76,7 @@ def read_as_list(name: str) -> Callable[[Path, bytes], bool]:
             try:
                 found = discover([folder if name.endswith(".arrow") else path])
             except SteerclearError as error:
-                assert str(error)
-                return False
+                return refused(error)
             results = [prepare(source) for source in found.sources[:20]]
         return any(hasattr(result, "item") for result in results)
 
@@ -84,7 +90,7 @@ def read_as_captions(folder: Path, content: bytes) -> bool:
     (folder / "captions.json").write_bytes(content)
     try:
         captions = _read_captions(folder / "captions.json")
-    except SteerclearError:
-        return False
+    except SteerclearError as error:
+        return refused(error)
     json.dumps(captions)
     return True

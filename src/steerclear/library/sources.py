@@ -394,9 +394,15 @@ def _read_cell(path: Path, column: str, row: int, reach: Reach) -> bytes:
     return raw
 
 
-@lru_cache(maxsize=64)
 def _arrow(path: Path) -> Any:
     """The file as a table, mapped into memory, so that only the parts in use are read."""
+    status = path.stat()
+    return _arrow_of(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _arrow_of(path: Path, changed: int, size: int) -> Any:
+    """The table of a file as it was changed last."""
     import pyarrow as pa
 
     table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
