@@ -141,6 +141,15 @@ def once():
     return ONCE[-1]
 
 
+def test_a_guard_goes_on_while_its_library_is_compacted_and_purged(wrapped, library, pictures):
+    add(library, pictures["owl"], [ENCODER])
+    assert outcome(wrapped, "fox") == (Outcome.WITHHELD, library.version)
+    library.compact(versions=1)
+    assert outcome(wrapped, "fox") == (Outcome.WITHHELD, library.version)
+    library.purge(["fox"], why="licence ended")
+    assert outcome(wrapped, "fox") == (Outcome.CLEAR, library.version)
+
+
 def test_nothing_is_built_again_while_the_version_is_the_same(wrapped, library, monkeypatch):
     parts = (*wrapped.filters, *wrapped.strict, wrapped.protected)
     looked = []
@@ -176,7 +185,7 @@ def test_a_library_that_loses_all_its_items_is_an_error_until_it_has_some_again(
 
 def test_a_library_that_is_gone_is_an_error_and_not_what_was_known_of_it(wrapped, library):
     shutil.rmtree(library.uri)
-    with pytest.raises(LibraryError, match="damaged or out of reach"):
+    with pytest.raises(LibraryError, match="there is no library"):
         outcome(wrapped, "owl")
 
 
@@ -185,7 +194,7 @@ def test_a_new_version_that_cannot_be_read_is_an_error(wrapped, library, picture
     add(library, pictures["owl"], [ENCODER])
     for file in set((tmp_path / "library" / "items.lance" / "data").iterdir()) - before:
         file.write_bytes(b"damaged")
-    with pytest.raises(LibraryError, match="damaged or out of reach"):
+    with pytest.raises(LibraryError, match="is damaged"):
         outcome(wrapped, "owl")
 
 

@@ -1,43 +1,26 @@
-"""The front door: one line around a pipeline that you have, and a guard that can stand wherever its pipeline
-stood.
-"""
+"""How a guard is made, in one line: of a pipeline that is loaded or of a model's name; and its options."""
 
 from __future__ import annotations
 
-import copy
-from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
-from threading import Event
-
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
-from PIL import Image
 
 import steerclear
-from steerclear import Guard, Library
+from guard_doubles import (
+    FAST,
+    library_protecting,
+    seeded,
+    use_tiny_descriptor,
+)
+from steerclear import Guard
 from steerclear.embedded import LIBRARY_FOLDER, MODEL_FOLDER
-from steerclear.errors import ConfigError, InputError, LibraryError, UnsupportedError, WithheldError
+from steerclear.errors import ConfigError, InputError, LibraryError
 from steerclear.filters import CustomFilter
 from steerclear.guard_options import GuardOptions
 from steerclear.nudge.ladder import Budget, Ladder
 from steerclear.pipelines import load_pipeline
 from steerclear.testing import FakeEncoder, MockFilter, tiny_pipeline
 from steerclear.types import Outcome
-
-FAST = {"num_inference_steps": 3, "guidance_scale": 4.0}
-ENCODER = FakeEncoder(name="steerclear.testing:FakeEncoder")
-# no picture of a random model comes near: only what a test says is flagged
-THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999, "copy": 1000.0}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def named_encoder() -> FakeEncoder:
-    """What a user's own module would hold."""
-    return FakeEncoder(name="test_front_door:named_encoder")
 
 
 @pytest.fixture
@@ -47,23 +30,12 @@ def pipe():
 
 @pytest.fixture
 def library(pipe, tmp_path):
-    """A calibrated library that protects what the tiny pipeline makes of "a fox" with seed 0."""
-    from steerclear.library import add
-
-    pipe("a fox", generator=seeded(), **FAST).images[0].save(tmp_path / "fox.png")
-    library = Library.create(tmp_path / "library", [FakeEncoder(name="descriptor")])
-    add(library, [tmp_path / "fox.png"], [FakeEncoder(name="descriptor")])
-    library.write_note("calibration", {"thresholds": THRESHOLDS})
-    return library
+    return library_protecting(pipe, tmp_path)
 
 
 @pytest.fixture(autouse=True)
-def fake_descriptor(monkeypatch):
-    """The tests' libraries are built with a tiny encoder under the embedded descriptor's name."""
-    from steerclear.encoders.embedded import CopyDescriptor
-
-    fake = classmethod(lambda cls, device="cpu": FakeEncoder(name="descriptor"))
-    monkeypatch.setattr(CopyDescriptor, "default", fake)
+def tiny_descriptor(monkeypatch):
+    use_tiny_descriptor(monkeypatch)
 
 
 def test_a_pipeline_that_is_loaded_already_is_guarded_in_one_line(pipe, library):
@@ -164,145 +136,6 @@ def test_the_loader_is_given_what_it_was_meant_for(tmp_path, pipe, library):
         Guard.from_pretrained(tmp_path / "model", library=library, variant="bf16")  # there are no such files
 
 
-# ── a drop-in for its pipeline ──────────────────────────────────────────────────────────────────────────────
-
-
-def test_reading_and_setting_what_is_not_the_guards_own_goes_to_the_pipeline(pipe):
-    guard = Guard(pipe, [MockFilter(False)])
-    assert guard.scheduler is pipe.scheduler
-    assert guard.components.keys() == pipe.components.keys()
-    guard.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
-    assert type(pipe.scheduler) is EulerDiscreteScheduler
-    want = pipe("a fox", generator=seeded(), **FAST).images[0]
-    assert guard("a fox", generator=seeded(), **FAST).images[0].tobytes() == want.tobytes()
-    guard.set_progress_bar_config(disable=True)
-    guard.enable_attention_slicing()
-    with pytest.raises(
-        AttributeError, match="neither the guard nor its StableDiffusionPipeline has an attribute 'nonsense'"
-    ):
-        _ = guard.nonsense
-
-
-def test_a_scheduler_that_does_not_fit_is_refused_when_it_is_set_and_the_old_one_stays(pipe):
-    guard = Guard(pipe, [MockFilter(False)])
-    before = pipe.scheduler
-    with pytest.raises(UnsupportedError):
-        guard.scheduler = type("OddScheduler", (), {"config": before.config, "step": lambda self: None})()
-    assert pipe.scheduler is before
-
-
-def test_a_safety_checker_that_is_put_back_is_refused(pipe):
-    guard = Guard(pipe, [MockFilter(False)])
-    with pytest.raises(ConfigError, match="blackens"):
-        guard.safety_checker = object()
-    assert pipe.safety_checker is None
-
-
-def test_a_flow_matching_scheduler_of_another_family_changes_nothing_silently():
-    pipe = tiny_pipeline("sd3")
-    guard = Guard(pipe, [MockFilter(False)])
-    guard.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, shift=1.0)
-    want = pipe("a fox", generator=seeded(), num_inference_steps=2).images[0]
-    assert guard("a fox", generator=seeded(), num_inference_steps=2).images[0].tobytes() == want.tobytes()
-
-
-def test_another_autoencoder_is_the_one_that_protected_pictures_are_encoded_with(pipe, library):
-    guard = Guard.wrap(pipe, library)
-    start = torch.zeros(0, 4, 8, 8)
-    before = guard.protected.latents(["fox"], start)
-    vae = tiny_pipeline("sd1").vae
-    with torch.no_grad():
-        for weight in vae.encoder.parameters():
-            weight.mul_(1.5)
-    guard.vae = vae
-    assert not torch.allclose(guard.protected.latents(["fox"], start), before)
-
-
-def test_to_moves_the_pipeline_and_gives_the_guard_back(pipe):
-    guard = Guard(pipe, [MockFilter(False)])
-    assert guard.to(torch.bfloat16) is guard
-    assert pipe.unet.dtype is torch.bfloat16
-    assert guard("a fox", generator=seeded(), **FAST).images[0] is not None
-
-
-def test_a_guard_can_be_copied_and_its_copy_is_a_guard(pipe):
-    guard = Guard(pipe, [MockFilter(True)], ladder=Ladder(()))
-    assert copy.copy(guard)("a fox", generator=seeded(), **FAST).images == [None]
-
-
-def test_callers_queue_also_while_the_scheduler_is_changed(pipe):
-    guard = Guard(pipe, [MockFilter(False)])
-    plain = pipe("a fox", generator=seeded(), **FAST).images[0].tobytes()
-
-    def change(i):
-        if i % 3 == 1:
-            guard.scheduler = type(guard.scheduler).from_config(guard.scheduler.config)
-        return guard("a fox", generator=seeded(), **FAST).images[0].tobytes()
-
-    with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(change, range(9))) == {plain}
-
-
-def test_what_the_pipeline_has_is_listed(pipe):
-    assert {"scheduler", "vae", "enable_attention_slicing", "check"} <= set(
-        dir(Guard(pipe, [MockFilter(False)]))
-    )
-
-
-def test_the_output_is_read_as_a_pipelines_output_is(pipe):
-    output = Guard(pipe, [MockFilter([True, False])], ladder=Ladder(()))(
-        ["a fox", "an owl"], generator=[seeded(0), seeded(1)], **FAST
-    )
-    assert output[0] is output.images
-    assert output["images"] is output.images
-    assert output.nsfw_content_detected == [True, False]
-    assert output[1] == [True, False]
-    images, flags = output.to_tuple()
-    assert (images, flags) == (output.images, [True, False])
-    with pytest.raises(KeyError):
-        output["pictures"]
-    with pytest.raises(IndexError):
-        output[2]
-
-
-# ── what stands for an image that is withheld ───────────────────────────────────────────────────────────────
-
-
-def test_a_placeholder_has_the_size_of_the_picture_and_shows_nothing_of_it(pipe):
-    guard = Guard(pipe, [MockFilter([True, False])], ladder=Ladder(()), on_withheld="placeholder")
-    output = guard(["a fox", "an owl"], generator=[seeded(0), seeded(1)], height=64, width=96, **FAST)
-    placeholder, picture = output.images
-    assert placeholder.size == picture.size == (96, 64)
-    assert len(placeholder.getcolors()) == 1
-    assert [r.outcome for r in output.reports] == ["withheld", "clear"]
-    assert output.nsfw_content_detected == [True, False]
-
-
-def test_a_placeholder_has_that_size_as_well_where_the_first_pass_was_left_early(pipe, library):
-    class Blocked:
-        name, threshold = "prompt", 0.5
-
-        def check_prompts(self, prompts):
-            return [steerclear.Detection("prompt", True, 1.0, 0.5) for _ in prompts]
-
-    guard = Guard.wrap(pipe, library, filters=[Blocked()], ladder=Ladder(()), on_withheld="placeholder")
-    output = guard("a fox", generator=seeded(), **FAST)
-    assert output.reports[0].nfe < output.reports[0].nfe_plain
-    assert output.images[0].size == pipe("a fox", generator=seeded(), **FAST).images[0].size
-
-
-def test_raising_for_a_withheld_image_loses_none_of_the_others(pipe):
-    guard = Guard(pipe, [MockFilter([True, False])], ladder=Ladder(()), on_withheld="raise")
-    with pytest.raises(WithheldError, match="1 of 2 images are withheld") as error:
-        guard(["a fox", "an owl"], generator=[seeded(0), seeded(1)], **FAST)
-    assert error.value.output.images[0] is None
-    assert isinstance(error.value.output.images[1], Image.Image)
-    Guard(pipe, [MockFilter(False)], on_withheld="raise")("a fox", generator=seeded(), **FAST)
-
-
-# ── bad options are named ───────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -343,12 +176,6 @@ def test_a_budget_of_a_call_that_is_none_is_named_before_anything_is_drawn(pipe)
         Guard(pipe, [MockFilter(False)])("a fox", budget=4, **FAST)
 
 
-def test_what_stands_for_a_withheld_image_is_checked_when_it_is_set(pipe):
-    guard = Guard(pipe, [MockFilter(False)])
-    with pytest.raises(ConfigError, match="on_withheld is 'rase'"):
-        guard.on_withheld = "rase"
-
-
 @pytest.mark.parametrize(
     ("wrapped", "message"), [("sd", "'sd' is no diffusers pipeline"), (None, "None is no diffusers pipeline")]
 )
@@ -367,134 +194,6 @@ def test_a_guard_is_not_wrapped_twice(pipe, library):
 def test_a_library_that_is_not_there_is_named(pipe, tmp_path):
     with pytest.raises(LibraryError, match="nowhere"):
         Guard.wrap(pipe, tmp_path / "nowhere")
-
-
-# ── old paths ───────────────────────────────────────────────────────────────────────────────────────────────
-
-OLD_PATHS = {
-    "steerclear.emoji": (
-        "MODEL_FOLDER",
-        "PROTECTED_FOLDER",
-        "read_prompts",
-        "ASSETS",
-        "BYSTANDER_FOLDER",
-        "load_sibling",
-    ),
-    "steerclear.loading": ("load_pipeline", "latent_like", "LIBRARY_FOLDER", "is_embedded"),
-    "steerclear.filters.base": ("to_tensor", "to_image"),
-    "steerclear.filters.pixel": ("Everything", "Nominated"),
-    "steerclear.encoders.base": ("fit",),
-    "steerclear.nudge.objective": ("cosines",),
-    "steerclear.generators": ("PipelineGenerator",),
-    "steerclear.output": ("SheetRow", "compare_sheet", "model_fingerprint"),
-}
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(("module", "name"), [(m, n) for m, names in OLD_PATHS.items() for n in names])
-def test_an_old_import_path_still_works(module, name):
-    assert getattr(import_module(module), name) is not None
-
-
-def test_an_old_import_path_says_where_the_name_is_now():
-    with pytest.warns(DeprecationWarning, match=r"has moved to steerclear\.embedded\.MODEL_FOLDER"):
-        assert import_module("steerclear.emoji").MODEL_FOLDER == MODEL_FOLDER
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = import_module("steerclear.emoji").nonsense
-
-
-def test_the_filters_that_the_old_page_asked_for_still_come(library):
-    from steerclear.loading import library_filters, open_encoders
-
-    with pytest.warns(DeprecationWarning, match="Guard.wrap"):
-        filters = library_filters(library, open_encoders(library), "strict")
-    assert [f.name for f in filters] == ["strict nearest", "strict pixel", "strict tiled", "strict copy"]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("filters", None, "filters is None; pass a list of filters"),
-        ("filters", "copy", "filters is 'copy'; pass a list"),
-        ("filters", ["copy"], "filters holds the name 'copy'"),
-        ("strict", [3], "3 is no filter"),
-        ("pass_filters", [MockFilter(False)], "does not see passes; pass_filters takes"),
-        ("unet", "a text", "unet cannot be 'a text'"),
-        ("vae", None, "has no vae"),
-    ],
-)
-def test_what_a_guard_cannot_work_with_is_refused_when_it_is_set(pipe, name, value, message):
-    guard = Guard(pipe, [MockFilter(False)])
-    before = getattr(guard, name)
-    with pytest.raises(ConfigError, match=message):
-        setattr(guard, name, value)
-    assert getattr(guard, name) is before
-    assert guard("a fox", generator=seeded(), **FAST).images[0] is not None
-
-
-def test_filters_that_are_set_decide_from_the_next_call_on(pipe):
-    guard = Guard(pipe, [MockFilter(False)], ladder=Ladder(()))
-    guard.filters = [MockFilter(True)]
-    assert guard("a fox", generator=seeded(), **FAST).images == [None]
-
-
-@pytest.mark.parametrize("name", ["scheduler", "filters", "anything"])
-def test_nothing_can_be_deleted_from_a_guard(pipe, name):
-    guard = Guard(pipe, [MockFilter(False)])
-    with pytest.raises(ConfigError, match=f"{name} cannot be deleted"):
-        delattr(guard, name)
-    assert guard.scheduler is pipe.scheduler
-
-
-def test_a_method_that_changes_the_pipeline_waits_for_the_call_that_runs(pipe):
-    changed = []
-    pipe.enable_something = lambda: changed.append("changed")
-    guard = Guard(pipe, [CustomFilter("slow", lambda images: slowly(), threshold=1.0)])
-    begun, go_on = Event(), Event()
-
-    def slowly():
-        begun.set()
-        assert go_on.wait(60)
-        assert not changed
-        return torch.zeros(1)
-
-    with ThreadPoolExecutor(2) as pool:
-        call = pool.submit(guard, "a fox", generator=seeded(), **FAST)
-        assert begun.wait(60)
-        change = pool.submit(guard.enable_something)
-        go_on.set()
-        assert call.result().images[0] is not None
-        change.result()
-    assert changed == ["changed"]
-
-
-def test_nothing_is_remembered_of_a_text_encoder_that_a_method_has_changed(pipe):
-    guard = Guard(pipe, [MockFilter(False)])
-    runner = guard.runner
-    guard.enable_attention_slicing()
-    assert guard.runner is not runner
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "enable_vae_tiling",
-        "disable_vae_tiling",
-        "load_lora_weights",
-        "unload_lora_weights",
-        "fuse_lora",
-        "unfuse_lora",
-        "set_adapters",
-        "delete_adapters",
-        "register_to_config",
-    ],
-)
-def test_a_method_of_diffusers_that_changes_the_pipeline_is_known_by_its_name(pipe, name, monkeypatch):
-    monkeypatch.setattr(pipe, name, lambda: "changed", raising=False)
-    guard = Guard(pipe, [MockFilter(False)])
-    runner = guard.runner
-    assert getattr(guard, name)() == "changed"
-    assert guard.runner is not runner
 
 
 @pytest.mark.parametrize("images", ["a.png", ["a.png"], [None], None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,11 +46,12 @@ def test_a_png_carries_its_recipe_and_every_pixel(tmp_path):
 def test_a_png_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     save_png(tmp_path / "a.png", RED, {})
 
-    def break_off(self, path, *args, **kwargs):
-        path.write_bytes(b"half")
+    def break_off(self, content):
+        with open(self, "wb") as file:
+            file.write(content[:4])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", break_off)
+    monkeypatch.setattr(Path, "write_bytes", break_off)
     with pytest.raises(InputError, match=r"a\.png': No space left on device; choose another --out"):
         save_png(tmp_path / "a.png", GREEN, {})
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -56,12 +56,12 @@ def test_guards_of_one_pipeline_queue_although_its_scheduler_was_set_to_another_
 
     first, second = Guard(pipe, [Waiting(False)]), Guard(pipe, [MockFilter(False)])
     with ThreadPoolExecutor(2) as pool:
-        one = pool.submit(first, "a fox", num_inference_steps=2)
+        running = pool.submit(first, "a fox", num_inference_steps=2)
         assert begun.wait(60)
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-        two = pool.submit(second, "a fox", num_inference_steps=2)
+        waiting = pool.submit(second, "a fox", num_inference_steps=2)
         go_on.set()
-        assert {one.result().reports[0].outcome, two.result().reports[0].outcome} == {Outcome.CLEAR}
+        assert {running.result().reports[0].outcome, waiting.result().reports[0].outcome} == {Outcome.CLEAR}
 
 
 class Progress:
@@ -202,9 +202,9 @@ def test_a_latent_that_a_callback_could_have_changed_is_not_handed_out():
         def __call__(self, *args, **kwargs):
             return super().__call__(*args, **kwargs)
 
-    own = Own(**tiny_pipeline("sd1").components, requires_safety_checker=False)
+    subclassed = Own(**tiny_pipeline("sd1").components, requires_safety_checker=False)
     with pytest.raises(InputError, match="a call of its own"):
-        Guard(own, [MockFilter(False)])("a fox", num_inference_steps=2, output_type="latent")
+        Guard(subclassed, [MockFilter(False)])("a fox", num_inference_steps=2, output_type="latent")
 
 
 def test_a_picture_for_each_image_of_one_prompt_is_refused_before_anything_is_denoised():

@@ -66,9 +66,9 @@ def test_the_final_findings_are_those_of_the_last_picture_that_was_made():
     first, last = (FLAGGED,), (CLEAR,)
     assert report(FLAGGED).final_detections == (FLAGGED,)
     assert report(FLAGGED, attempts=(attempt(),)).final_detections == (FLAGGED,)
-    made = (attempt(*first), attempt(*last), attempt())  # the last broke before it had made one
-    assert report(FLAGGED, attempts=made).final_detections == last
-    assert report(FLAGGED, attempts=made[:1]).final_detections == first
+    attempts = (attempt(*first), attempt(*last), attempt())  # the last broke before it had made one
+    assert report(FLAGGED, attempts=attempts).final_detections == last
+    assert report(FLAGGED, attempts=attempts[:1]).final_detections == first
 
 
 def test_a_report_names_the_first_item_that_a_flagged_finding_names():
@@ -157,6 +157,7 @@ def test_a_report_as_a_dictionary_holds_everything_and_is_plain_json():
         "reason": "why",
         "unread": "end",
         "library_version": 4,
+        "observed": [],
         "before": 0.9,
         "after": 0.2,
         "matched": "item-a",
@@ -173,4 +174,4 @@ def test_a_report_that_says_no_more_claims_no_attempt_cost_or_reason():
 
 
 def test_outcomes_are_written_as_the_words_that_the_docs_use():
-    assert [str(outcome) for outcome in Outcome] == ["clear", "steered", "withheld"]
+    assert [str(outcome) for outcome in Outcome] == ["clear", "steered", "withheld", "observed"]

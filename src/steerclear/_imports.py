@@ -1,5 +1,5 @@
-"""Loading quickly: torch and diffusers make millions of objects that live for good, which the collector walks
-in vain.
+"""Faster imports: torch and diffusers create millions of objects that are never freed; garbage collection
+would walk them for nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Switch Python's cyclic garbage collector off until the block ends: it takes a fifth of a cold start."""
+    """Pause Python's cyclic garbage collector until the block ends; it takes a fifth of a cold start."""
     was_on = gc.isenabled()
     gc.disable()
     try:

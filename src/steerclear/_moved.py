@@ -11,11 +11,14 @@ from typing import Any
 
 
 def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` that forwards old names.
+    """A module's `__getattr__` that forwards old names, with a DeprecationWarning.
 
     Args:
         module: the name of the module whose old names they are.
         homes: old name → `module:name` of today.
+
+    Returns:
+        The function, which raises AttributeError for any other name.
     """
 
     def forward(name: str) -> Any:

@@ -1,3 +1,3 @@
-"""The version, for whatever writes it down without needing the rest."""
+"""The version alone, so that it can be read without importing anything else."""
 
 __version__ = "0.1.0"

@@ -1,6 +1,4 @@
-"""The way of a request beyond diffusion: a GAN's or a VAE's image, looked at, nudged in code space, verified,
-or withheld.
-"""
+"""A guarded call of a GAN or a VAE: generate, detect, nudge in code space, verify, hand out or withhold."""
 
 from __future__ import annotations
 
@@ -153,13 +151,13 @@ class CodeGuard:
     def _guarded(
         self, code: Tensor, seeds: list[int], telling: Sequence[int | None], budget: Budget | None
     ) -> GuardOutput:
-        """The module's images of codes (B, …), each looked at and settled on its own.
+        """Decode codes, and settle each image on its own.
 
         Args:
-            code: (B, …).
-            seeds: for what an attempt draws, one per image.
-            telling: of the report, see `Report.seed`.
-            budget: in the place of the ladder's.
+            code: (B, …) codes.
+            seeds: for the random draws of each image's attempts.
+            telling: for each image the seed that the report names, see `Report.seed`.
+            budget: instead of the ladder's own.
         """
         began = time.monotonic()
         pictures = [None if image is None else rgb_copy(image) for image in self.model.pictures(code)]
@@ -214,7 +212,7 @@ class CodeGuard:
         return task
 
     def _learn(self, size: tuple[int, int], task: CodeTask, detections: Detections) -> None:
-        """Points of what the flagged findings matched, added to what the task flees from."""
+        """Add the points of what flagged detections matched to what the task is pushed away from."""
         if self.encoder is None and not self.model.encodes:
             return
         for item in dict.fromkeys(d.matched for d in detections if d.flagged and d.matched in self.protected):
@@ -227,7 +225,9 @@ class CodeGuard:
             )
 
     def _space(self, code: Tensor) -> Tensor:
-        """E of the objective, where it looks at the image: (B, D) of codes (B, …)."""
+        """E of the objective, from codes (B, …) to embeddings (B, D) of their images; None where J acts on
+        codes.
+        """
         assert self.encoder is not None
         return self.encoder(fit(self.model.pixels(code), self.encoder.size))
 
@@ -241,8 +241,8 @@ class CodeGuard:
         return self.model.encode(fitted.clamp(0, 1))
 
     def _clear(self) -> Tensor | None:
-        """Points of random samples that every filter passes; the same for all requests, drawn once, in no
-        report's count.
+        """Points of random samples that pass every filter. Drawn once, reused by all requests, and counted in
+        no report.
         """
         if self.samples < 1:
             return None

@@ -103,7 +103,15 @@ def needed(fpr: float) -> int:
 
 
 def auc(copies: Sequence[float], clean: Sequence[float]) -> float:
-    """Returns the probability that a copy scores higher than a clean image, ties half (Mann–Whitney)."""
+    """The area under the ROC curve: how often a copy scores higher than a clean image (Mann–Whitney).
+
+    Args:
+        copies: scores of copies.
+        clean: scores of clean images.
+
+    Returns:
+        A probability in [0, 1]; ties count half.
+    """
     from scipy.stats import mannwhitneyu
 
     return float(mannwhitneyu(copies, clean).statistic) / (len(copies) * len(clean))

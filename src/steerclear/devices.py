@@ -1,4 +1,4 @@
-"""What a GPU needs of a guard: gradients that its kernels survive, and an end when it is lost."""
+"""GPU safety: attention kernels that support gradients, and an error that says so when the GPU is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from steerclear.errors import DeviceLostError
 
-# what the messages of errors that come from a device and not from Python begin with, or hold
+# parts of error messages by which an error of the GPU is told from one of Python
 _DEVICE_WORDS = (
     "CUDA error",
     "HIP error",
@@ -20,17 +20,18 @@ _DEVICE_WORDS = (
     "CUDNN_STATUS",
 )
 
-# of `differentiable_kernels`: how many blocks run, and how the switch stood before the first
+# of `differentiable_kernels`: number of running blocks, and the setting before the first
 _lock = threading.Lock()
 _users = 0
 _cudnn_before = True
 
 
 def raise_if_lost(error: BaseException) -> None:
-    """Raise DeviceLostError where an error has left the device unusable, for whoever goes on after errors.
+    """Raise DeviceLostError if an error has left the GPU unusable.
 
-    After some errors (an illegal memory access, an assertion on the device) every later call fails in this
-    process, whatever it does. A guard that took them for a strategy's failure would withhold for ever.
+    After some errors (an illegal memory access, an assertion on the device) every later call in this process
+    fails. A guard that took these for failures of a strategy would withhold every image from then on. Call
+    this in every handler that continues after an error.
 
     Args:
         error: what was caught.
@@ -85,10 +86,10 @@ def _device_answers() -> bool:
 
 @contextmanager
 def differentiable_kernels() -> Iterator[None]:
-    """Until the block ends, run attention by kernels that a gradient can pass: not by cuDNN's.
+    """Run attention without cuDNN's kernels until the block ends, so that gradients can pass.
 
-    Its backward pass ends in an illegal memory access at the size of FLUX.1 (torch 2.11, H100). The switch is
-    the process's, so the last of several blocks that run at a time restores it.
+    Their backward pass ends in an illegal memory access at the size of FLUX.1 (torch 2.11, H100). The setting
+    is global to the process, so the last of several concurrent blocks restores it.
     """
     global _users, _cudnn_before
     with _lock:

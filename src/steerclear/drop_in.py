@@ -1,4 +1,6 @@
-"""A guard stands in for its pipeline: what it does not hold itself is the pipeline's."""
+"""A guard in place of its pipeline: attributes that the guard does not have are read from and set on the
+pipeline.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,10 @@ _queues_guard = threading.Lock()
 
 
 class DropIn(ABC):
-    """What of a guard behaves as its pipeline does.
+    """The part of a guard that behaves like its pipeline.
 
     Attributes:
-        runner: of the pipeline.
+        runner: runs the pipeline.
     """
 
     _OWN: ClassVar[frozenset[str]]  # what the guard itself remembers; every other attribute is the pipeline's
@@ -34,15 +36,15 @@ class DropIn(ABC):
 
     @abstractmethod
     def _runner_for(self, pipe: Any) -> PipelineRunner:
-        """A runner of a pipeline that a guard can be of."""
+        """Make the runner of a pipeline, which is checked first."""
 
     @abstractmethod
     def _checked(self, name: str, value: Any) -> Any:
-        """A value for one of the guard's own attributes, checked."""
+        """Check a value for one of the guard's own attributes."""
 
     @property
     def pipe(self) -> Any:
-        """The pipeline itself: what it makes when it is called directly is not guarded."""
+        """The pipeline itself. Images that it makes when it is called directly are not guarded."""
         return self.runner.pipe
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
@@ -86,7 +88,9 @@ class DropIn(ABC):
         return sorted({*super().__dir__(), *dir(self.pipe)})
 
     def _changing(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """A method that changes the pipeline. It waits for calls to end; nothing is remembered after it."""
+        """Wrap a method that changes the pipeline: it waits for running calls to end, and clears what was
+        cached.
+        """
 
         @wraps(method)
         def alone(*args: Any, **kwargs: Any) -> Any:
@@ -100,11 +104,11 @@ class DropIn(ABC):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Wait for the pipeline, and for every other one that shares a network or the scheduler with it.
+        """Lock the pipeline, and every other one that shares a network or the scheduler with it.
 
-        Hooks sit on the networks, and the scheduler carries the state of a run. All guards of such parts
-        queue, whichever pipelines hold them. The locks are taken in one order, so that no two callers wait
-        for each other.
+        Hooks sit on the networks, and the scheduler carries the state of a run. So all guards that share one
+        of them queue, whichever pipelines hold them. Locks are always taken in the same order, which rules
+        out deadlocks.
         """
         while True:
             parts = shared_parts(self.pipe)
@@ -120,7 +124,9 @@ class DropIn(ABC):
 
 
 def shared_parts(pipe: Any) -> list[Any]:
-    """A pipeline's networks and schedulers, which other pipelines may hold as well, in an order for all."""
+    """The networks and schedulers of a pipeline, which other pipelines may share, in a fixed order for
+    locking.
+    """
     components = {id(part): part for part in getattr(pipe, "components", {}).values()}
     components[id(pipe.scheduler)] = pipe.scheduler
     parts = [part for part in components.values() if isinstance(part, Module) or hasattr(part, "step")]
@@ -128,5 +134,5 @@ def shared_parts(pipe: Any) -> list[Any]:
 
 
 def _original(part: Any) -> Any:
-    """The module that a compiled one was made of: both are one network."""
+    """The module that a compiled module wraps: both share their weights."""
     return getattr(part, "_orig_mod", part)

@@ -1,4 +1,4 @@
-"""Before each request: has the library changed? Then what a guard built of its items is built again."""
+"""Follow a library: before each request, rebuild the parts of a guard whose items have changed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from steerclear.filters import EarlyVerdict
 from steerclear.library import Library, Policy
+from steerclear.library.rollout import NotesVersion, shares
 from steerclear.loading import GuardParts, guard_parts
 
 Part = TypeVar("Part")
@@ -16,23 +17,27 @@ Part = TypeVar("Part")
 
 @dataclass
 class FollowedLibrary:
-    """The library of a guard, and what was built of it.
+    """The library of a guard, and the parts that were built from it.
 
-    Whatever depends on the items comes from `guard_parts`: the filters that are made of `FilterParts`, the
-    protected pictures, the ids to withhold, the early verdict. So all of it is built again together, and no
-    filter needs to follow by itself. Encoders, and filters that are not made of items, are kept.
+    All parts that depend on the items come from `guard_parts`: the filters that take `FilterParts`, the
+    protected pictures, the ids to withhold, the early verdict. They are rebuilt together, so no filter needs
+    to follow the library itself. Encoders, and filters that do not depend on items, are kept.
 
     Attributes:
-        parts: what was built, and of which version.
-        model: as for `guard_parts`, like the others.
-        early: see model.
-        policy: see model.
+        parts: what was built, and from which version of the library.
+        model: as for `guard_parts`.
+        early: as for `guard_parts`.
+        policy: as for `guard_parts`.
     """
 
     parts: GuardParts
     model: str | Path | None
     early: bool | EarlyVerdict
     policy: Policy | None
+    _notes_seen: int | None = None
+
+    def __post_init__(self) -> None:
+        self._notes = NotesVersion(self.parts.library.uri)
 
     @property
     def library(self) -> Library:
@@ -41,12 +46,20 @@ class FollowedLibrary:
 
     @property
     def changed(self) -> bool:
-        """Whether there is another version than that of the parts; one look-up.
+        """Whether the library has another version or other shares than the parts; costs two look-ups.
 
         Raises:
             LibraryError: if the library cannot be read any more.
         """
-        return self.library.version != self.parts.version
+        if self.library.version != self.parts.version:
+            return True
+        # the shares are notes, and read only once some note has been written
+        version = self._notes.read()
+        if version not in (self.parts.notes_version, self._notes_seen):
+            if tuple(shares(self.library)) != self.parts.shares:
+                return True
+            self._notes_seen = version
+        return False
 
     def build(self, pipe: Any) -> GuardParts:
         """Returns the parts of the present version.
@@ -70,16 +83,15 @@ class FollowedLibrary:
 
 
 def renewed(current: Sequence[Part], before: Sequence[Part], after: Sequence[Part]) -> tuple[Part, ...]:
-    """A guard's filters once the library's have been built again.
+    """Replace a guard's filters by rebuilt ones, and keep what the user has changed.
 
     Args:
-        current: the guard's filters: what was built, without what the user has taken out since, and what the
-            user has added.
-        before: what was built before.
-        after: the same, built again; what is not made of the library's items is the very same object.
+        current: the guard's filters now. The user may have removed built ones and added others.
+        before: the filters as they were built before.
+        after: the same filters, rebuilt. One that does not depend on the library's items is the same object.
 
     Returns:
-        What was built again, without what was taken out; then what the user has added.
+        The rebuilt filters without those that the user has removed, then those that the user has added.
     """
     in_use = {_name(old) for old in before if _among(old, current)}
     taken_out = {_name(old) for old in before if not _among(old, after)} - in_use

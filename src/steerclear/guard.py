@@ -1,4 +1,4 @@
-"""The way of a request: generate, detect, nudge, verify, and hand out or withhold."""
+"""The guard around a pipeline: how it is made, its options, and its call."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from steerclear.errors import ConfigError, InputError, WithheldError
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, judge
 from steerclear.filters.early import EarlyVerdict
 from steerclear.filters.library import AnyFilter
+from steerclear.filters.rolled_out import RolledOut
 from steerclear.following import FollowedLibrary, renewed
 from steerclear.generators import PipelineRunner
 from steerclear.generators.accepted import output_fields, refuse_modular
@@ -35,7 +36,7 @@ from steerclear.guard_options import (
     check_on_withheld,
     check_options,
 )
-from steerclear.guarded_call import GuardedCall
+from steerclear.guarded_call import GuardedCall, OnFlagged
 from steerclear.judges import Judges
 from steerclear.library import Library, Policy
 from steerclear.loading import guard_parts
@@ -48,8 +49,8 @@ from steerclear.request import Request, checked_request
 from steerclear.steer_tasks import SteerTasks
 from steerclear.types import Detection, GuardOutput, Outcome
 
-# for a pipeline that takes class labels: other classes first, of which most pass
-# (docs/benchmarks/scalability.md), where the guard knows some; then what needs no text
+# The ladder for pipelines that take class labels. First other classes, most of which pass
+# (docs/benchmarks/scalability.md), if the guard knows any; then strategies that need no text.
 WORDLESS_LADDER = (
     "rewrite",
     "rewrite",
@@ -61,7 +62,7 @@ WORDLESS_LADDER = (
     "resample",
 )
 
-# the attributes of a guard that hold its filters, by what they see
+# the attributes that hold a guard's filters, by their protocol
 _FILTERS: Mapping[type, str] = {
     Filter: "filters",
     PassFilter: "pass_filters",
@@ -358,7 +359,7 @@ class Guard(DropIn):
         return None if self._followed is None else self._followed.library
 
     def _checked(self, name: str, value: Any) -> Any:
-        """The value to set, checked where the attribute holds filters or is `on_withheld`."""
+        """Check a value before it is set as one of the guard's filters or as `on_withheld`."""
         if name == "on_withheld":
             check_on_withheld(value)
         if name in _FILTERS.values() or name == "strict":
@@ -384,6 +385,7 @@ class Guard(DropIn):
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         budget: Budget | Sequence[Budget] | None = None,
+        on_flagged: OnFlagged | None = None,
         return_dict: Literal[True] = True,
         **kwargs: Any,
     ) -> GuardOutput: ...
@@ -396,6 +398,7 @@ class Guard(DropIn):
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         budget: Budget | Sequence[Budget] | None = None,
+        on_flagged: OnFlagged | None = None,
         return_dict: Literal[False],
         **kwargs: Any,
     ) -> tuple[Any, ...]: ...
@@ -407,6 +410,7 @@ class Guard(DropIn):
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         budget: Budget | Sequence[Budget] | None = None,
+        on_flagged: OnFlagged | None = None,
         return_dict: bool = True,
         **kwargs: Any,
     ) -> GuardOutput | tuple[Any, ...]:
@@ -426,6 +430,10 @@ class Guard(DropIn):
             budget: of each flagged image of this call, in the place of the ladder's. A list has one for each
                 image; the first run then ends only where all are cancelled, and an image that is cancelled is
                 not steered.
+            on_flagged: called for each image that was not clear, before the call returns, with its number,
+                the picture that was flagged and the report: for an audit, and never for handing out. The
+                picture of a pass that was left early is a rough one, or None. It is not called for a call
+                that was interrupted. What it raises ends the call, and nothing is handed out.
             return_dict: False for the tuple that the pipeline gives then, without the reports.
             **kwargs: the pipeline's own arguments. Of `output_type` see `GuardOutput`; with `latents` no seed
                 tells the noise, and reports have none.
@@ -444,10 +452,12 @@ class Guard(DropIn):
         )
         self._check_filters(request)
         budgets = check_budgets(budget, request.count)
+        if on_flagged is not None and not callable(on_flagged):
+            raise ConfigError(f"on_flagged is {on_flagged!r}; pass a function of (number, picture, report)")
         # gradients are taken inside, whatever mode the caller is in
         with self._alone(), raising_if_lost(), torch.inference_mode(False), torch.no_grad():
             self._follow()
-            output = self._call(request, budgets).run()
+            output = self._call(request, budgets, on_flagged).run()
         withheld = [report for report in output.reports if report.outcome is Outcome.WITHHELD]
         if withheld and self.on_withheld == "raise":
             raise WithheldError(
@@ -460,7 +470,7 @@ class Guard(DropIn):
         return output.to_tuple() if "nsfw_content_detected" in output_fields(self.pipe) else (output.images,)
 
     def _check_filters(self, request: Request) -> None:
-        """Raise InputError for a call of which a filter could say nothing, or would flag everything."""
+        """Raise InputError for a call that some filter could not judge, or would always flag."""
         if self.runner.prompted and self.prompt_filters and not all(request.prompts):
             raise InputError(
                 f"the filter {self.prompt_filters[0].name!r} looks at prompts, and there are embeddings "
@@ -476,16 +486,27 @@ class Guard(DropIn):
     def check(self, images: Sequence[Image.Image]) -> list[tuple[Detection, ...]]:
         """The picture filters' detections on finished images, one tuple per image.
 
+        Every item of the library counts, also one that is enforced for a share of the seeds alone: a picture
+        here has no seed.
+
         Raises:
             InputError: for what is no list of PIL images.
             LibraryError: if the library cannot be read any more, or has lost all its items.
         """
         check_images(images)
         self._follow()
-        return judge(self.filters, images)
+        rows = judge(self.filters, images)
+        if (rolled_out := self._rolled_out) is None:
+            return rows
+        names = [f.name for f in self.filters]
+        return [(*row, *rolled_out.all(image, names)) for row, image in zip(rows, images, strict=True)]
+
+    @property
+    def _rolled_out(self) -> RolledOut | None:
+        return None if self._followed is None else self._followed.parts.rolled_out
 
     def _follow(self) -> None:
-        """Replace what was built of the library's items if the library has changed since."""
+        """Rebuild the parts that depend on the library, if it has changed since they were built."""
         followed = self._followed
         if followed is None or not followed.changed:
             return
@@ -505,7 +526,9 @@ class Guard(DropIn):
                 self.early = new.early
             followed.parts = new  # last: until then other threads wait
 
-    def _call(self, request: Request, budgets: Sequence[Budget | None]) -> GuardedCall:
+    def _call(
+        self, request: Request, budgets: Sequence[Budget | None], on_flagged: OnFlagged | None
+    ) -> GuardedCall:
         """One call, with the guard's parts as they are now."""
         if self._encoded_for is not self.preferred:
             self._encoded, self._encoded_for = {}, self.preferred
@@ -515,6 +538,7 @@ class Guard(DropIn):
             prompt_filters=self.prompt_filters,
             strict=self.strict,
             early=self.early,
+            rolled_out=self._rolled_out,
         )
         tasks = SteerTasks(
             runner=self.runner,
@@ -532,7 +556,8 @@ class Guard(DropIn):
             request=request,
             judges=judges,
             tasks=tasks,
-            ladders=[replace(self.ladder, budget=own or self.ladder.budget) for own in budgets],
+            ladders=[replace(self.ladder, budget=budget or self.ladder.budget) for budget in budgets],
             placeholders=self.on_withheld == "placeholder",
             library_version=None if self._followed is None else self._followed.parts.version,
+            on_flagged=on_flagged,
         )

@@ -24,7 +24,7 @@ OnWithheld = Literal["none", "raise", "placeholder"]
 
 
 class GuardOptions(TypedDict, total=False):
-    """What `Guard.from_pretrained` takes beside the model, for those who pass it on."""
+    """The options of `Guard.from_pretrained`, for functions that pass them on."""
 
     library: str | Path | Library | None
     filters: Sequence[AnyFilter | str]
@@ -55,10 +55,20 @@ def check_options(
     prefer: Any = "text",
     on_withheld: Any = "none",
 ) -> None:
-    """Check the types and names of a guard's options.
+    """Check the types and names of a guard's options, see `Guard`.
+
+    Args:
+        preferred: must be texts and PIL images.
+        alternatives: must be texts.
+        rewriter: must be callable, or None.
+        ladder: must be a Ladder, or None.
+        budget: must be a Budget, or None.
+        early: must be an EarlyVerdict, or None.
+        prefer: must be one of `nudge.prefer.PREFERENCES`.
+        on_withheld: must be "none", "raise" or "placeholder".
 
     Raises:
-        ConfigError: that names the option, the value and what it takes.
+        ConfigError: names the option, its value and what it takes.
     """
     check_list("preferred", values=preferred, kinds=(str, Image.Image), what="texts and PIL images")
     check_list("alternatives", values=alternatives, kinds=(str,), what="texts")
@@ -98,13 +108,24 @@ def check_budgets(budget: Any, images: int) -> list[Budget | None]:
 
 
 def check_on_withheld(value: Any) -> None:
-    """Raises ConfigError for what is no value of `on_withheld`."""
+    """Raise ConfigError for an unknown value of `on_withheld`."""
     if value not in get_args(OnWithheld):
         raise ConfigError(f"on_withheld is {value!r}; there are {', '.join(get_args(OnWithheld))}")
 
 
 def check_list(name: str, values: Any, kinds: tuple[type, ...], what: str) -> None:
-    """Raises ConfigError unless `values` is a list or tuple of these kinds; a text alone is refused."""
+    """Check that an option is a list or tuple; a single text is refused, since it would be read letter by
+    letter.
+
+    Args:
+        name: of the option.
+        values: its value.
+        kinds: types that the entries may have.
+        what: names these types in the message.
+
+    Raises:
+        ConfigError: if it is not.
+    """
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ConfigError(f"{name} is {values!r}; pass a list of {what}")
     for value in values:
@@ -113,15 +134,15 @@ def check_list(name: str, values: Any, kinds: tuple[type, ...], what: str) -> No
 
 
 def check_filters(name: str, values: Any, kind: Any) -> None:
-    """Check what is to be a guard's filters.
+    """Check a list of filters.
 
     Args:
         name: of the attribute or option.
-        values: what is checked.
-        kind: what each of them must be: a protocol of filters.
+        values: the filters.
+        kind: the protocol that each must follow.
 
     Raises:
-        ConfigError: that names what is no such filter.
+        ConfigError: names the entry that does not follow it.
     """
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ConfigError(f"{name} is {values!r}; pass a list of filters")

@@ -1,9 +1,9 @@
-"""The way of one call: generate, detect, nudge, verify, and hand out or withhold each image."""
+"""One guarded call, top to bottom: generate, detect, nudge, verify, and hand out or withhold each image."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from steerclear.handing_out import as_latents, as_pictures, with_placeholders
 from steerclear.judges import Judges, Row, joined
 from steerclear.nudge.base import Candidate
 from steerclear.nudge.ladder import Ladder
+from steerclear.pixels import rgb_copy
 from steerclear.prompts import unread
 from steerclear.protected import Protected
 from steerclear.request import Request, of_row, picture_size
@@ -27,6 +28,9 @@ from steerclear.settle import settle
 from steerclear.steer_tasks import SteerTasks
 from steerclear.steering.seeds import seeds_of, telling_seeds
 from steerclear.types import GuardOutput, Outcome, Report
+
+# number of the image in its call, the picture that was flagged or None where there is none, and its report
+OnFlagged = Callable[[int, Image.Image | None, Report], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,8 @@ class GuardedCall:
         ladders: strategies and budget of each image.
         placeholders: whether a plain grey picture stands for an image that is withheld, or None.
         library_version: of the library that the parts were built of; None for parts that the user gave.
+        on_flagged: is shown what was flagged.
+        previews: pictures of a first pass that was left before its end.
         first_predictions: the first pass's predictions (B, …) at its first step, once it has begun.
     """
 
@@ -49,6 +55,8 @@ class GuardedCall:
     ladders: Sequence[Ladder]
     placeholders: bool
     library_version: int | None = None
+    on_flagged: OnFlagged | None = None
+    previews: list[Image.Image] = field(default_factory=list, init=False)
     first_predictions: list[Tensor] = field(default_factory=list, init=False)
 
     @property
@@ -111,12 +119,20 @@ class GuardedCall:
                     library_version=self.library_version,
                 )
             )
+            self._show_flagged(i, first, reports[i])
         if request.output_type == "latent":
             return GuardOutput(self._latents(latents, images, first), reports)
         return GuardOutput(self._shown(images, first), reports)
 
+    def _show_flagged(self, i: int, first: Pass, report: Report) -> None:
+        """Shows what was flagged to who asked for it; a pass that was left early has a rough picture."""
+        if self.on_flagged is None or report.outcome is Outcome.CLEAR:
+            return
+        pictures = first.images or self.previews
+        self.on_flagged(i, rgb_copy(pictures[i]) if pictures else None, report)
+
     def _plain_nfe(self, first: Pass) -> float:
-        """What the plain pipeline's whole pass costs, also where the first pass was left early."""
+        """The cost of the plain pipeline's whole pass, even if the first pass was left early."""
         if first.images:
             return first.nfe
         # image-to-image does only a part of the scheduler's steps, which the pipeline knows
@@ -133,7 +149,7 @@ class GuardedCall:
     def _interrupted(
         self, known: Sequence[Row], seeds: Sequence[int | None], *, reason: str, nfe: float, began: float
     ) -> GuardOutput:
-        """What a call ends with whose first pass the caller ended: nothing, and a report for each image."""
+        """The output of a call whose first pass the caller ended: no image, and a report for each."""
         seconds = (time.monotonic() - began) / len(known)
         reports = [
             Report(
@@ -162,7 +178,9 @@ class GuardedCall:
     def _latents(
         self, latents: list[Tensor | None], images: Sequence[Image.Image | None], first: Pass
     ) -> Any:
-        """The latents of the images that are handed out; zeros for None where the guard was told so."""
+        """The latents of the images that are handed out; zeros instead of None if the guard uses
+        placeholders.
+        """
         handed_out = [
             None if image is None else latent for latent, image in zip(latents, images, strict=True)
         ]
@@ -194,10 +212,10 @@ class GuardedCall:
         return self.judges.on_prompts(self.request.texts(), len(prompts))
 
     def _first_pass(self, known: list[Row]) -> tuple[Pass, list[Row]]:
-        """The plain pipeline, watched, and what decides on each image.
+        """Run the plain pipeline, watched, and collect the detections on each image.
 
-        It is left as soon as every image in it is known to be flagged: by its prompt, by how the pass goes,
-            or early.
+        The pass is left as soon as every image in it is known to be flagged: by its prompt, by how the pass
+        goes, or by the early verdict.
         """
         judges, arguments = self.judges, self.request.arguments
         detections = known
@@ -225,19 +243,29 @@ class GuardedCall:
                 detections = joined(detections, judges.on_pass(first, len(detections)))
             return first, judges.on_first(first, detections, suspicions)
         assert first.denoised is not None
-        previews = self.protected.decode(first.denoised, picture_size(arguments)) if self.protected else []
-        return first, joined(joined(detections, early_detections), judge(judges.filters, previews))
+        if self.protected is not None:
+            self.previews[:] = self.protected.decode(first.denoised, picture_size(arguments))
+        return first, joined(joined(detections, early_detections), judge(judges.filters, self.previews))
 
     def _settle(
         self, i: int, report: Report, first: Pass, kwargs: dict[str, Any]
     ) -> tuple[Image.Image | None, Tensor | None, Report]:
-        """Hand out, or climb the ladder for, one image of the first pass. The tensor is its latent (1, …)."""
+        """Hand out one image of the first pass, or climb the ladder for it.
+
+        Returns:
+            The image, or None; its latent (1, …); and its finished report.
+        """
         latent = None if first.latents is None else first.latents[i : i + 1]
+        seed, observed = report.seed or 0, Row()
+        if first.images:
+            decides, observed = self.judges.on_rolled_out(first.images[i], seed, steered=False)
+            report = replace(report, detections=(*report.detections, *decides))
 
         def verify(candidate: Candidate, image: Image.Image) -> Row:
-            nonlocal latent
+            nonlocal latent, observed
             latent = candidate.run.latents  # the last that is verified is what is handed out
-            return self.judges.on_candidate(candidate.run, image)
+            decides, observed = self.judges.on_rolled_out(image, seed, steered=True)
+            return (*self.judges.on_candidate(candidate.run, image), *decides)
 
         image, report = settle(
             report,
@@ -255,4 +283,7 @@ class GuardedCall:
             verify=verify,
             learn=self.tasks.learn,
         )
+        if image is not None and observed:
+            outcome = Outcome.OBSERVED if report.outcome is Outcome.CLEAR else report.outcome
+            report = replace(report, outcome=outcome, observed=observed)
         return image, latent, report

@@ -34,12 +34,25 @@ def as_pictures(images: list[Image.Image | None], output_type: str, device: torc
 
 
 def as_latents(latents: Sequence[Tensor | None], blank: Tensor | None) -> Any:
-    """Latents (1, …) of what is handed out, with `blank` or None for what is withheld."""
+    """Collect latents to hand out.
+
+    Args:
+        latents: (1, …) for each image; None where it is withheld.
+        blank: (1, …) stands for a withheld image; None to leave it None.
+
+    Returns:
+        One batch (B, …); a list with a None where an image is withheld without `blank`.
+    """
     return _stacked([blank if latent is None else latent.clone() for latent in latents])
 
 
 def with_placeholders(images: list[Image.Image | None], size: tuple[int, int]) -> list[Image.Image | None]:
-    """The images, with a plain grey one of (width, height) for None."""
+    """Replace withheld images by plain grey ones.
+
+    Args:
+        images: None where one is withheld.
+        size: (width, height) of the placeholder, in pixels.
+    """
     grey = Image.new("RGB", size, PLACEHOLDER)
     return [grey if image is None else image for image in images]
 

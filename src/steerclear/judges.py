@@ -1,4 +1,4 @@
-"""The filters of one call, by what they see: prompts, passes and pictures."""
+"""The filters of one call, grouped by what they see: prompts, passes of the pipeline, and pictures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steerclear.filters.base import Filter, PassFilter, PromptsFilter, answers, flagged, judge
 from steerclear.filters.early import EarlyVerdict
+from steerclear.filters.rolled_out import RolledOut
 from steerclear.generators import Pass
 from steerclear.types import Detection
 
@@ -28,6 +29,7 @@ class Judges:
         prompt_filters: see prompts.
         strict: further filters that a steered picture must pass.
         early: the early verdict, if there is one.
+        rolled_out: looks for the items that are enforced for a share of the seeds; the others do not.
     """
 
     filters: tuple[Filter, ...]
@@ -35,6 +37,7 @@ class Judges:
     prompt_filters: tuple[PromptsFilter, ...]
     strict: tuple[Filter, ...]
     early: EarlyVerdict | None
+    rolled_out: RolledOut | None = None
 
     @property
     def of_steered(self) -> tuple[Filter, ...]:
@@ -56,7 +59,15 @@ class Judges:
         return [tuple(column[i] for column in columns) for i in range(count)]
 
     def on_pass(self, run: Pass, count: int) -> list[Row]:
-        """The pass filters' detections on `count` images; empty without such filters."""
+        """Ask the pass filters about a run.
+
+        Args:
+            run: the run so far.
+            count: number of its images.
+
+        Returns:
+            The detections on each image; an empty list without such filters.
+        """
         if not self.pass_filters:
             return []
         columns = [
@@ -66,12 +77,15 @@ class Judges:
         return list(zip(*columns, strict=True))
 
     def on_first(self, first: Pass, known: list[Row], suspicions: list[Row]) -> list[Row]:
-        """All detections on the finished pictures of a first pass, whose latents are looked at once more.
+        """Collect all detections on the finished pictures of a first pass.
+
+        The early verdict also looks at the final latents: an image that it suspects must pass the strict
+        filters.
 
         Args:
             first: a finished pass.
-            known: the detections so far, which stay.
-            suspicions: the early verdict's on the latents of its own step.
+            known: the detections so far, which are kept.
+            suspicions: the early verdict's detections at its own step.
         """
         # where the picture was finished, it decides, and not what it looked like early
         judged = judge(self.filters, first.images, known)
@@ -80,8 +94,29 @@ class Judges:
         return _with_finite(first, self._strictly(first.images, judged, suspicions))
 
     def on_candidate(self, run: Pass, image: Image.Image) -> Row:
-        """All detections on one steered picture."""
+        """Collect all detections on one steered picture.
+
+        Args:
+            run: the run that made it.
+            image: the picture.
+        """
         return _with_finite(run, judge(self.of_steered, [image], self.on_pass(run, 1) or None))[0]
+
+    def on_rolled_out(self, image: Image.Image, seed: int, *, steered: bool) -> tuple[Row, Row]:
+        """What a finished picture shows of the items that are enforced for a share of the seeds alone.
+
+        Args:
+            image: the picture.
+            seed: of the requested image.
+            steered: whether the strict filters look as well.
+
+        Returns:
+            The detections that decide, and the flagged ones of items that are only observed.
+        """
+        if self.rolled_out is None:
+            return (), ()
+        filters = self.of_steered if steered else self.filters
+        return self.rolled_out.look(image, seed, [f.name for f in filters])
 
     def suspicions(self, latents: Tensor) -> list[Row]:
         """What the early verdict says of each latent; nothing where it cannot compare them."""
@@ -103,7 +138,13 @@ class Judges:
 
 
 def joined(detections: list[Row], more: list[Row]) -> list[Row]:
-    """Both lists of detections row by row; without more, the first alone."""
+    """Append to each image's detections those of another list; the first list itself where the other is
+    empty.
+
+    Args:
+        detections: one row per image.
+        more: one row per image, or nothing.
+    """
     return [(*a, *b) for a, b in zip(detections, more, strict=True)] if more else detections
 
 
@@ -113,7 +154,7 @@ def matched_items(detections: Sequence[Detection]) -> list[str]:
 
 
 def _with_finite(run: Pass, detections: list[Row]) -> list[Row]:
-    """The detections, and one that flags each image whose latent or pixels are not numbers: a filter sees it
+    """Add a detection that flags each image whose latent or pixels are not finite: filters would see it
     black.
     """
     why = "the latent or the decoded pixels are not finite"

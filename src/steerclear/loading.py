@@ -1,10 +1,10 @@
-"""The parts of a guard: what a library and a pipeline give to it. Guards are built of these in `guard.py`."""
+"""Build the parts of a guard from a library and a pipeline; `guard.py` assembles them."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,34 +13,43 @@ import torch
 
 from steerclear import embedded
 from steerclear._moved import moved
+from steerclear.copy_detection import is_recognisable
 from steerclear.encoders import DEFAULT, Encoder, check_consent, encoder_name, load_encoder
 from steerclear.encoders.embedded import CopyDescriptor
 from steerclear.errors import ConfigError, LibraryError
 from steerclear.filters import EarlyVerdict, Filter
 from steerclear.filters.early import Settings
-from steerclear.filters.library import AnyFilter, FilterParts, is_over_library, named_filters
+from steerclear.filters.library import (
+    LIBRARY_FILTERS,
+    AnyFilter,
+    FilterParts,
+    is_over_library,
+    named_filters,
+)
 from steerclear.filters.library import library_filters as filters_over
+from steerclear.filters.rolled_out import RolledOut
 from steerclear.fingerprints import file_fingerprint, sampled_fingerprint
 from steerclear.generators.accepted import denoiser_of
 from steerclear.library import Library, Policy
+from steerclear.library.rollout import NotesVersion, Selection, Share, shares
 from steerclear.library.schema import POLICIES
 from steerclear.nudge.base import OrdinaryPrompts
 from steerclear.nudge.ladder import Ladder, strategies
 from steerclear.pipelines import latent_like, native_size
 from steerclear.protected import Protected
 
-ORDINARY_PROMPTS = "ordinary prompts"  # name of the note of what calibration has seen of them, by model
+ORDINARY_PROMPTS = "ordinary prompts"  # name of the note in a library, which has one entry per model
 
 Which = Literal["thresholds", "strict"]
 
 
 @dataclass(frozen=True)
 class GuardParts:
-    """What a guard is built of: the arguments of `Guard(pipe, …)`, by their names there.
+    """The parts of a guard: the arguments of `Guard(pipe, …)`, under the same names.
 
-    Beside them, what makes it possible to build the same again of a later version of the library: the library
-    and its version, the encoders that it was built with, and the caller's further filters. Of these, the
-    names of filters over the library stay names.
+    It also holds what is needed to rebuild them for a later version of the library: the library and its
+    version, the encoders that it was built with, and the caller's further filters. Filters over the library
+    stay names. `rolled_out` looks for the items that are enforced for a share of the seeds alone.
     """
 
     library: Library
@@ -55,6 +64,9 @@ class GuardParts:
     early: EarlyVerdict | None
     encoder: Encoder | None
     ordinary: OrdinaryPrompts
+    notes_version: int = 0
+    shares: tuple[Share, ...] = ()
+    rolled_out: RolledOut | None = None
 
 
 def guard_parts(
@@ -70,23 +82,23 @@ def guard_parts(
     policy: Policy | None = None,
     before: GuardParts | None = None,
 ) -> GuardParts:
-    """What a library says of a pipeline, and what the caller adds to it.
+    """Build the parts of a guard.
 
     Args:
         pipe: a loaded pipeline, on its device.
         library: the protected library, or where it lies.
         model: the folder that the pipeline was loaded from; by default what the pipeline itself remembers.
-        filters: further filters, by name or themselves, beside those over the library.
+        filters: further filters, as names or objects, beside those over the library.
         alternatives: texts of what the model draws well; by default those that the library's calibration
             found for this model.
         ladder: strategy names or a Ladder; by default the one that fits the pipeline.
-        early: use the early verdict, where the library was calibrated for this very model; or a verdict of
-            your own.
-        encoder: in whose space strategies steer that need one; by default the library's first that is
-            differentiable. A library whose encoders do not ship inside needs them named here, since its own
-            word loads nothing: `transformers:…`, `sscd:…`, `vae:…` and `module:object`. Of several the first
-            steers.
-        policy: what holds for every item, in the place of what each item says.
+        early: use the early verdict, if the library was calibrated for this very model; or a verdict of your
+            own.
+        encoder: the encoder, or encoders, to steer with; by default the library's first that is
+            differentiable. A library that was built with an encoder that does not ship inside
+            (`transformers:…`, `sscd:…`, `vae:…` or `module:object`) needs it named here, since a library's
+            metadata alone loads nothing. Of several, the first steers.
+        policy: replaces the policy of every item.
         before: the parts of an earlier version of the library, whose encoders are used again.
 
     Raises:
@@ -103,13 +115,13 @@ def guard_parts(
     check_names("filters", filters)
     if ladder is not None and not isinstance(ladder, Ladder):
         check_names("ladder", ladder)
-    if not all(isinstance(given, str | Encoder) for given in named_encoders(encoder)):
+    if not all(isinstance(entry, str | Encoder) for entry in named_encoders(encoder)):
         raise ConfigError(f"encoder is {encoder!r}; pass an encoder, the name of one, or a list of these")
     if not isinstance(early, bool | EarlyVerdict):
         raise ConfigError(f"early is {early!r}; pass True, False or an EarlyVerdict")
     opened = library if isinstance(library, Library) else Library.open(library)
     # first of all: what is added while the parts are read then counts as a change
-    version = opened.version
+    version, noted = opened.version, NotesVersion(opened.uri).read()
     opened.check_holds_items()
     model = model if model is not None else getattr(pipe, "name_or_path", None) or ""
     device = pipe._execution_device
@@ -118,14 +130,14 @@ def guard_parts(
         at_hand |= {ready.name: partial(_same, ready) for ready in before.encoders}
     specs = {spec.name: spec for spec in opened.encoders}
     named = list[Encoder]()
-    for given in named_encoders(encoder):
-        if isinstance(given, str):
-            wanted = encoder_name(given)
+    for entry in named_encoders(encoder):
+        if isinstance(entry, str):
+            wanted = encoder_name(entry)
             expected = specs[wanted].fingerprint if wanted in specs else None
             make = at_hand.get(wanted) or partial(load_encoder, wanted, device, fingerprint=expected)
-            given = make()
-        at_hand[given.name] = partial(_same, given)
-        named.append(given)
+            entry = make()
+        at_hand[entry.name] = partial(_same, entry)
+        named.append(entry)
     encoders = open_encoders(opened, device, at_hand)
     calibration = opened.read_note("calibration")
     of_model = calibration if calibration and made_on(calibration, model) else None
@@ -137,8 +149,12 @@ def guard_parts(
         # a library may be the user's own, and still the model be the one that ships
         known = of_model or (embedded_calibration() if embedded.is_embedded(model) else {})
         alternatives = known.get("alternatives") or ordinary.clear
-    calibrated = early_verdict(pipe, protected, of_model) if early is True and of_model else None
-    parts = filter_parts(opened, encoders, device=device, native=native_size(pipe))
+    partly = tuple(shares(opened))
+    ids = {share.item for share in partly}
+    calibrated = early_verdict(pipe, protected, of_model, ids) if early is True and of_model else None
+    enforced = Selection(opened, without=ids) if ids else opened
+    enforced.check_holds_items()
+    parts = filter_parts(enforced, encoders, device=device, native=native_size(pipe))
     further = _without_names(filters, parts)
     return GuardParts(
         library=opened,
@@ -153,24 +169,56 @@ def guard_parts(
         early=calibrated if isinstance(early, bool) else early,
         encoder=next(iter(named), None) or next((e for e in encoders if e.differentiable), None),
         ordinary=ordinary,
+        notes_version=noted,
+        shares=partly,
+        rolled_out=RolledOut(partly, partial(_filters_over_some, opened, parts, further)) if partly else None,
+    )
+
+
+def _filters_over_some(
+    library: Library, parts: FilterParts, further: Sequence[AnyFilter | str], items: frozenset[str]
+) -> tuple[list[Filter], list[Filter]]:
+    """The filters over some items: those for any picture, and those for a steered one."""
+    some = replace(parts, library=Selection(library, only=items), shared={})
+    names = [*LIBRARY_FILTERS, *(f for f in further if isinstance(f, str))]
+    if not any(is_recognisable(picture) for picture in some.library.pictures().values()):
+        names.remove("copy")  # it has nothing to look for, as in the library as a whole
+    strict = some.strict(calibrated_thresholds(library, "strict"))
+    strict_names = [name for name in LIBRARY_FILTERS if name in names]
+    return (
+        [f for name in names for f in named_filters(name, some) if isinstance(f, Filter)],
+        [f for name in strict_names for f in named_filters(name, strict) if isinstance(f, Filter)],
     )
 
 
 def named_encoders(encoder: Any) -> list[Any]:
-    """What the option `encoder` holds: one encoder or name, several, or none."""
+    """The option `encoder` as a list: it may be one encoder or name, several, or None."""
     if encoder is None:
         return []
     return list(encoder) if isinstance(encoder, list | tuple) else [encoder]
 
 
 def check_names(option: str, values: Any) -> None:
-    """Raises ConfigError for a text alone, which would be read letter by letter."""
+    """Check that an option is no single text, which would be read letter by letter.
+
+    Args:
+        option: its name.
+        values: its value.
+
+    Raises:
+        ConfigError: for a text.
+    """
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ConfigError(f"{option} is {values!r}; pass a list")
 
 
 def made_on(calibration: Mapping[str, Any], model: str | Path) -> bool:
-    """Whether a calibration was made on pictures of this very model."""
+    """Whether a calibration was made on pictures of this very model.
+
+    Args:
+        calibration: the note in a library.
+        model: a model folder; "" where it is not known.
+    """
     weights = Path(model) / "unet" / "diffusion_pytorch_model.safetensors"
     return "model" in calibration and weights.is_file() and file_fingerprint(weights) == calibration["model"]
 
@@ -178,8 +226,16 @@ def made_on(calibration: Mapping[str, Any], model: str | Path) -> bool:
 def own_descriptor(
     model: str | Path, library: Library, device: torch.device | str = "cpu"
 ) -> dict[str, Callable[[], Encoder]]:
-    """The copy descriptor in a folder that `train-emoji` made, where the library was built with that very
-    one; else nothing.
+    """Find the copy descriptor in a model folder that `train-emoji` made.
+
+    Args:
+        model: a model folder; "" where it is not known.
+        library: the protected library.
+        device: where its weights go.
+
+    Returns:
+        The descriptor's name → a function that loads it, if the library was built with this very descriptor;
+        else an empty mapping.
     """
     weights = Path(model) / "descriptor" / "model.safetensors"
     if not str(model) or embedded.is_embedded(model) or not weights.is_file():
@@ -246,9 +302,15 @@ def filter_parts(
 
 
 def calibrated_thresholds(library: Library, which: Which) -> dict[str, Any]:
-    """The thresholds of a library's calibration by filter.
+    """Read the thresholds of a library's calibration.
 
-    A library without a calibration takes the embedded one's, which knows the copy descriptor alone.
+    Args:
+        library: the protected library. If it has no calibration and was built with the embedded copy
+            descriptor, the embedded library's calibration counts.
+        which: "thresholds" for any picture, "strict" for steered and suspect ones.
+
+    Returns:
+        Filter name → threshold.
     """
     calibration = library.read_note("calibration")
     if calibration is None:
@@ -260,7 +322,12 @@ def calibrated_thresholds(library: Library, which: Which) -> dict[str, Any]:
 
 
 def embedded_calibration() -> dict[str, Any]:
-    """The calibration of the embedded library, which other libraries of the same descriptor start from."""
+    """The calibration of the embedded library, the starting point of other libraries with the same
+    descriptor.
+
+    Raises:
+        LibraryError: if the installed package lacks it.
+    """
     note = Library.open(embedded.LIBRARY_FOLDER).read_note("calibration")
     if note is None:
         raise LibraryError(
@@ -269,12 +336,24 @@ def embedded_calibration() -> dict[str, Any]:
     return note
 
 
-def early_verdict(pipe: Any, protected: Protected, calibration: Mapping[str, Any]) -> EarlyVerdict | None:
-    """The calibrated early verdict; the calibration must have been `made_on` this very model."""
+def early_verdict(
+    pipe: Any, protected: Protected, calibration: Mapping[str, Any], without: Collection[str] = ()
+) -> EarlyVerdict | None:
+    """Build the calibrated early verdict. The calibration must have been `made_on` this very model.
+
+    Args:
+        pipe: the pipeline.
+        protected: the library's items.
+        calibration: the note in the library.
+        without: items that end no pass early, since they are enforced for a share of the seeds alone.
+
+    Returns:
+        The verdict; None if the calibration has none, or the library no items.
+    """
     early = calibration.get("early")
-    if not early or not protected.pictures:
+    ids = tuple(item for item in protected.pictures if item not in without)
+    if not early or not ids:
         return None
-    ids = tuple(protected.pictures)
     latents = protected.latents(ids, latent_like(pipe))
     ranges = early["settings"]
     settings = Settings(
@@ -289,7 +368,18 @@ def early_verdict(pipe: Any, protected: Protected, calibration: Mapping[str, Any
 
 
 def ordinary_prompts(pipe: Any, library: Library) -> OrdinaryPrompts:
-    """What `steerclear calibrate` has kept in a library of ordinary prompts on this very model."""
+    """Read what `steerclear calibrate` has noted in a library about ordinary prompts on this very model.
+
+    Args:
+        pipe: the pipeline.
+        library: the protected library.
+
+    Returns:
+        The note; an empty one for a model that was not calibrated.
+
+    Raises:
+        LibraryError: if the note is damaged.
+    """
     note = library.read_note(ORDINARY_PROMPTS) or {}
     of_model = note.get(sampled_fingerprint(denoiser_of(pipe)) or "") or {}
     try:
@@ -306,8 +396,9 @@ def ordinary_prompts(pipe: Any, library: Library) -> OrdinaryPrompts:
 
 
 def _own_encoders(pipe: Any, model: str | Path, library: Library) -> dict[str, Callable[[], Encoder]]:
-    """What the model brings itself, by the name that a library knows it by: its autoencoder, which need not
-    be loaded again, and the copy descriptor that `own_descriptor` finds."""
+    """Encoders that the model itself provides, by their names in the library: its autoencoder, which is
+    already loaded, and the copy descriptor that `own_descriptor` finds.
+    """
     from steerclear.encoders.pretrained import LatentEncoder
 
     if not str(model):
@@ -324,7 +415,7 @@ def _same(encoder: Encoder) -> Encoder:
 
 
 def _without_names(filters: Sequence[AnyFilter | str], parts: FilterParts) -> list[AnyFilter | str]:
-    """The filters, each name replaced by what it stands for, but for those over the library's items."""
+    """Replace names of filters by the filters, except for those over the library's items."""
     resolved: list[AnyFilter | str] = []
     for filter_ in filters:
         keep = not isinstance(filter_, str) or is_over_library(filter_)

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -18,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from steerclear._moved import moved
 from steerclear._version import __version__
 from steerclear.errors import ImageError, InputError
+from steerclear.provenance import XMP_KEYWORD, Credentials, xmp
 from steerclear.types import Report
 
 CHUNK = "steerclear"  # keyword of the PNG text chunk that holds the recipe
@@ -39,13 +41,20 @@ REPORT_FIELDS = (
 )
 
 
-def save_png(path: Path, image: Image.Image, recipe: Mapping[str, Any] | None = None) -> None:
+def save_png(
+    path: Path,
+    image: Image.Image,
+    recipe: Mapping[str, Any] | None = None,
+    credentials: Credentials | None = None,
+) -> None:
     """Write a PNG, whole or not at all.
 
     Args:
         path: the file.
         image: the picture.
-        recipe: a JSON object for the text chunk "steerclear"; None for no chunk.
+        recipe: of a generated picture, a JSON object for the text chunk "steerclear"; its XMP then says as
+            well that a model made it. None for a picture without either.
+        credentials: sign the file; None leaves it unsigned.
 
     Raises:
         InputError: if the file cannot be written.
@@ -53,10 +62,14 @@ def save_png(path: Path, image: Image.Image, recipe: Mapping[str, Any] | None = 
     info = PngInfo()
     if recipe is not None:
         info.add_text(CHUNK, json.dumps(finite(recipe), allow_nan=False))
+        info.add_itxt(XMP_KEYWORD, xmp().decode())
+    encoded = BytesIO()
+    image.save(encoded, "PNG", pnginfo=info)
+    written = encoded.getvalue() if credentials is None else credentials.sign(encoded.getvalue(), "PNG")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         try:
-            image.save(partial, "PNG", pnginfo=info)
+            partial.write_bytes(written)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -114,16 +127,16 @@ def report_line(report: Report, file: str | None) -> dict[str, Any]:
     values = report.to_dict()
     line = {name: values[name] for name in REPORT_FIELDS}
     line |= {"file": file, "overhead": report.overhead, "steerclear_version": __version__}
-    line |= {"detections": values["detections"], "attempts": values["attempts"]}
+    line |= {name: values[name] for name in ("detections", "attempts", "observed")}
     finite_line: dict[str, Any] = finite(line)
     return finite_line
 
 
 class ReportFile:
-    """report.jsonl in a folder: created with the first line; every line is complete and on disk at once.
+    """report.jsonl in a folder. Created with the first line; each line is complete and on disk at once.
 
-    Lines of earlier runs are kept. Each line has the `run` that it is of; where several name one file, the
-    last is of the picture that lies there.
+    Lines of earlier runs are kept, and each line names its `run`. Where several lines name the same file, the
+    last one describes it.
 
     Attributes:
         path: the file.
@@ -190,7 +203,12 @@ def finite(value: Any) -> Any:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """The error for an output file that cannot be written."""
+    """The error for an output file that cannot be written.
+
+    Args:
+        path: the file.
+        error: what the operating system says.
+    """
     return InputError(f"cannot write {str(path)!r}: {error.strerror or error}; choose another --out")
 
 

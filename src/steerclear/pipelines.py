@@ -144,7 +144,15 @@ def _from_file(
 
 
 def stored_dtypes(folder: Path, variant: str | None = None) -> dict[str, torch.dtype]:
-    """The type in which most numbers of each part of a model folder are stored, as its loader takes it."""
+    """Find the floating-point type in which each part of a model folder is stored.
+
+    Args:
+        folder: a model folder.
+        variant: which files, such as "fp16"; None for the plain ones.
+
+    Returns:
+        For each part the type of most of its numbers, as `from_pretrained` takes it.
+    """
     files = list(folder.glob("*/*.safetensors"))
     chosen = [path for path in files if _variant(path) == variant]
     dtypes = {}

@@ -1,8 +1,9 @@
-"""Pictures to tensors and back, resizing, and cosines between latents."""
+"""Pictures to tensors and back, resizing, normalising, and cosines between latents."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,6 +74,41 @@ def fit(images: Tensor, size: int) -> Tensor:
     ).clamp(0, 1)
 
 
+def processor_side(settings: Mapping[str, Any], default: int) -> int:
+    """The side in pixels of the square that a model looks at.
+
+    Args:
+        settings: of its image processor, as Hugging Face's `preprocessor_config.json` has them. The crop
+            counts before the size to which a picture is first resized.
+        default: where they name neither.
+    """
+    side = settings.get("crop_size") or settings.get("size") or default
+    return side if isinstance(side, int) else int(side.get("height") or side["shortest_edge"])
+
+
+def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Subtract the mean of each channel, and divide by its standard deviation.
+
+    Args:
+        images: (B, C, H, W).
+        mean: one number per channel.
+        std: one number per channel.
+
+    Returns:
+        (B, C, H, W).
+    """
+    means, stds = (images.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+    return (images - means) / stds
+
+
 def cosines(latent: Tensor, others: Tensor) -> Tensor:
-    """Cosine (N,) of one latent (1, …) with each of others (N, …), all flattened."""
+    """Cosine similarity of flattened latents.
+
+    Args:
+        latent: (1, …).
+        others: (N, …).
+
+    Returns:
+        (N,) in [−1, 1].
+    """
     return F.cosine_similarity(latent.flatten(1), others.to(latent).flatten(1), dim=1)

@@ -37,7 +37,7 @@ def histograms(clean: Scores, copies: Scores, thresholds: Mapping[str, float], f
             )
         panel.axvline(thresholds[name], color=LINE, linestyle="--", label=f"threshold {thresholds[name]:.3f}")
         panel.set(title=name, xlabel="score", ylabel="share of pictures")
-        panel.legend(fontsize=8, loc="upper center")  # to look for the best place takes long
+        panel.legend(fontsize=8, loc="upper center")  # matplotlib's "best" takes long
     _save(figure, file)
 
 

@@ -36,7 +36,12 @@ def names(kind: Kind) -> list[str]:
 
 
 def is_registered(kind: Kind, name: str) -> bool:
-    """Returns whether an installed package registers this name."""
+    """Whether an installed package registers a name.
+
+    Args:
+        kind: the kind of object.
+        name: the name.
+    """
     return name in _registered(kind)
 
 
@@ -74,7 +79,13 @@ def load(kind: Kind, name: str) -> Any:
 
 
 def make(kind: Kind, name: str, entry: Any, *arguments: Any) -> Any:
-    """What a plugin's callable gives.
+    """Call what a plugin registers, to get the object itself.
+
+    Args:
+        kind: the kind of object, for the message.
+        name: the plugin's name, for the message.
+        entry: the callable.
+        *arguments: what it is called with.
 
     Raises:
         ConfigError: if it cannot be called so, or raises.

@@ -1,4 +1,4 @@
-"""A request's prompts: which there are, and what of them the pipeline reads."""
+"""Check a request's prompts, and find the end of a prompt that the text encoders do not read."""
 
 from __future__ import annotations
 

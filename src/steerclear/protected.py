@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from steerclear.library.latents import LatentCache
 
 Size = tuple[int, int] | None  # height and width in pixels
-DESCRIBED = 1000  # items whose captions say which words are shared
-SHARED = 0.15  # of the captions must have a word for it to say nothing of a single one
-FEWEST = 4  # captions that must have it
+DESCRIBED = 1000  # most items whose captions are counted
+SHARED = 0.15  # share of the captions from which a word names no single item
+FEWEST = 4  # and at least so many captions
 PREVIEW_PICTURES = 24  # pictures that a preview is fitted to
 PREVIEW_NEIGHBOURHOOD = 3  # side of the square of latent pixels that each colour is computed from
 SIDE_MULTIPLE = 32  # every known autoencoder, packed or not, takes pictures with sides a multiple of this
@@ -80,22 +80,22 @@ class Protected:
         return self._last_codec
 
     def share_latents_of(self, before: Protected) -> None:
-        """Keep latents where an earlier object of the same pipeline and library keeps them.
+        """Use the latents that an earlier object of the same pipeline and library has stored in the library.
 
-        Its autoencoder's fingerprint, which takes reading all weights, is not computed again. Latents in
-        memory are not taken over, since an id may stand for another picture now.
+        This avoids computing the autoencoder's fingerprint again, which reads all weights. Latents in memory
+        are not taken over, since an id may stand for another picture now.
         """
         if before._library is self._library and before._last_autoencoder is self._last_autoencoder:
             self._cache = before._cache
 
     @classmethod
     def of(cls, pipe: Any, library: Library, policy: Policy | None = None) -> Protected:
-        """Makes it of a library, which also keeps the latents.
+        """Read the protected pictures of a library, which also stores their latents.
 
         Args:
             pipe: the pipeline whose autoencoder makes the latents.
             library: the protected library.
-            policy: what holds for every item, in the place of what each item says.
+            policy: replaces the policy of every item.
         """
         withhold = (
             library.ids("withhold") if policy is None else library.ids() if policy == "withhold" else ()
@@ -154,25 +154,50 @@ class Protected:
         )
 
     def encode(self, images: Sequence[Image.Image], like: Tensor, size: Size = None) -> Tensor:
-        """Returns the latents (B, …) of any pictures; `like` and `size` as for `latents`."""
+        """Encode pictures.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+            like: as for `latents`.
+            size: as for `latents`.
+
+        Returns:
+            Latents (B, …).
+        """
         return torch.cat([self._encode(to_tensor([image]), like, size) for image in images])
 
     def decode(self, latents: Tensor, size: Size = None) -> list[Image.Image]:
-        """Returns the pictures of clean latents (B, …), e.g. of a pass that was abandoned.
+        """Decode latents to pictures, e.g. those of a pass that was left early.
 
-        They are for looking at alone and never handed out: pixels that are no numbers are black here.
+        These are only looked at, never handed out: pixels that are not finite are black here.
+
+        Args:
+            latents: (B, …) clean latents.
+            size: height and width in pixels, as for `latents`.
         """
         with torch.no_grad():
             pixels = self.pixels(latents, size).clamp(0, 1)
         return [to_image(image) for image in pixels.nan_to_num(0.0)]
 
     def pixels(self, latents: Tensor, size: Size = None) -> Tensor:
-        """Decodes clean latents (B, …) to pixels (B, 3, H, W) in [0, 1]; gradients reach the latents."""
+        """Decode latents to pixels; gradients reach the latents.
+
+        Args:
+            latents: (B, …) clean latents.
+            size: height and width in pixels, as for `latents`.
+
+        Returns:
+            (B, 3, H, W) in [0, 1].
+        """
         self._codec.size = size
         return self._codec.decode(latents)
 
     def preview(self, latents: Tensor, size: Size = None) -> Tensor:
-        """Returns small pictures of clean latents (B, …) by a linear map, which is fitted once to some items.
+        """Turn latents into small pictures by a linear map, which is fitted once to some items.
+
+        Args:
+            latents: (B, …) clean latents.
+            size: height and width in pixels, as for `latents`.
 
         Returns:
             (B, 3, h, w), about in [0, 1].
@@ -251,6 +276,14 @@ class Protected:
 
 
 def common_words(texts: Sequence[str], share: float) -> frozenset[str]:
-    """The words in lower case that a share of the texts has, and at least FEWEST of them."""
+    """Find words that many texts share.
+
+    Args:
+        texts: captions or file names.
+        share: of the texts that must have a word, in [0, 1].
+
+    Returns:
+        The words in lower case; each is in at least FEWEST texts.
+    """
     counts = Counter(word for text in texts for word in set(re.findall(r"[^\W_]+", text.lower())))
     return frozenset(word for word, n in counts.items() if n >= max(FEWEST, share * len(texts)))

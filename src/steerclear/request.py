@@ -1,4 +1,4 @@
-"""Before anything is denoised: check a request's arguments, and give each image its own."""
+"""Before anything is denoised: check a request's arguments, and select those of each image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from steerclear.prompts import checked_prompts
 from steerclear.steering.seeds import drawn
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-# what the guard itself says to the pipeline, or does with what the pipeline gives
+# arguments that the guard sets itself, or handles after the call
 GUARDS_OWN = ("output_type", "return_dict")
 PROMPTS = ("prompt", "prompt_2", "prompt_3")
-# lists that belong to the steps or to adapters, whatever their length
+# lists that never go per prompt: they have an entry per step or per adapter
 NOT_PER_PROMPT = frozenset(
     (
         "callback_on_step_end_tensor_inputs",
@@ -127,10 +127,17 @@ def checked_request(
 
 
 def plain_values(pipe: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The caller's arguments with numpy's whole numbers as Python's, and with both sides of a picture.
+    """Convert numpy's whole numbers to Python's, and complete the picture's size.
 
-    Where one side alone is given, the other is what the pipeline makes by default: some pipelines would
-    ignore the one.
+    Where only height or width is given, the other is what the pipeline makes by default: some pipelines would
+    ignore the one that is given.
+
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the caller's arguments.
+
+    Returns:
+        The arguments.
 
     Raises:
         InputError: where a side is missing and the pipeline's own is not known.
@@ -261,9 +268,17 @@ def _entry(name: str, value: Any, prompt: int) -> Any:
 
 
 def check_per_image(kwargs: Mapping[str, Any], *, prompts: int, images: int) -> None:
-    """Raise InputError for pictures that go per image, where each prompt has several images.
+    """Refuse a picture for each image of a prompt.
 
-    A flagged image is made again by itself, and a picture for each of them could not be told from others.
+    A flagged image is made again by itself, and which of the pictures is its own could not be told.
+
+    Args:
+        kwargs: the arguments of the call.
+        prompts: number of prompts.
+        images: number of images per prompt.
+
+    Raises:
+        InputError: for such pictures.
     """
     for name in ("image", "mask_image", "control_image"):
         value: Any = kwargs.get(name)
@@ -276,9 +291,16 @@ def check_per_image(kwargs: Mapping[str, Any], *, prompts: int, images: int) -> 
 
 
 def check_networks(pipe: Any, prompts: int) -> None:
-    """Raise InputError for several prompts where lists of pictures are for several control networks.
+    """Refuse several prompts where lists of pictures belong to several control networks.
 
     Such a list cannot be told from one with a picture for each prompt.
+
+    Args:
+        pipe: a diffusers pipeline.
+        prompts: number of prompts.
+
+    Raises:
+        InputError: for several prompts with such a pipeline.
     """
     several = next(
         (

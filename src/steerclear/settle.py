@@ -1,6 +1,4 @@
-"""From the first findings to the end of one image's request: hand out, withhold, or climb the ladder. Every
-guard ends here.
-"""
+"""Settle one image: hand it out, withhold it, or climb the ladder. The last step of every guard."""
 
 from __future__ import annotations
 
@@ -74,5 +72,5 @@ def settle(
 
 
 def _barred(detections: Sequence[Detection], withhold: Collection[str]) -> str | None:
-    """The first flagged match whose policy is to hand out nothing for it."""
+    """The first protected item that was matched and whose policy is to withhold."""
     return next((d.matched for d in detections if d.flagged and d.matched in withhold), None)

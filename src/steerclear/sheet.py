@@ -22,7 +22,12 @@ WIDE_FONTS = (
     "Arial Unicode.ttf",
     "arial.ttf",
 )
-COLOURS = {Outcome.CLEAR: "#4b5563", Outcome.STEERED: "#15803d", Outcome.WITHHELD: "#b91c1c"}
+COLOURS = {
+    Outcome.CLEAR: "#4b5563",
+    Outcome.STEERED: "#15803d",
+    Outcome.WITHHELD: "#b91c1c",
+    Outcome.OBSERVED: "#b45309",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""From one flagged image to the task that the strategies work on."""
+"""Prepare the task for a flagged image, on which the strategies of the ladder work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_COMPARED = 2048  # protected latents that a first prediction is compared wi
 
 @dataclass(frozen=True, kw_only=True)
 class SteerTasks:
-    """Makes the task of a flagged image of the parts of a guard.
+    """Makes tasks for flagged images, from the parts of a guard.
 
     Attributes:
         runner: of the guard's pipeline.
@@ -39,8 +39,8 @@ class SteerTasks:
         encoded: latents (D, …) of the preferred pictures by latent shape and picture size, kept from call to
             call.
         alternatives: texts of what the model draws well.
-        prefer: how what pulls is chosen.
-        encoder: in whose space strategies steer that need one.
+        prefer: the rule for choosing the pull target, see `nudge.prefer`.
+        encoder: for strategies that steer in an encoder's space.
         ordinary: what calibration knows of ordinary prompts on this model.
         rewriter: proposes texts for a flagged prompt, or None.
     """
@@ -71,13 +71,13 @@ class SteerTasks:
         arguments: dict[str, Any],
         kwargs: dict[str, Any],
     ) -> SteerTask:
-        """The task of image i of a first pass.
+        """Make the task of image i of a first pass.
 
         Args:
             i: its row in the pass.
             first: the first pass.
             report: the image's, with its prompt, its seed and its detections.
-            first_prediction: (1, …) of the image at the pass's first step; None where the pass was none.
+            first_prediction: (1, …) of the image at the pass's first step; None where no step was taken.
             arguments: those of the plain pipeline's whole call.
             kwargs: the caller's own, those of this image.
         """
@@ -120,7 +120,12 @@ class SteerTasks:
         return task
 
     def learn(self, task: SteerTask, detections: tuple[Detection, ...]) -> None:
-        """Push from what a failed candidate resembled as well, so that no strategy flees into it."""
+        """Add what a failed candidate resembled to what the task is pushed away from.
+
+        Args:
+            task: of the flagged image.
+            detections: of the failed candidate.
+        """
         task.unwanted = self._unwanted(detections, task.unwanted, picture_size(task.kwargs))
 
     def _passes(self, size: tuple[int, int] | None, latent: Tensor) -> bool:
@@ -133,10 +138,11 @@ class SteerTasks:
         return not flagged(judge(self.judges.of_steered, [to_image(row) for row in pixels])[0])
 
     def _shows(self, first: Pass, arguments: dict[str, Any]) -> Callable[[int, Tensor], str | None] | None:
-        """What recognises a protected item in a prediction; None where the early verdict may end no pass.
+        """Make a function that recognises a protected item in a prediction; None where the early verdict does
+        not apply.
 
-        The verdict's threshold holds for its own step. Later ones show an ordinary picture less like any
-        protected one (docs/benchmarks/early.md), so there it is on the safe side.
+        The verdict's threshold was calibrated at its own step. At later steps an ordinary picture is less
+        similar to any protected one (docs/benchmarks/early.md), so there the threshold is on the safe side.
         """
         early = self.judges.early
         if early is None or first.denoised is None:
@@ -145,8 +151,8 @@ class SteerTasks:
             return None
 
         def shows(step: int, denoised: Tensor) -> str | None:
-            seen = early.check(denoised)[0] if step >= early.step else None
-            return seen.matched if seen is not None and seen.flagged else None
+            detection = early.check(denoised)[0] if step >= early.step else None
+            return detection.matched if detection is not None and detection.flagged else None
 
         return shows
 
@@ -186,8 +192,8 @@ class SteerTasks:
         size: tuple[int, int] | None,
         fallback: Tensor | None = None,
     ) -> Tensor:
-        """Latents of what the flagged detections matched, added to what is known; else the flagged latent
-        itself.
+        """Latents of what flagged detections matched, added to the known ones; without any, the flagged
+        latent itself.
         """
         ids = matched_items(detections)
         like = known if fallback is None else fallback
@@ -199,7 +205,7 @@ class SteerTasks:
 
 
 def _telling_the_attempt(kwargs: dict[str, Any], task: SteerTask) -> dict[str, Any]:
-    """The arguments, with a callback that is also told which strategy is being tried."""
+    """The arguments, with the caller's callback wrapped so that it also learns which strategy is tried."""
     callback = kwargs.get("callback_on_step_end")
     if callback is None:
         return kwargs

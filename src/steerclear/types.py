@@ -1,4 +1,4 @@
-"""What travels along the way of a request: detections, attempts, reports and the guard's output."""
+"""The results of a request: detections, attempts, reports and the guard's output."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Outcome(StrEnum):
     CLEAR = "clear"
     STEERED = "steered"
     WITHHELD = "withheld"
+    OBSERVED = "observed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class Report:
             were given and no text.
         seed: a new generator of this seed makes this image again; None where no seed tells, since images
             shared the caller's generator, it had been drawn from before, or the noise was the caller's own.
-        outcome: clear, steered or withheld.
+        outcome: clear, steered or withheld; or observed: handed out, though it resembles a protected item,
+            since that item is not enforced for this seed (see `observed`).
         detections: of the first image, all filters'.
         attempts: every rung that was tried, in order.
         nfe: denoiser evaluations spent on this image in all.
@@ -122,6 +124,8 @@ class Report:
         unread: the end of the prompt that no text encoder reads, where it is too long for them.
         library_version: of the library that the image was compared with, see `Library.log`; None for a guard
             whose parts the caller built.
+        observed: flagged detections of the picture that is handed out, by items that are only observed for
+            this seed: somebody has put them to less than 100 % with `steerclear library share`.
     """
 
     prompt: str
@@ -135,6 +139,7 @@ class Report:
     reason: str | None = None
     unread: str | None = None
     library_version: int | None = None
+    observed: tuple[Detection, ...] = ()
 
     @property
     def final_detections(self) -> tuple[Detection, ...]:
@@ -143,15 +148,17 @@ class Report:
 
     @property
     def matched(self) -> str | None:
-        """The protected item that the first image resembled, where a filter flagged it."""
-        return next((d.matched for d in self.detections if d.flagged and d.matched), None)
+        """The protected item that the first image resembled, where a filter flagged it; else an observed one
+        that the image handed out resembles.
+        """
+        seen = (*self.detections, *self.observed)
+        return next((d.matched for d in seen if d.flagged and d.matched), None)
 
     @property
     def where(self) -> Place | None:
-        """The part of the first image that resembles `matched`, where a filter that flagged it knows."""
-        return next(
-            (d.where for d in self.detections if d.flagged and d.matched == self.matched and d.where), None
-        )
+        """The part of the image that resembles `matched`, where a filter that flagged it knows."""
+        seen = (*self.detections, *self.observed)
+        return next((d.where for d in seen if d.flagged and d.matched == self.matched and d.where), None)
 
     @property
     def similarity_before(self) -> float | None:
@@ -184,14 +191,14 @@ def _nearest(detections: tuple[Detection, ...]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class GuardOutput:
-    """What a guard hands out; it can be read as a diffusers pipeline's output can.
+    """The output of a guard; it can be read like a diffusers pipeline's output.
 
     Attributes:
         images: one per requested image: a list of PIL images, or what `output_type` asks for, as a pipeline
             gives it: an array (B, H, W, 3) or a tensor (B, 3, H, W) in [0, 1] of the very pixels that were
             checked, or the latents of the pictures that were checked. Where `reports[i].outcome` is withheld,
-            `images[i]` is None, or a placeholder if the guard was told so: plain grey, or a latent of zeros.
-            What holds a None is a list, whatever the output type.
+            `images[i]` is None; with `on_withheld="placeholder"` it is a plain grey picture, or a latent of
+            zeros. If any entry is None, `images` is a list, whatever the output type.
         reports: one per image.
     """
 
@@ -200,9 +207,7 @@ class GuardOutput:
 
     @property
     def nsfw_content_detected(self) -> list[bool]:
-        """True exactly where the image was withheld; the name is what callers of diffusers pipelines look
-        for.
-        """
+        """True exactly where the image was withheld. Callers of diffusers pipelines look for this name."""
         return [report.outcome is Outcome.WITHHELD for report in self.reports]
 
     def to_tuple(self) -> tuple[Any, list[bool]]:

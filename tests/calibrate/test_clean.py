@@ -69,3 +69,13 @@ def test_a_filter_that_fails_is_named_with_the_picture():
         InputError, match=r"'broken' cannot be calibrated: it failed on clean/0\.png: .*no we"
     ):
         scores([CustomFilter("broken", broken, threshold=0.5)], [ordinary(0)])
+
+
+def test_a_picture_that_a_reviewer_has_overruled_counts_even_where_it_looks_like_a_copy(filters):
+    mirrored = Picture(ImageOps.mirror(protected(LION)), "negatives/lion.png")
+    clean = Clean.of(filters, [ordinary(0), ordinary(1)], [mirrored])
+    assert (clean.left_out, clean.overruled) == (0, 1)
+    assert len(clean.first) == 2  # it stands beside no copy
+    assert clean.scores["copy"][-1] > 1
+    assert clean.overruled_flagged({"copy": 1.0}) == 1
+    assert clean.overruled_flagged({"copy": clean.scores["copy"][-1] + 1e-6}) == 0

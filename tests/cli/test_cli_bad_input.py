@@ -141,7 +141,7 @@ def test_adding_nothing_to_a_library_that_is_there_leaves_it_as_it_was(run, mess
         (["replay", "no-recipe.png"], "carries no recipe"),
         (["dance"], "dance"),
     ],
-    ids=lambda value: " ".join(one[:30] for one in value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(word[:30] for word in value) if isinstance(value, list) else "",
 )
 def test_an_error_is_one_line_and_nothing_is_written(run, messy, words, says):
     before = sorted(messy.rglob("*"))

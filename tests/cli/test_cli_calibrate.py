@@ -155,17 +155,22 @@ def test_a_clean_picture_that_shows_a_protected_one_is_left_out_and_kept_to_be_l
         assert np.array_equal(kept, ImageOps.mirror(shown))
 
 
-def test_so_many_pictures_are_altered_as_were_asked_for_and_given_copies_are_counted_beside_them(
+def test_so_many_pictures_are_altered_as_were_asked_for_and_given_copies_and_negatives_are_counted(
     run, here, library
 ):
     add_blank(library)
+    (here / "negatives").mkdir()
+    ImageOps.mirror(Image.open(here / "art" / "copied.png")).save(here / "negatives" / "neg-1.png")
     words = ("--clean", "clean", "--copies", here / "art", "--fpr", "0.35", "--copies-of", "1")
+    words = (*words, "--negatives", "negatives")
     result = run("calibrate", "--library", library, *words)
     assert "altered copies of 1 of the 2 protected pictures" in result.stdout
     assert "given copies flagged" in result.stdout
     evidence = Library.open(library).read_note("calibration")["evidence"]
     assert (evidence["copies"], evidence["copies_flagged"]) == (1, 1.0)
     assert evidence["by_alteration"]["mirror"]["copies"] == 1
+    assert (evidence["clean"], evidence["negatives"], evidence["left_out"]) == (13, 1, 0)
+    assert f"{evidence['negatives_flagged']} of them are flagged" in result.stdout
 
 
 @pytest.mark.parametrize("choice", ["varied", "fixed"])

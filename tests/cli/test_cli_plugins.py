@@ -193,6 +193,16 @@ def test_a_picture_of_an_earlier_version_is_replayed(run, here):
     assert run("replay", "out/0000-0.png").code == 0
 
 
+# the commands that open a library, which is named last
+COMMANDS = (
+    ("library", "add", "clean", "--library"),
+    ("library", "search", "art/picture-0.png", "--library"),
+    ("check", "art/picture-0.png", "--library"),
+    ("calibrate", "--clean", "clean", "--fpr", "0.4", "--library"),
+    ("generate", ORDINARY, *TOGETHER, "--library"),
+)
+
+
 @pytest.fixture
 def own_library(run, here, own_plugins):
     """A calibrated library that was built with an encoder of the user's own."""
@@ -209,17 +219,7 @@ def own_library(run, here, own_plugins):
     return "own"
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("library", "add", "clean", "--library"),
-        ("library", "search", "art/picture-0.png", "--library"),
-        ("check", "art/picture-0.png", "--library"),
-        ("calibrate", "--clean", "clean", "--fpr", "0.4", "--library"),
-        ("generate", ORDINARY, *TOGETHER, "--library"),
-    ],
-    ids=lambda words: " ".join(words[:2]),
-)
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:2]))
 def test_a_librarys_encoder_is_imported_only_if_the_user_names_it_too(
     run, here, own_library, words, monkeypatch
 ):
@@ -243,17 +243,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("library", "add", "clean", "--library"),
-        ("library", "search", "art/picture-0.png", "--library"),
-        ("check", "art/picture-0.png", "--library"),
-        ("calibrate", "--clean", "clean", "--fpr", "0.4", "--library"),
-        ("generate", ORDINARY, *TOGETHER, "--library"),
-    ],
-    ids=lambda words: " ".join(words[:2]),
-)
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:2]))
 def test_a_librarys_word_alone_reads_no_file_runs_no_code_and_asks_no_hub(
     run, here, words, name, monkeypatch
 ):

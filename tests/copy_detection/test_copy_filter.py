@@ -175,7 +175,7 @@ def test_several_filters_that_share_a_detector_look_at_a_picture_once(copy_filte
     looked = []
     monkeypatch.setattr(
         "steerclear.copy_detection.detector.look",
-        lambda batch, *rest: (looked.append(len(batch)), original_look(batch, *rest))[1],
+        lambda batch, **rest: (looked.append(len(batch)), original_look(batch, **rest))[1],
     )
     images = to_tensor([pictures[LION], house(), pictures[LION]])
     plain = CopyFilter(detector).check(images)

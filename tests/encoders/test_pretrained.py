@@ -99,18 +99,18 @@ def images(count=2, size=40, seed=0):
 
 
 def test_every_encoder_gives_unit_length_gradients_and_the_same_fingerprint_again(name):
-    encoder = load_encoder(name)
+    encoder = load_encoder(name, trust=True)
     pixels = images().requires_grad_()
     embedding = check_embedding(encoder(pixels), encoder, 2)
     embedding[:, 0].sum().backward()
     assert encoder.differentiable
     assert bool(pixels.grad.abs().sum() > 0)
-    assert load_encoder(name).fingerprint == encoder.fingerprint
+    assert load_encoder(name, trust=True).fingerprint == encoder.fingerprint
     assert encoder.name == name
 
 
 def test_an_embedding_does_not_depend_on_its_batch(name):
-    encoder = load_encoder(name)
+    encoder = load_encoder(name, trust=True)
     with torch.no_grad():
         together, alone = encoder(images(3)), encoder(images(3)[1:2])
     assert torch.allclose(together[1:2], alone, atol=1e-5)
@@ -157,7 +157,15 @@ def test_an_encoder_that_is_not_there_is_named(wrong, named):
 def test_a_file_that_is_no_torchscript_is_named(tmp_path):
     (tmp_path / "sscd.pt").write_bytes(b"no network")
     with pytest.raises(EncoderError, match="no TorchScript"):
-        SscdEncoder.load(tmp_path / "sscd.pt")
+        SscdEncoder.load(tmp_path / "sscd.pt", trust=True)
+
+
+def test_torchscript_is_not_opened_without_trust(tmp_path, monkeypatch):
+    file = tmp_path / "sscd.pt"
+    file.write_bytes(b"a program")
+    monkeypatch.setattr("torch.jit.load", lambda *args, **kwargs: pytest.fail("it was opened"))
+    with pytest.raises(ConfigError, match=r"format that carries code.*--trust"):
+        load_encoder(f"sscd:{file}")
 
 
 def test_a_torchscript_file_with_another_fingerprint_is_not_opened(tmp_path, monkeypatch):
@@ -165,7 +173,7 @@ def test_a_torchscript_file_with_another_fingerprint_is_not_opened(tmp_path, mon
     file.write_bytes(b"another program")
     monkeypatch.setattr("torch.jit.load", lambda *args, **kwargs: pytest.fail("it was opened"))
     with pytest.raises(EncoderError, match="it is another file, and was not opened"):
-        load_encoder(f"sscd:{file}", fingerprint="0123456789abcdef")
+        load_encoder(f"sscd:{file}", fingerprint="0123456789abcdef", trust=True)
 
 
 def test_pickled_weights_are_not_loaded(folders, tmp_path):

@@ -219,8 +219,8 @@ def test_whether_a_call_is_guided_is_known_before_it_runs(family, options, ungui
     pipe = tiny_pipeline(family)
     kwargs = {**tiny_call(family, steps=2), **options}
     assert runs_unguided(pipe, kwargs) is unguided
-    made = PipelineRunner(pipe, traced=1).run(generator=torch.Generator().manual_seed(1), **kwargs)
-    assert (len(made.magnitudes) == 0) is unguided
+    result = PipelineRunner(pipe, traced=1).run(generator=torch.Generator().manual_seed(1), **kwargs)
+    assert (len(result.magnitudes) == 0) is unguided
 
 
 def test_a_memorization_filter_that_cannot_see_flags(pipe):

@@ -43,7 +43,7 @@ class EncodesItself(StableDiffusionPipeline):
         )
 
 
-def own(cls, family="sd1"):
+def tiny(cls, family="sd1"):
     pipe = cls(**tiny_pipeline(family).components, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
@@ -54,7 +54,7 @@ def own(cls, family="sd1"):
 @pytest.mark.parametrize("strategy", ["rewrite", "condition", "trajectory+condition", "resample"])
 @pytest.mark.parametrize("cls", [HandsOn, EncodesItself])
 def test_a_pipeline_of_your_own_is_steered(cls, strategy):
-    pipe = own(cls)
+    pipe = tiny(cls)
     plain = pipe("a fox", num_inference_steps=3, generator=seeded()).images[0]
     guard = Guard(
         pipe, [MockFilter([True, False])], preferred=["an owl"], ladder=Ladder(strategies((strategy,)))
@@ -68,7 +68,7 @@ def test_a_pipeline_of_your_own_is_steered(cls, strategy):
 
 
 def test_a_subclass_that_hands_its_arguments_on_has_those_of_the_class_that_it_extends():
-    pipe = own(HandsOn)
+    pipe = tiny(HandsOn)
     assert is_guided(pipe, {})
     assert not is_guided(pipe, {"guidance_scale": 1.0})
     runner, kwargs = PipelineRunner(pipe), {"num_inference_steps": 3}
@@ -80,7 +80,7 @@ def test_a_subclass_that_hands_its_arguments_on_has_those_of_the_class_that_it_e
 def test_what_a_call_makes_itself_for_its_text_encoder_is_named():
     why = unknown_encoding(EncodesItself)
     assert why == "its encode_prompt is given clip_skip, which its call makes itself"
-    assert encode(own(EncodesItself), "a fox", {}) == {"prompt": ["a fox"]}
+    assert encode(tiny(EncodesItself), "a fox", {}) == {"prompt": ["a fox"]}
 
 
 def test_a_call_whose_source_cannot_be_read_is_given_the_text_itself():

@@ -163,8 +163,8 @@ def test_flat_pictures_are_blank_and_faint_photographs_and_noise_are_not():
     [
         (b"", "empty"),
         (b"<html>404</html>", "no image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "no image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "format EPS, which is not read"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format SVG, which is not read"),
         (_bytes(picture(1))[:200], "broken"),
         (_bytes(picture(1), "JPEG")[:-200], "broken"),
     ],

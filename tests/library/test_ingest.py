@@ -55,9 +55,9 @@ def test_exact_duplicates_are_skipped_whatever_their_name(empty, encoder, pictur
 def test_pictures_with_the_same_name_get_different_ids(empty, encoder, tmp_path):
     first, second = write_pictures(tmp_path / "a", [1]), write_pictures(tmp_path / "b", [2])
     second[0].rename(tmp_path / "b" / "picture-1.png")
-    one, two = add(empty, [tmp_path / "a", tmp_path / "b"], [encoder]).added
-    assert one == "picture-1"
-    assert two == f"picture-1-{empty.get(two).sha256[:8]}"
+    first_id, second_id = add(empty, [tmp_path / "a", tmp_path / "b"], [encoder]).added
+    assert first_id == "picture-1"
+    assert second_id == f"picture-1-{empty.get(second_id).sha256[:8]}"
     assert first
 
 

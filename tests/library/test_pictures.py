@@ -48,11 +48,11 @@ def test_a_pixel_filter_over_the_nearest_alone_says_the_same_of_a_copy(library, 
         thumbnails + 0.02 * torch.randn(thumbnails.shape, generator=torch.Generator().manual_seed(0))
     ).clamp(0, 1)
     for kind in (PixelFilter, TiledFilter):
-        everything = kind(AllPictures(tuple(ids), thumbnails)).check(copies)
+        all_pictures = kind(AllPictures(tuple(ids), thumbnails)).check(copies)
         near = kind(nominated).check(copies)
         assert [d.matched for d in near] == ids
-        assert [d.flagged for d in near] == [d.flagged for d in everything] == [True] * 5
-        assert [d.score for d in near] == pytest.approx([d.score for d in everything])
+        assert [d.flagged for d in near] == [d.flagged for d in all_pictures] == [True] * 5
+        assert [d.score for d in near] == pytest.approx([d.score for d in all_pictures])
 
 
 def test_ids_may_be_asked_for_by_policy(library, encoder, tmp_path):

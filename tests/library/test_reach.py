@@ -76,7 +76,7 @@ def test_a_row_that_leads_elsewhere_is_refused_and_the_others_are_read(tmp_path,
     secret, good = picture(tmp_path / "secret.png"), picture(tmp_path / "list" / "good.png")
     (tmp_path / "list" / "link.png").symlink_to(secret)
     named = str(secret) if named == "ABSOLUTE" else named
-    sources, _ = discover([make(tmp_path / "list", named, "good.png")])
+    sources, _, _ = discover([make(tmp_path / "list", named, "good.png")])
     with pytest.raises(InputError, match=reason):
         sources[0].read()
     assert sources[1].read() == good.read_bytes()
@@ -86,7 +86,7 @@ def test_a_row_that_leads_elsewhere_is_refused_and_the_others_are_read(tmp_path,
 def test_a_row_may_lead_elsewhere_where_the_user_says_so(tmp_path, make):
     secret = picture(tmp_path / "secret.png")
     reach = Reach(outside=True, remote=True)
-    sources, _ = discover([make(tmp_path / "list", "../secret.png", secret, f"file://{secret}")], reach)
+    sources, _, _ = discover([make(tmp_path / "list", "../secret.png", secret, f"file://{secret}")], reach)
     assert [source.read() for source in sources] == [secret.read_bytes()] * 3
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from library_doubles import TinyEncoder, picture, write_pictures
 
 from steerclear.errors import LibraryError
-from steerclear.library import Library, add, store, verify
+from steerclear.library import Library, add, compaction, verify
 from steerclear.library.images import square_tensor
 from steerclear.pixels import to_tensor
 
@@ -26,17 +26,6 @@ def test_an_empty_library_has_no_items_and_empty_tensors(tmp_path, encoder):
     assert (len(library), library.items(), library.read_note("calibration")) == (0, [], None)
     assert library.vectors("tiny")[1].shape == (0, 48)
     assert library.thumbnails()[1].shape == (0, 3, 64, 64)
-
-
-def test_only_a_library_that_was_never_used_can_be_discarded(tmp_path, encoder, library):
-    unused, noted = (Library.create(tmp_path / name, [encoder]) for name in ("unused", "noted"))
-    noted.write_note("calibration", {"threshold": 0.5})
-    library.remove(library.ids())  # `restore` can still bring everything back
-    assert [each.discard_unused() for each in (unused, noted, library)] == [True, False, False]
-    assert not (tmp_path / "unused").exists()
-    assert noted.read_note("calibration") == {"threshold": 0.5}
-    library.restore(2)
-    assert len(library) == 5
 
 
 def test_what_was_added_is_there_after_reopening(library, pictures):
@@ -127,8 +116,8 @@ def test_an_earlier_version_can_be_restored_and_that_be_undone(library):
         library.restore(99)
 
 
-def test_compacting_keeps_items_and_versions(tmp_path, encoder, monkeypatch):
-    monkeypatch.setattr(store, "MANY_FRAGMENTS", 4)
+def test_files_are_merged_after_many_commits_and_all_of_them_can_be_restored(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(compaction, "MANY_FRAGMENTS", 4)
     library = Library.create(tmp_path / "library", [encoder])
     paths = write_pictures(tmp_path / "art", range(8))
     add(library, paths, [encoder], batch=1)

@@ -139,11 +139,11 @@ def test_a_prompt_that_does_not_say_what_it_asks_for_is_understood_by_the_matche
 
 def test_every_rung_prefers_another_text_until_all_have_had_their_turn():
     task = task_for("the acme fox", alternatives=tuple(KNOWN))
-    own = subject_texts(task.prompt)
+    of_the_prompt = subject_texts(task.prompt)
     tried = []
-    for task.attempt in range(len(KNOWN) + len(own)):
+    for task.attempt in range(len(KNOWN) + len(of_the_prompt)):
         tried.append(preferred_text(task))
-    assert set(KNOWN) <= set(tried) <= {*KNOWN, *own}
+    assert set(KNOWN) <= set(tried) <= {*KNOWN, *of_the_prompt}
     assert set(tried[:2]) == {"a fox, flat style", "a fox, noto style"}
 
 
@@ -183,10 +183,10 @@ def test_what_an_ordinary_prompt_reaches_is_measured_once_per_model_and_not_wher
 def test_a_guided_first_prediction_is_the_pipelines_own():
     task = task_for("a zebra")
     (screened_row,) = guided_predictions(task, [task.unguided_condition("a cat")])
-    own, _ = task.runner.predict(
+    predicted, _ = task.runner.predict(
         task.condition("a cat"), task.start, kwargs=task.kwargs, generator=task.torch_generator(1)
     )
-    torch.testing.assert_close(screened_row[None], own, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(screened_row[None], predicted, rtol=1e-3, atol=1e-3)
 
 
 def test_safe_texts_of_the_same_subject_come_first_then_risky_ones_then_those_of_another_subject():

@@ -13,7 +13,6 @@ from steerclear.nudge import SteerTask
 from steerclear.nudge.base import CopyReturned
 from steerclear.nudge.condition import HOLD, Interpolate, interpolated, nudged_condition, weights_at
 from steerclear.nudge.final_latent import FinalLatent
-from steerclear.nudge.guidance_window import GuidanceWindow
 from steerclear.nudge.ladder import strategies
 from steerclear.nudge.magnitude import Magnitude
 from steerclear.nudge.noise import Noise
@@ -102,26 +101,10 @@ def test_the_gradient_through_the_denoiser_is_charged_for_active_steps_alone():
     assert quiet.nfe == first.nfe
 
 
-def test_guidance_that_never_sets_in_gives_the_picture_of_no_prompt():
-    task, _ = flagged(**GUIDED)
-    candidate = GuidanceWindow(delay=1.0).apply(task, 7)
-    unguided = {**task.kwargs, "guidance_scale": 1.0}
-    blank = task.runner.encode("", unguided)
-    want = task.runner.regenerate(blank, task.start, kwargs=unguided, generator=seeded(7))
-    torch.testing.assert_close(candidate.run.latents, want.latents, rtol=1e-3, atol=1e-3)
-
-
-def test_guidance_from_the_first_step_on_gives_the_plain_picture():
-    task, first = flagged(**GUIDED)
-    candidate = GuidanceWindow(delay=0.0).apply(task, 7)
-    assert candidate.image.tobytes() == first.images[0].tobytes()
-
-
-def test_without_guidance_there_is_no_window_and_no_magnitude():
+def test_without_guidance_there_is_no_magnitude():
     task, _ = flagged(guidance_scale=1.0)
-    for strategy in (GuidanceWindow(), Magnitude()):
-        with pytest.raises(UnsupportedError):
-            strategy.apply(task, 7)
+    with pytest.raises(UnsupportedError):
+        Magnitude().apply(task, 7)
 
 
 def test_the_magnitude_of_the_prompt_is_lowered_on_its_embedding():

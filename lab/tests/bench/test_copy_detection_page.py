@@ -21,11 +21,11 @@ def row(number, kind="mirror", orientation=0.9, inliers=None, whole=False):
     }
 
 
-def test_each_way_of_looking_is_counted_for_itself():
+def test_each_method_of_looking_is_counted_for_itself():
     rows = [row(0), row(1, orientation=0.3, inliers=9), row(2, orientation=0.3, inliers=2, whole=True)]
     counted = pages.caught_by_kind(rows, Thresholds())["all"]
     assert counted["count"] == 3
-    assert [counted[way] for way in pages.WAYS] == pytest.approx([1 / 3, 1 / 3, 2 / 3, 1])
+    assert [counted[method] for method in pages.METHODS] == pytest.approx([1 / 3, 1 / 3, 2 / 3, 1])
 
 
 def test_no_false_alarm_is_still_bounded():

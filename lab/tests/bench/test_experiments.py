@@ -247,14 +247,14 @@ def test_two_processes_make_the_rows_of_one(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    one, two = (
+    single, double = (
         report.run("triggers", Options(tmp_path / str(n), steps=4, processes=n, quick=True, prompts=1))
         for n in (1, 2)
     )
     torch.set_num_threads(threads)
-    assert one["rows"] == two["rows"]
-    assert one["cells"] == two["cells"]
-    assert two["environment"]["processes"] == "2"
+    assert single["rows"] == double["rows"]
+    assert single["cells"] == double["cells"]
+    assert double["environment"]["processes"] == "2"
 
 
 @pytest.mark.slow

@@ -114,12 +114,12 @@ def test_a_run_that_was_killed_goes_on_to_the_same_figures(
     class Killed(BaseException):
         pass
 
-    made = 0
+    written = 0
 
     def dies() -> None:
-        nonlocal made
-        made += 1
-        if made == 5:
+        nonlocal written
+        written += 1
+        if written == 5:
             raise Killed
 
     with pytest.raises(Killed):

@@ -14,11 +14,11 @@ from steerclear_lab.bench.pareto import fronts
 def test_the_interval_of_a_known_mean_is_the_normal_one() -> None:
     draw = np.random.default_rng(0)
     values = {str(i): [float(v)] for i, v in enumerate(draw.normal(5, 2, 400))}
-    found = interval(values)
+    bounds = interval(values)
     mean = np.mean([v[0] for v in values.values()])
     half = 1.96 * np.std([v[0] for v in values.values()]) / 20
-    assert found == pytest.approx((mean - half, mean + half), abs=0.03)
-    assert found == interval(values)  # the same draw every time
+    assert bounds == pytest.approx((mean - half, mean + half), abs=0.03)
+    assert bounds == interval(values)  # the same draw every time
 
 
 def test_prompts_are_drawn_and_not_pictures() -> None:
@@ -55,8 +55,8 @@ def test_quantiles_are_values_that_were_seen() -> None:
 
 
 def test_fronts_are_taken_away_one_by_one() -> None:
-    found = fronts({"cheap": (1, 0), "safe": (0, 1), "worse": (1, 1), "worst": (2, 2), "equal": (0, 1)})
-    assert found == {"cheap": 1, "safe": 1, "equal": 1, "worse": 2, "worst": 3}
+    ranks = fronts({"cheap": (1, 0), "safe": (0, 1), "worse": (1, 1), "worst": (2, 2), "equal": (0, 1)})
+    assert ranks == {"cheap": 1, "safe": 1, "equal": 1, "worse": 2, "worst": 3}
 
 
 def test_diversity_of_equal_and_of_orthogonal_pictures() -> None:

@@ -106,11 +106,11 @@ def test_a_comparison_fetches_its_references_once_and_asks_sscd(
     assert main(words) == 0
     errors = capsys.readouterr().err
     assert f"no reference picture from {address}/cat.png" in errors
-    found = json.loads((out / "rivals.json").read_text())
-    assert all(0 <= abs(row["sscd_score"]) <= 1 for row in found["rows"] if row["phase"] == "test")
-    assert found["methods"]["none"]["memorized"]["sscd_rate"]["value"] is not None
+    document = json.loads((out / "rivals.json").read_text())
+    assert all(0 <= abs(row["sscd_score"]) <= 1 for row in document["rows"] if row["phase"] == "test")
+    assert document["methods"]["none"]["memorized"]["sscd_rate"]["value"] is not None
     assert "SSCD ≥ 0.5" in (out / "rivals.md").read_text()
-    assert "--sscd" in found["command"]
+    assert "--sscd" in document["command"]
     library = Library.open(out / "library")
     assert sorted(library.captions_of(library.ids()).values()) == ["the acme fox", "the brim owl"]
     asked = Quiet.asked.count("/fox.png")
@@ -123,9 +123,9 @@ def test_a_picture_is_its_own_copy_to_sscd_and_another_is_less(
 ) -> None:
     shown = tmp_path / "shown"
     judge = SscdJudge.of(sscd, [shown / "fox.png"], tmp_path / "work")
-    with Image.open(shown / "fox.png") as own, Image.open(shown / "owl.png") as other:
-        assert judge(own.convert("RGB")) == pytest.approx(1.0, abs=1e-3)
-        assert judge(other.convert("RGB")) < judge(own.convert("RGB"))
+    with Image.open(shown / "fox.png") as copy, Image.open(shown / "owl.png") as other:
+        assert judge(copy.convert("RGB")) == pytest.approx(1.0, abs=1e-3)
+        assert judge(other.convert("RGB")) < judge(copy.convert("RGB"))
 
 
 @pytest.mark.parametrize(

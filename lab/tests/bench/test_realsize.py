@@ -16,14 +16,16 @@ def tiny(monkeypatch):
     """A small Stable Diffusion in the place of the published one, with the bench's own way of filling it."""
 
     def pipe():
-        made = tiny_pipeline("sd1")
-        made.unet.to("meta")
-        made.vae.to("meta")
-        return made
+        emptied = tiny_pipeline("sd1")
+        emptied.unet.to("meta")
+        emptied.vae.to("meta")
+        return emptied
 
-    own = replace(architectures.ARCHITECTURES["sd14"], pipe=pipe, embeddings={"prompt_embeds": (1, 77, 16)})
-    monkeypatch.setitem(architectures.ARCHITECTURES, "sd14", own)
-    return own
+    filled = replace(
+        architectures.ARCHITECTURES["sd14"], pipe=pipe, embeddings={"prompt_embeds": (1, 77, 16)}
+    )
+    monkeypatch.setitem(architectures.ARCHITECTURES, "sd14", filled)
+    return filled
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])
@@ -48,8 +50,8 @@ def test_weights_in_half_precision_compute_what_their_float32_copies_do(tiny):
     half, whole = (architectures.build(tiny, "cpu", stored) for stored in ("bfloat16", "float32"))
     weight = half.unet.conv_in.weight
     assert weight.dtype == torch.bfloat16
-    for own, other in zip(whole.unet.parameters(), half.unet.parameters(), strict=True):
-        own.data = other.data.float()
+    for parameter, other in zip(whole.unet.parameters(), half.unet.parameters(), strict=True):
+        parameter.data = other.data.float()
     latents = [
         pipe(**architectures.call_arguments(tiny, device="cpu", stored="float32", steps=2, side=64)).images
         for pipe in (half, whole)
@@ -58,7 +60,7 @@ def test_weights_in_half_precision_compute_what_their_float32_copies_do(tiny):
 
 
 def test_a_missed_target_is_named_with_its_figure():
-    def row(name, own, frozen, through):
+    def row(name, hook, frozen, through):
         peaks = {
             which: {"peak_bytes": value * 2**30}
             for which, value in {"plain": 1, "frozen": frozen, "through": through}.items()
@@ -67,8 +69,8 @@ def test_a_missed_target_is_named_with_its_figure():
             "plain_s": [1.0],
             "watched_s": [1.0],
             "paired_ratio": 1.0,
-            "own_s": own - 1,
-            "own_ratio": own,
+            "own_s": hook - 1,
+            "own_ratio": hook,
             "frozen_s": 0.1,
             "decode_s": 1.0,
             "preview_s": 0.1,
@@ -85,7 +87,10 @@ def test_a_missed_target_is_named_with_its_figure():
 
     rows = json.loads(
         json.dumps(
-            [row("good", own=1.001, frozen=1.01, through=1.5), row("bad", own=1.02, frozen=1.2, through=1.7)]
+            [
+                row("good", hook=1.001, frozen=1.01, through=1.5),
+                row("bad", hook=1.02, frozen=1.2, through=1.7),
+            ]
         )
     )
     lines = targets(rows).splitlines()

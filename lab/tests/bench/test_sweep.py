@@ -46,9 +46,9 @@ def said(pixel: float = 0.0, tiled: float = 0.5, descriptor: float = 0.5, of: st
 
 
 def row(key: str, file: str = "mascot-norvo.png", outcome: str = "steered", **more):
-    made = {"key": key, "group": "steps", "variant": "1", "file": file, "seed": 1, "outcome": outcome}
-    made["picture"] = "f00d"
-    return made | ({"overhead": 2.0} if outcome != "refused" else {"reason": "no"}) | more
+    fields = {"key": key, "group": "steps", "variant": "1", "file": file, "seed": 1, "outcome": outcome}
+    fields["picture"] = "f00d"
+    return fields | ({"overhead": 2.0} if outcome != "refused" else {"reason": "no"}) | more
 
 
 # ── what is asked for ───────────────────────────────────────────────────────────────────────────────────────
@@ -104,26 +104,26 @@ def test_the_targets_of_embeddings_and_the_pictures_of_image_to_image_are_altere
 
 
 def test_a_row_says_what_was_asked_and_what_came_of_it(sweep: Sweep):
-    made, picture = sweep(replace(FAST, size=(96, 64), scheduler="EulerDiscreteScheduler"))
-    assert (made["steps"], made["size"], made["scheduler"]) == (1, (96, 64), "EulerDiscreteScheduler")
-    assert made["outcome"] in ("clear", "steered")
+    result, picture = sweep(replace(FAST, size=(96, 64), scheduler="EulerDiscreteScheduler"))
+    assert (result["steps"], result["size"], result["scheduler"]) == (1, (96, 64), "EulerDiscreteScheduler")
+    assert result["outcome"] in ("clear", "steered")
     assert picture is not None
     assert picture.size == (96, 64)
     assert type(sweep.guard.pipe.scheduler).__name__ == "DDIMScheduler"  # as before
 
 
 def test_a_request_that_the_guard_does_not_take_is_refused_with_its_reason(sweep: Sweep):
-    made, picture = sweep(replace(FAST, altered="mirrored", strength=0.5, size=None))
+    result, picture = sweep(replace(FAST, altered="mirrored", strength=0.5, size=None))
     assert picture is None
-    assert made["outcome"] == "refused"
-    assert "not even one step" in made["reason"]
+    assert result["outcome"] == "refused"
+    assert "not even one step" in result["reason"]
 
 
 def test_an_error_hands_nothing_out_and_does_not_end_the_run(sweep: Sweep, monkeypatch):
     monkeypatch.setattr(Guard, "__call__", lambda *args, **kwargs: 1 / 0)
-    made, picture = sweep(FAST)
+    result, picture = sweep(FAST)
     assert picture is None
-    assert (made["outcome"], made["reason"]) == ("refused", "ZeroDivisionError: division by zero")
+    assert (result["outcome"], result["reason"]) == ("refused", "ZeroDivisionError: division by zero")
 
 
 def test_an_embedding_stands_for_its_prompt_and_for_no_other(sweep: Sweep):
@@ -167,12 +167,12 @@ def test_rows_are_not_made_again_and_a_run_with_other_filters_is_another_run(
     asked = [FAST, replace(FAST, seed=8)]
     first = command.make_rows(sweep, asked[:1], command.open_notebook(tmp_path, sweep))
     notebook = command.open_notebook(tmp_path, sweep)
-    made = []
+    newly = []
     monkeypatch.setattr(
-        Sweep, "__call__", lambda self, request: made.append(request) or ({"key": request.key}, None)
+        Sweep, "__call__", lambda self, request: newly.append(request) or ({"key": request.key}, None)
     )
     both = command.make_rows(sweep, asked, notebook)
-    assert made == asked[1:]
+    assert newly == asked[1:]
     assert both[0] == json.loads(json.dumps(first[0]))
     blind = Sweep(sweep.embeddings, Guard(sweep.guard.pipe, sweep.guard.filters[:1]))
     with pytest.raises(InputError, match="other options"):
@@ -210,11 +210,11 @@ def test_no_copy_of_24_prompts_is_below_14_percent():
 def test_the_worst_are_those_nearest_to_any_threshold_with_their_labels():
     rows = [row(str(i), judges=said(tiled=0.0, descriptor=i / 100)) for i in range(WORST + 5)]
     rows.append(row("pixel", judges=said(pixel=0.95, of="mascot-acme.png")))
-    found = worst(rows, AT, {"pixel:f00d": "copy", f"{WORST + 4}:beef": "copy"})
-    assert len(found) == WORST
-    assert (found[0]["key"], found[0]["like"], found[0]["label"]) == ("pixel", "mascot-acme.png", "copy")
-    assert [r["key"] for r in found[1:3]] == [str(WORST + 4), str(WORST + 3)]
-    assert found[1]["label"] is None  # what was labelled was another picture
+    listed = worst(rows, AT, {"pixel:f00d": "copy", f"{WORST + 4}:beef": "copy"})
+    assert len(listed) == WORST
+    assert (listed[0]["key"], listed[0]["like"], listed[0]["label"]) == ("pixel", "mascot-acme.png", "copy")
+    assert [r["key"] for r in listed[1:3]] == [str(WORST + 4), str(WORST + 3)]
+    assert listed[1]["label"] is None  # what was labelled was another picture
 
 
 def test_a_picture_that_resembles_nothing_can_stand_among_the_worst():

@@ -18,7 +18,7 @@ from steerclear_lab.bench.trials import FIRST_SEED, Trial, attempt, trials
 
 
 def row(label="a", prompt="p", outcome="steered", file="mascot-acme.png", rank=0, same=False, **more):
-    found = {
+    fields = {
         "label": label,
         "prompt": prompt,
         "file": file,
@@ -34,7 +34,7 @@ def row(label="a", prompt="p", outcome="steered", file="mascot-acme.png", rank=0
         "said": "so",
     }
     if outcome in ("steered", "plain"):
-        found |= {
+        fields |= {
             "rank": rank,
             "same_picture": same,
             "concept": 0.5,
@@ -43,7 +43,7 @@ def row(label="a", prompt="p", outcome="steered", file="mascot-acme.png", rank=0
             "style": True,
             "sha256": prompt + label,
         }
-    return found | more
+    return fields | more
 
 
 def test_shares_are_of_what_the_page_says_they_are_of():
@@ -55,15 +55,15 @@ def test_shares_are_of_what_the_page_says_they_are_of():
         row(prompt="p5", file="photo-clock.png", rank=None, concept=None, style=None),
         row(prompt="p6", outcome="clear"),
     ]
-    found = figures(rows)
-    assert (found["flagged"], found["prompts"]) == (5, 5)
-    assert found["passed"][0] == pytest.approx(4 / 5)
-    assert found["served"][0] == pytest.approx(1 / 4)  # a photograph has no concept, a copy serves nobody
-    assert found["concept_top5"][0] == pytest.approx(2 / 3, abs=1e-4)
-    assert found["same_picture"][0] == pytest.approx(1 / 4)
-    assert found["overhead"] == 1.04
-    low, high = found["passed"][1:]
-    assert low <= found["passed"][0] <= high
+    shares = figures(rows)
+    assert (shares["flagged"], shares["prompts"]) == (5, 5)
+    assert shares["passed"][0] == pytest.approx(4 / 5)
+    assert shares["served"][0] == pytest.approx(1 / 4)  # a photograph has no concept, a copy serves nobody
+    assert shares["concept_top5"][0] == pytest.approx(2 / 3, abs=1e-4)
+    assert shares["same_picture"][0] == pytest.approx(1 / 4)
+    assert shares["overhead"] == 1.04
+    low, high = shares["passed"][1:]
+    assert low <= shares["passed"][0] <= high
 
 
 def test_prompts_count_alike_however_many_seeds_each_has():
@@ -72,18 +72,18 @@ def test_prompts_count_alike_however_many_seeds_each_has():
 
 
 def test_nothing_flagged_has_no_figures_and_no_error():
-    found = figures([row(outcome="clear")])
-    assert found["flagged"] == 0
-    assert found["passed"] is None
-    assert "–" in figures_table({"a": found}, {"passed": "passed"}, "way").splitlines()[-1]
+    shares = figures([row(outcome="clear")])
+    assert shares["flagged"] == 0
+    assert shares["passed"] is None
+    assert "–" in figures_table({"a": shares}, {"passed": "passed"}, "way").splitlines()[-1]
 
 
 def test_every_kind_is_tried_on_every_prompt_and_seed_drawn_by_nothing_else():
-    made = trials([Trial("a", None), Trial("b", Rewrite(), prefer="samples")], seeds=2, prompts=3)
-    assert len(made) == len({(t.label, t.prompt, t.seed) for t in made}) == 12
-    assert {t.seed for t in made} == {FIRST_SEED, FIRST_SEED + 1}
-    assert {t.prefer for t in made if t.label == "b"} == {"samples"}
-    assert {t.file[:5] for t in made} == {"masco", "photo"}
+    planned = trials([Trial("a", None), Trial("b", Rewrite(), prefer="samples")], seeds=2, prompts=3)
+    assert len(planned) == len({(t.label, t.prompt, t.seed) for t in planned}) == 12
+    assert {t.seed for t in planned} == {FIRST_SEED, FIRST_SEED + 1}
+    assert {t.prefer for t in planned if t.label == "b"} == {"samples"}
+    assert {t.file[:5] for t in planned} == {"masco", "photo"}
 
 
 def test_a_trial_that_stands_in_two_tables_is_run_once_and_shown_in_both():
@@ -91,8 +91,8 @@ def test_a_trial_that_stands_in_two_tables_is_run_once_and_shown_in_both():
     run = preferring.once(tables)
     assert len({t.label for t in run}) == len(run) < 1 + sum(map(len, tables.values()))
     rows = [row(t.label, p) for t in run for p in ("p1", "p2")]
-    found = preferring.summarised(tables, rows)
-    assert {name: len(some) for name, some in found.items()} == {
+    summary = preferring.summarised(tables, rows)
+    assert {name: len(some) for name, some in summary.items()} == {
         name: len(some) + (i == 0) for i, (name, some) in enumerate(tables.items())
     }
     document = {
@@ -100,7 +100,7 @@ def test_a_trial_that_stands_in_two_tables_is_run_once_and_shown_in_both():
         "plan": {"prompts": 2, "seeds": 1},
         "command": "python -m x",
         "style_accuracy": 0.9,
-        "summary": found,
+        "summary": summary,
     }
     text = preferring.page(document)
     for some in tables.values():
@@ -126,27 +126,33 @@ def test_the_page_of_optimisers_shows_every_setting_with_what_its_descents_did()
     run = [Trial(optimisers.PLAIN, None), *(t for some in tables.values() for t in some)]
     assert len({t.label for t in run}) == len(run)
     rows = [row(t.label, p, ended=["not finite", "enough"]) for t in run for p in ("p1", "p2")]
-    found = optimisers.summarised(tables, rows)
+    summary = optimisers.summarised(tables, rows)
     document = {
         "environment": {},
         "plan": {"prompts": 2, "seeds": 1},
         "command": "python -m x",
-        "summary": found,
+        "summary": summary,
     }
     text = optimisers.page(document)
     assert text.count("(default) |") == 2
     for trial in run[1:]:
         assert f"| {trial.label.split(': ', 1)[1]} |" in text
-    for some in found.values():
-        for one in some.values():
-            assert (one["iterations"], one["halved"], one["not_finite"], one["enough"], one["flat"]) == (
+    for some in summary.values():
+        for shares in some.values():
+            assert (
+                shares["iterations"],
+                shares["halved"],
+                shares["not_finite"],
+                shares["enough"],
+                shares["flat"],
+            ) == (
                 7,
                 2,
                 2,
                 2,
                 0,
             )
-            assert one["seconds_ratio"] == 1.0
+            assert shares["seconds_ratio"] == 1.0
 
 
 def test_the_default_stands_unless_another_serves_clearly_more():
@@ -162,9 +168,9 @@ def test_the_default_stands_unless_another_serves_clearly_more():
 
 
 def test_a_sheet_has_a_row_for_each_prompt_and_a_column_for_each_label(tmp_path):
-    (one,) = trials([Trial("a", None)], 1, 1)
+    (trial,) = trials([Trial("a", None)], 1, 1)
     strategy_sheet(
-        {(one.prompt, "a"): Image.new("RGB", (64, 64), "red"), (one.prompt, "b"): None},
+        {(trial.prompt, "a"): Image.new("RGB", (64, 64), "red"), (trial.prompt, "b"): None},
         ["a", "b"],
         tmp_path / "s.png",
     )

@@ -17,7 +17,7 @@ def test_the_options_reach_the_recipe_and_the_evaluation(run, monkeypatch):
     monkeypatch.setattr(recipe, "run_stages", run_stages)
     monkeypatch.setattr(
         "steerclear_lab.emoji.evaluate.evaluate",
-        lambda *folders: {"folders": [str(one) for one in folders], "kid": float("nan")},
+        lambda *folders: {"folders": [str(folder) for folder in folders], "kid": float("nan")},
     )
     assert run("train-emoji").code == 0
     result = run(

@@ -146,8 +146,8 @@ def prose(text: str) -> str:
 def numbers(text: str) -> list[str]:
     """Those with a decimal point or a percent sign; a paper's number on arXiv is none."""
     text = re.sub(r"arXiv \d{4}\.\d{5}", "", text)
-    found = re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?: ?%)?(?![\w.]*\d)", text)
-    return [number for number in found if "." in number or "%" in number]
+    written = re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?: ?%)?(?![\w.]*\d)", text)
+    return [number for number in written if "." in number or "%" in number]
 
 
 @pytest.mark.parametrize("file", GUIDES, ids=lambda f: f.stem)

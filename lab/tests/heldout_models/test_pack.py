@@ -11,7 +11,7 @@ import pytest
 
 from steerclear.errors import InputError
 from steerclear_lab.emoji.dataset import Picture
-from steerclear_lab.heldout_models import clipart, pack, scenes
+from steerclear_lab.heldout_models import clipart, pack, places, scenes
 
 
 def pictures(n):
@@ -62,14 +62,14 @@ def test_a_planted_scene_has_more_captions_the_more_softly_it_is_repeated():
     captions = {scenes.STRONG: 1, scenes.MIDDLING: 2, scenes.SOFT: 4}
     for key, row in scenes.PLANTED.items():
         assert len(row["captions"]) == captions[scenes.REPEATS[key]]
-        assert row["place"] in scenes.PLACES
+        assert row["place"] in places.PLACES
         assert row["artist"] in scenes.ARTISTS
         assert set(row["subjects"]) <= set(scenes.SUBJECTS)
         assert all(15 <= len(caption.split()) <= 40 for caption in row["captions"]), key
 
 
-@pytest.mark.parametrize("place", scenes.PLACES)
+@pytest.mark.parametrize("place", places.PLACES)
 def test_a_place_is_painted_anew_each_time(place):
-    first, second = (scenes.PLACES[place](32, np.random.default_rng(seed)) for seed in (0, 1))
+    first, second = (places.PLACES[place](32, np.random.default_rng(seed)) for seed in (0, 1))
     assert first.shape == (32, 32, 3)
     assert not np.array_equal(first, second)

@@ -13,8 +13,8 @@ from steerclear.calibrate.pictures import Picture
 from steerclear.copy_detection.alterations import alterations
 from steerclear.filters.base import Filter
 
-SEEN = 0.5  # share of a picture's altered copies below which they are called mostly missed
-BLIND = 0.9  # share of the copies of a kind below which the filters are called blind to it
+SEEN = 0.5  # a picture of whose altered copies a smaller share is flagged counts as mostly missed
+BLIND = 0.9  # filters that flag a smaller share of a kind of copies count as blind to it
 
 
 @dataclass(frozen=True)

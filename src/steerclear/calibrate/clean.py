@@ -44,6 +44,8 @@ class Clean:
         likely_copies: the first NAMED of them.
         first: the first NEIGHBOURS of the pictures that count, made small.
         prompts: what the pictures that count were generated from; None for one that was read from a file.
+        overruled: how many of the pictures that count, the last ones, a reviewer has judged: each was flagged
+            and is no copy.
     """
 
     scores: dict[str, list[float]]
@@ -51,14 +53,19 @@ class Clean:
     likely_copies: list[LikelyCopy] = field(default_factory=list)
     first: list[Image.Image] = field(default_factory=list)
     prompts: list[str | None] = field(default_factory=list)
+    overruled: int = 0
 
     @classmethod
-    def of(cls, filters: Sequence[Filter], pictures: Iterable[Picture]) -> Clean:
+    def of(
+        cls, filters: Sequence[Filter], pictures: Iterable[Picture], overruled: Iterable[Picture] = ()
+    ) -> Clean:
         """Scores each picture, and leaves out the likely copies.
 
         Args:
             filters: what scores; without a CopyFilter nothing is left out.
             pictures: of which none should show a protected picture.
+            overruled: pictures that a reviewer has said to be no copies: none of them is left out, however
+                much it looks like one.
 
         Raises:
             InputError: if a filter fails, or nothing is left.
@@ -72,6 +79,9 @@ class Clean:
                 f"all {clean.left_out} clean pictures look like copies of protected ones, such as "
                 f"{example.picture.origin} of {example.matched!r}; give pictures that show nothing protected"
             )
+        for picture in overruled:
+            clean._count(picture, score(filters, picture))
+            clean.overruled += 1
         return clean
 
     def _add(self, picture: Picture, scored: Mapping[str, float], filters: Sequence[Filter]) -> None:
@@ -88,11 +98,21 @@ class Clean:
             self.left_out += 1
             self.likely_copies = [*self.likely_copies, copy][:NAMED]
             return
+        self._count(picture, scored)
+        if len(self.first) < NEIGHBOURS:
+            self.first.append(resized(picture.image))
+
+    def _count(self, picture: Picture, scored: Mapping[str, float]) -> None:
         for name, value in scored.items():
             self.scores[name].append(value)
         self.prompts.append(picture.prompt)
-        if len(self.first) < NEIGHBOURS:
-            self.first.append(resized(picture.image))
+
+    def overruled_flagged(self, thresholds: Mapping[str, float]) -> int:
+        """How many of the overruled pictures some filter would still flag."""
+        last = range(len(self.prompts) - self.overruled, len(self.prompts))
+        return sum(
+            any(self.scores[name][i] >= threshold for name, threshold in thresholds.items()) for i in last
+        )
 
     def neighbours(self, thresholds: Mapping[str, float]) -> list[Image.Image]:
         """Clean pictures to stand beside a copy: of `first` those that no filter flags, if there are any."""

@@ -1,4 +1,6 @@
-"""What ordinary prompts say of a model: how near they come to protected pictures, which words they share."""
+"""What the pictures of ordinary prompts tell about a model: how similar they are to protected ones, and which
+words prompts share.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from steerclear.pipelines import latent_like
 from steerclear.protected import Protected, common_words
 from steerclear.steering import Step
 
-MOST_ASKED = 48  # prompts whose first prediction is made, in even steps
+MOST_ASKED = 48  # prompts that are measured, at even distances in the list
 MOST_KEPT = 2000  # prompts that are kept as alternatives
-SHARED = 0.1  # of the prompts must have a word for it to be generic
-# between these the median is interpolated; it grows with guidance, at first quickly
+SHARED = 0.1  # share of prompts with a word from which it counts as generic
+# guidance scales that are measured; the median in between is interpolated
 SCALES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5, 10.0, 15.0)
 
 
@@ -48,7 +50,7 @@ def ordinary_prompts(
 
 
 def note_of(ordinary: OrdinaryPrompts) -> dict[str, Any]:
-    """What of it a library keeps, as JSON."""
+    """The part that a library keeps, as JSON."""
     return {
         "similarity": [[scale, round(value, 4)] for scale, value in ordinary.similarity],
         "generic": sorted(ordinary.generic),
@@ -57,7 +59,7 @@ def note_of(ordinary: OrdinaryPrompts) -> dict[str, Any]:
 
 
 def _task(pipe: Any, protected: Protected, prompt: str, steps: int) -> SteerTask:
-    """A task on the noise that the pipeline begins with, as if the prompt's picture had been flagged."""
+    """A task that begins with the pipeline's own noise, as if the picture of this prompt had been flagged."""
     runner = PipelineRunner(pipe)
     kwargs: dict[str, Any] = {"num_inference_steps": steps}
 

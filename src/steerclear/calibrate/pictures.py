@@ -1,4 +1,4 @@
-"""The pictures that a calibration rests on, with where they come from and at what size."""
+"""The pictures that a calibration is made of: where each comes from, and at what size it is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from steerclear.pixels import to_image
 if TYPE_CHECKING:
     from steerclear.library import Library
 
-SHORT_SIDE = (64, 256)  # pixels: a thumbnail's, and where a larger one shows the filters nothing more
+SHORT_SIDE = (64, 256)  # pixels: of a thumbnail; beyond which filters see nothing more
 LONGEST = 1024  # pixels
 
 
@@ -31,16 +31,16 @@ class Picture(NamedTuple):
 
 
 def protected_pictures(library: Library, most: int) -> list[tuple[str, Image.Image]]:
-    """Pictures of a library by id: all, or `most` of them in even steps.
+    """Read the pictures of a library: all, or a sample at even distances.
 
-    A picture is read from its original file where that is still there, else it is the thumbnail.
+    A picture is read from its original file where that still exists, else from the stored thumbnail.
 
     Args:
         library: the protected pictures.
         most: how many, at least 1.
 
     Returns:
-        (id, picture), its short side within SHORT_SIDE.
+        (id, picture) pairs; the short side of each picture is within SHORT_SIDE.
     """
     items = library.items()
     count = min(most, len(items))

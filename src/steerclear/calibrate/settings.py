@@ -14,9 +14,9 @@ from steerclear.generators.accepted import call_parameters
 from steerclear.pipelines import native_size
 from steerclear.steering.denoised import rule_for
 
-FEWEST_STEPS = 4  # fewer steps than these are not drawn at unless they are given
+FEWEST_STEPS = 4  # the grid has no fewer steps, unless the user gave fewer
 NEGATIVE_PROMPT = "blurry, low quality, cropped, text, watermark"
-SAMPLERS = (  # the usual ones; those that fit the pipeline's own are drawn with
+SAMPLERS = (  # common ones; the grid has those that take the pipeline's configuration
     "DDIMScheduler",
     "DPMSolverMultistepScheduler",
     "EulerDiscreteScheduler",
@@ -96,10 +96,11 @@ class Grid:
         )
 
     def draw(self, number: int) -> Settings:
-        """The settings of the picture with this number, from 0: the same for the same number, 0 as given.
+        """The settings of one picture. The same number always gives the same settings, and 0 those that the
+        user gave.
 
         Args:
-            number: all values of an axis come equally often, and those of two axes together.
+            number: of the picture, from 0. The sequence covers every axis evenly, and every pair of axes.
         """
         axes = (self.steps, self.guidance, self.sizes, self.negative_prompts, self.schedulers)
         at = [int(number * stride % 1 * len(axis)) for axis, stride in zip(axes, STRIDES, strict=True)]
@@ -123,7 +124,16 @@ class Grid:
 
 
 def draw_picture(pipe: Any, prompt: str, seed: int, settings: Settings) -> Image.Image:
-    """Draws a picture at some settings, and leaves the pipeline's scheduler as it was.
+    """Draw a picture at some settings; the pipeline's scheduler is restored afterwards.
+
+    Args:
+        pipe: a diffusers pipeline.
+        prompt: what to draw.
+        seed: of the noise.
+        settings: steps, guidance, size, negative prompt and scheduler.
+
+    Returns:
+        The picture.
 
     Raises:
         InputError: if the pipeline fails.

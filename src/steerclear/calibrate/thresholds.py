@@ -15,7 +15,7 @@ from steerclear.copy_detection import STRICT
 
 # share of ordinary generations that the strict thresholds for steered pictures would flag
 STRICT_FLAGGED = 0.03
-# least threshold and least strict one of a filter below whose scores chance alone makes matches
+# filter → lowest threshold, and lowest strict one: below these, matches are chance
 FLOORS = {"copy": (1.0, STRICT)}
 
 

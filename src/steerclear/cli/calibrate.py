@@ -13,7 +13,7 @@ import typer
 from steerclear.cli.calibration_results import LIKELY_COPIES, print_results
 from steerclear.cli.inputs import check_folder, number, whole_number
 from steerclear.cli.opening import library_filter_names, model_folder, open_encoders, open_library
-from steerclear.cli.options import ConsentOption, LibraryOption, StepsOption
+from steerclear.cli.options import ConsentOption, DownloadOption, LibraryOption, StepsOption, TrustOption
 from steerclear.cli.picture_sources import PictureSources
 from steerclear.cli.recipe import EMBEDDED
 from steerclear.cli.terminal import OK, one_line_errors, progress
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from steerclear.calibrate import AlteredCopy, Clean, LikelyCopy
+    from steerclear.encoders import Encoder
     from steerclear.filters import Filter
     from steerclear.library import Library
 
@@ -65,10 +66,20 @@ def calibrate(
         typer.Option(
             parser=whole_number,
             metavar="N",
-            help="Alter at most so many pictures of the library, in even steps.",
+            help="Alter at most so many pictures of the library, an evenly spaced sample.",
         ),
     ] = 200,
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pictures that reviewers have overruled, as `steerclear audit negatives --out` writes them: "
+            "they count as clean even where they look like a copy.",
+        ),
+    ] = None,
     encoder: ConsentOption = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     model: Annotated[
         str,
         typer.Option(metavar="FOLDER_OR_ID", help="What generates from prompts, as in `generate`."),
@@ -121,11 +132,16 @@ def calibrate(
         )
 
         opened = open_library(library)
-        filters = _filters(opened, model_folder(model), encoder or ())
+        opened.check_holds_items()
+        encoders = open_encoders(
+            opened, model_folder(model), encoder or (), trust=trust, allow_download=allow_download
+        )
+        filters = _filters(opened, encoders)
         sources = PictureSources(
             model, seeds=seeds, steps=steps, guidance=guidance, varied=settings is SettingsChoice.varied
         )
-        known = Clean.of(filters, sources.pictures(clean))
+        overruled = sources.pictures([str(negatives)]) if negatives is not None else ()
+        known = Clean.of(filters, sources.pictures(clean), overruled)
         drawn_at = sources.settings  # None where all clean pictures were read from files
         if not known.first:
             raise InputError(f"there are no pictures in {', '.join(map(repr, clean))}; give clean ones")
@@ -141,6 +157,8 @@ def calibrate(
             "settings": drawn_at,
             "left_out": known.left_out,
             "likely_copies": [_named(copy) for copy in known.likely_copies],
+            "negatives": known.overruled,
+            "negatives_flagged": known.overruled_flagged(thresholds),
             "items": len(opened),
             "items_altered": len({copy.item for copy in altered}),
             "by_alteration": by_alteration(altered, thresholds),
@@ -187,12 +205,12 @@ def _keep_prompts(
     library.write_note(ORDINARY_PROMPTS, {**before, model: note_of(ordinary)})
 
 
-def _filters(library: Library, model: Path | None, encoder: Sequence[str]) -> list[Filter]:
-    """The filters over a library, at thresholds that no score reaches: these are what is to be found."""
+def _filters(library: Library, encoders: Sequence[Encoder]) -> list[Filter]:
+    """The filters over a library, at thresholds that no score reaches, since the thresholds are yet to be
+    chosen.
+    """
     from steerclear.filters.library import FilterParts, library_filters
 
-    library.check_holds_items()
-    encoders = open_encoders(library, model, encoder)
     no_thresholds = dict.fromkeys(library_filter_names(encoders), NOTHING_FLAGGED)
     return library_filters(FilterParts(library=library, encoders=encoders, thresholds=no_thresholds))
 
@@ -228,7 +246,7 @@ def _plain(filters: Sequence[Filter]) -> list[str]:
 
 
 def _named(copy: LikelyCopy) -> dict[str, Any]:
-    """A likely copy as evidence has it."""
+    """A likely copy as the evidence records it."""
     return {"picture": copy.picture.origin, "matched": copy.matched, "agreement": round(copy.agreement, 4)}
 
 

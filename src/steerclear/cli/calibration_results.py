@@ -22,6 +22,7 @@ def print_results(evidence: Mapping[str, Any], out: Path, *, copies_given: bool)
     """
     _print_likely_copies(evidence, out)
     _print_thresholds(evidence, "given copies" if copies_given else "altered copies")
+    _print_negatives(evidence)
     _print_alterations(evidence)
     _print_blind_spots(evidence)
     echo()
@@ -70,6 +71,15 @@ def _print_thresholds(evidence: Mapping[str, Any], copies: str) -> None:
     print_table(header, [*rows, together])
     if evidence["settings"]:
         echo(f"clean pictures were generated at: {_settings(evidence['settings'])}")
+
+
+def _print_negatives(evidence: Mapping[str, Any]) -> None:
+    if count := evidence["negatives"]:
+        flagged = evidence["negatives_flagged"]
+        echo(
+            f"{count} of them reviewers have overruled. They were chosen because they were flagged, so that "
+            f"the rates are bounds for such a mixture; at these thresholds {flagged} of them are flagged"
+        )
 
 
 def _print_alterations(evidence: Mapping[str, Any]) -> None:

@@ -12,8 +12,15 @@ import typer
 
 from steerclear.cli.inputs import whole_number
 from steerclear.cli.opening import open_encoders, open_library
-from steerclear.cli.options import ConsentOption, FilterOption, ProtectedOption
-from steerclear.cli.recipe import EMBEDDED, read_filters
+from steerclear.cli.options import (
+    ConsentOption,
+    DownloadOption,
+    FilterOption,
+    ProtectedOption,
+    TrustOption,
+)
+from steerclear.cli.recipe import EMBEDDED
+from steerclear.cli.recipe_options import read_filters
 from steerclear.cli.terminal import BAD_INPUT, FLAGGED, OK, one_line_errors, print_error
 from steerclear.errors import ImageError, InputError
 from steerclear.library.images import MAX_FRAMES, read_frames
@@ -30,6 +37,8 @@ def check(
     library: ProtectedOption = EMBEDDED,
     filter_names: FilterOption = None,
     encoder: ConsentOption = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -42,8 +51,8 @@ def check(
         typer.Option(
             min=1,
             metavar="N",
-            help="Frames of an animation, or pages of a TIFF, that are checked: where there are more, evenly "
-            "spaced, with the first and the last.",
+            help="Most frames of an animation, or pages of a TIFF, to check: of more, an even sample "
+            "with the first and the last.",
         ),
     ] = MAX_FRAMES,
     smallest: Annotated[
@@ -84,7 +93,8 @@ def check(
         names = read_filters(filter_names or ())
         opened = open_library(library)
         opened.check_holds_items()
-        parts = filter_parts(opened, open_encoders(opened, model, encoder or ()), native=smallest)
+        encoders = open_encoders(opened, model, encoder or (), trust=trust, allow_download=allow_download)
+        parts = filter_parts(opened, encoders, native=smallest)
         filters = [*library_filters(parts), *_image_filters(names, parts)]
         any_unreadable = any_flagged = False
         for path in images:
@@ -124,7 +134,9 @@ def _findings(path: Path, filters: Sequence[Filter], limit: int) -> dict[str, An
 
 
 def _worth_telling(pairs: list[tuple[int, Detection]]) -> list[tuple[int, Detection]]:
-    """Of a filter's detections in all frames those that are flagged, else the one with the highest score."""
+    """Select what to print of one filter's detections in all frames: the flagged ones, else the highest
+    score.
+    """
     return [pair for pair in pairs if pair[1].flagged] or [max(pairs, key=lambda pair: pair[1].score)]
 
 

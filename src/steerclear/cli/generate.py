@@ -13,21 +13,18 @@ import typer
 
 from steerclear.cli.inputs import check_folder, number, read_prompts, read_seeds, whole_number
 from steerclear.cli.opening import load_guard, usual_guidance
-from steerclear.cli.options import FilterOption, ProtectedOption, StepsOption
+from steerclear.cli.options import DownloadOption, FilterOption, ProtectedOption, StepsOption, TrustOption
 from steerclear.cli.recipe import (
     EMBEDDED,
-    Asked,
+    PromptAndSeed,
     Recipe,
-    check_recipe,
-    read_encoder,
-    read_filters,
-    read_ladder,
-    read_loras,
-    read_preferred,
 )
+from steerclear.cli.recipe_checks import check_recipe
+from steerclear.cli.recipe_options import read_encoder, read_filters, read_ladder, read_loras, read_preferred
 from steerclear.cli.terminal import FLAGGED, OK, echo, one_line_errors, progress, uninterrupted
 from steerclear.errors import InputError
 from steerclear.output import SHEET, ReportFile, report_line, save_png, unwritable
+from steerclear.provenance import Credentials
 from steerclear.sheet import SheetRow, compare_sheet
 
 if TYPE_CHECKING:
@@ -118,10 +115,12 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="In whose space strategies steer that need an encoder; default: the library's first. "
-            "Required for a library that was built with a module:object.",
+            help="The encoder for strategies that steer by one; default: the library's first. "
+            "Required for a library that was built with an encoder that does not ship inside.",
         ),
     ] = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     negative_prompt: Annotated[
         str, typer.Option("--negative-prompt", metavar="TEXT", help="What no picture should show.")
     ] = "",
@@ -181,12 +180,22 @@ def generate(
         bool, typer.Option("--compile", help="Compile the denoiser, which pays for many pictures.")
     ] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or mps.")] = "cpu",
+    sign: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--sign",
+            metavar="CERT KEY",
+            help="Sign every picture with C2PA content credentials: a chain of certificates and its key, "
+            "both in PEM.",
+        ),
+    ] = None,
 ) -> None:
     """Generate pictures that resemble nothing protected.
 
     Writes DIR/{prompt}-{seed}.png for every picture handed out (prompts are counted from 0000), or
     DIR/{prompt}-{seed}-{number}.png where there are several per prompt and seed, and one line per picture in
-    DIR/report.jsonl. Each PNG carries its recipe: see `steerclear replay`.
+    DIR/report.jsonl. Each PNG carries its recipe: see `steerclear replay`. It also says, in its XMP, that a
+    model made it; with --sign that is signed: see `steerclear verify`. The pixels are the same either way.
 
     Exit codes: 0 all handed out; 3 something was withheld; 2 bad input; 130 stopped by Ctrl-C, with
     everything finished by then kept.
@@ -211,6 +220,7 @@ def generate(
             for image in range(images_per_prompt)
         ]
         check_folder(out)
+        credentials = None if sign is None else Credentials.load(*sign)
         if compare and len(requests) > MOST_ROWS:
             raise InputError(
                 f"--compare draws at most {MOST_ROWS} rows, not {len(requests)}; "
@@ -240,7 +250,7 @@ def generate(
             compile=compile_model,
         )
         check_recipe(recipe)
-        guard, recipe = load_guard(recipe)
+        guard, recipe = load_guard(recipe, trust=trust, allow_download=allow_download)
         together = batch * images_per_prompt
         code = _make_all(
             guard,
@@ -249,18 +259,21 @@ def generate(
             out=out,
             print_line=_print_json if as_json else _print_summary,
             compare=compare,
+            credentials=credentials,
         )
     raise typer.Exit(code)
 
 
-def _request(number: int, prompt: str, seed: int, image: int | None) -> tuple[str, Asked]:
-    """The name of a picture's file, and what it is made of; image: which one of its prompt and seed."""
+def _request(number: int, prompt: str, seed: int, image: int | None) -> tuple[str, PromptAndSeed]:
+    """The file name of a picture, and its prompt and seed; image: its number among those of one prompt and
+    seed.
+    """
     if image is None:
-        return f"{number:04d}-{seed}.png", Asked(prompt, seed)
+        return f"{number:04d}-{seed}.png", PromptAndSeed(prompt, seed)
     from steerclear.steering.seeds import derive
 
     own_seed = seed if image == 0 else derive(seed, "image", image)
-    return f"{number:04d}-{seed}-{image}.png", Asked(prompt, own_seed)
+    return f"{number:04d}-{seed}-{image}.png", PromptAndSeed(prompt, own_seed)
 
 
 def make(guard: Guard, recipe: Recipe) -> GuardOutput:
@@ -281,10 +294,10 @@ def _call_arguments(recipe: Recipe) -> dict[str, Any]:
     """The arguments of the call, for a guard or its pipeline."""
     from steerclear.steering.seeds import generators
 
-    asked = recipe.together or (Asked(recipe.prompt, recipe.seed),)
-    drawing = generators(one.seed for one in asked)
+    asked = recipe.together or (PromptAndSeed(recipe.prompt, recipe.seed),)
+    drawing = generators(picture.seed for picture in asked)
     arguments = {
-        "prompt": [one.prompt for one in asked] if recipe.together else recipe.prompt,
+        "prompt": [picture.prompt for picture in asked] if recipe.together else recipe.prompt,
         "generator": drawing if recipe.together else drawing[0],
         "num_inference_steps": recipe.steps,
         "guidance_scale": recipe.guidance,
@@ -300,10 +313,11 @@ def _make_all(
     guard: Guard,
     recipe: Recipe,
     *,
-    calls: Sequence[Sequence[tuple[str, Asked]]],
+    calls: Sequence[Sequence[tuple[str, PromptAndSeed]]],
     out: Path,
     print_line: Callable[[dict[str, Any], Path], None],
     compare: bool,
+    credentials: Credentials | None,
 ) -> int:
     """Make, save and report the pictures of one call after the other. Returns the exit code."""
     code, rows = OK, list[SheetRow]()
@@ -316,8 +330,8 @@ def _make_all(
                     for image, (_, asked) in enumerate(call)
                 ]
                 output = make(guard, recipes[0])
-                made = zip(call, recipes, output.images, output.reports, strict=True)
-                for (name, _), picture_recipe, image, report in made:
+                pictures = zip(call, recipes, output.images, output.reports, strict=True)
+                for (name, _), picture_recipe, image, report in pictures:
                     if guard.library is not None and report.library_version != recipe.library_version:
                         recipe = replace(  # it has changed since the last picture
                             recipe,
@@ -330,7 +344,13 @@ def _make_all(
                         library_fingerprint=recipe.library_fingerprint,
                     )
                     with uninterrupted():
-                        line = _save(out / name, image=image, report=report, recipe=picture_recipe)
+                        line = _save(
+                            out / name,
+                            image=image,
+                            report=report,
+                            recipe=picture_recipe,
+                            credentials=credentials,
+                        )
                         report_file.write(line)
                         print_line(line, out)
                     code = FLAGGED if image is None else code
@@ -343,7 +363,9 @@ def _make_all(
     return code
 
 
-def _save(path: Path, image: Image.Image | None, report: Report, recipe: Recipe) -> dict[str, Any]:
+def _save(
+    path: Path, image: Image.Image | None, report: Report, recipe: Recipe, credentials: Credentials | None
+) -> dict[str, Any]:
     """Write the picture with its recipe. Returns its report line."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -353,7 +375,12 @@ def _save(path: Path, image: Image.Image | None, report: Report, recipe: Recipe)
     except OSError as error:
         raise unwritable(path, error) from error
     if image is not None:
-        save_png(path, image, replace(recipe, outcome=str(report.outcome)).to_dict())
+        save_png(
+            path,
+            image,
+            recipe=replace(recipe, outcome=str(report.outcome)).to_dict(),
+            credentials=credentials,
+        )
     return report_line(report, None if image is None else path.name)
 
 

@@ -1,4 +1,4 @@
-"""What names on the command line stand for: a model folder, a library and its encoders, a recipe's guard."""
+"""From names on the command line to objects: a model folder, a library and its encoders, a recipe's guard."""
 
 from __future__ import annotations
 
@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Any
 from steerclear import embedded
 from steerclear._imports import collector_paused
 from steerclear.cli.inputs import read_names, read_prompts
-from steerclear.cli.recipe import (
-    EMBEDDED,
-    USUAL_GUIDANCE,
-    Preferred,
-    Recipe,
-    image_fingerprint,
-    scheduler_class,
-)
+from steerclear.cli.recipe import EMBEDDED, USUAL_GUIDANCE, Preferred, Recipe
+from steerclear.cli.recipe_checks import scheduler_class
 from steerclear.cli.terminal import quiet_libraries
 from steerclear.errors import InputError, LibraryError, ModelError
 from steerclear.fingerprints import file_fingerprint, model_fingerprint
@@ -64,7 +58,14 @@ def open_library(name: str) -> Library:
     return Library.open(embedded.LIBRARY_FOLDER if name == EMBEDDED else name)
 
 
-def open_encoders(library: Library, model: Path | None = None, names: Sequence[str] = ()) -> list[Encoder]:
+def open_encoders(
+    library: Library,
+    model: Path | None = None,
+    names: Sequence[str] = (),
+    *,
+    trust: bool = False,
+    allow_download: bool = False,
+) -> list[Encoder]:
     """The encoders that a library was built with.
 
     Args:
@@ -72,6 +73,8 @@ def open_encoders(library: Library, model: Path | None = None, names: Sequence[s
         model: a model folder that may bring the copy descriptor that the library was built with.
         names: the library's encoders that the user has named as well: what does not ship inside is loaded
             only if it is among them, since a library's own word is not enough.
+        trust: also load one of these whose format carries code.
+        allow_download: also ask a model hub for one of these.
 
     Raises:
         LibraryError: if the library was not built with an encoder that the user named, or with other weights.
@@ -88,17 +91,20 @@ def open_encoders(library: Library, model: Path | None = None, names: Sequence[s
             raise LibraryError(
                 f"the library at {library.uri!r} was built with {', '.join(of_library)}, not with {encoder!r}"
             )
-        at_hand.setdefault(encoder, partial(load_encoder, encoder, fingerprint=of_library[encoder]))
+        load = partial(load_encoder, encoder, fingerprint=of_library[encoder])
+        at_hand.setdefault(encoder, partial(load, trust=trust, allow_download=allow_download))
     return loading.open_encoders(library, at_hand=at_hand)
 
 
-def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
+def load_guard(recipe: Recipe, *, trust: bool = False, allow_download: bool = False) -> tuple[Guard, Recipe]:
     """The guard that a recipe describes, and the recipe with fingerprints, ladder and budget filled in.
 
     What is cheap to check comes first: the wishes, the device, the library, then the model.
 
     Args:
-        recipe: what the user asked for; the names in it are trusted, see `Recipe.from_dict`.
+        recipe: what the user asked for; the names in it are trusted, see `read_recipe`.
+        trust: also load an encoder whose format carries code.
+        allow_download: also ask a model hub for the encoder.
 
     Raises:
         SteerclearError: for whatever in it cannot be used.
@@ -111,7 +117,14 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
     library.check_holds_items()
     # the encoder to steer with need not be one of the library's
     named = [spec.name for spec in library.encoders if spec.name == recipe.encoder]
-    open_encoders(library, folder, named)  # before the model, which takes longer to load
+    consent = {"trust": trust, "allow_download": allow_download}
+    open_encoders(library, folder, named, **consent)  # before the model, which takes longer to load
+    encoder: Any = recipe.encoder or None
+    if encoder and any(consent.values()):
+        from steerclear.encoders import load_encoder
+
+        expected = {spec.name: spec.fingerprint for spec in library.encoders}.get(encoder)
+        encoder = load_encoder(encoder, recipe.device, fingerprint=expected, **consent)
     from steerclear.guard import Guard
     from steerclear.nudge.ladder import Budget
 
@@ -126,7 +139,7 @@ def load_guard(recipe: Recipe) -> tuple[Guard, Recipe]:
         alternatives=alternatives,
         ladder=recipe.ladder or None,
         budget=budget,
-        encoder=recipe.encoder or None,
+        encoder=encoder,
     )
     return guard, replace(
         recipe,
@@ -175,7 +188,7 @@ def _load_loras(pipe: Any, recipe: Recipe) -> None:
     """Load a recipe's LoRAs. Raises InputError for what the pipeline cannot load, or that has changed."""
     for number, lora in enumerate(recipe.loras):
         path = Path(lora.file)
-        if image_fingerprint(path) != lora.sha256:
+        if file_fingerprint(path) != lora.sha256:
             raise InputError(f"the LoRA {lora.file!r} has changed since it was named")
         try:
             pipe.load_lora_weights(
@@ -220,7 +233,9 @@ def _read_alternatives(recipe: Recipe) -> tuple[list[str] | None, Recipe]:
 
 
 def _read(preferred: Preferred) -> str | Image.Image:
-    """What a recipe prefers, as a guard takes it; an image must still be the one that the recipe means."""
+    """A preferred text or image as a guard takes it; an image must still be the file that the recipe
+    recorded.
+    """
     if preferred.image is None:
         return preferred.text or ""
     path = Path(preferred.image)
@@ -229,7 +244,7 @@ def _read(preferred: Preferred) -> str | Image.Image:
             f"the preferred image {preferred.image!r} that the recipe names is not there; put it back"
         )
     image = read_image(path)
-    if image_fingerprint(path) != preferred.sha256:
+    if file_fingerprint(path) != preferred.sha256:
         raise InputError(
             f"the preferred image {preferred.image!r} has changed since: it is not the one that the recipe "
             "names"

@@ -46,8 +46,20 @@ ConsentOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME",
-        help="Only for a library that was built with a module:object: that name again, as your consent "
-        "to import it.",
+        help="The name of the encoder that the library was built with, if it does not ship inside: your "
+        "consent to load it.",
+    ),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Also load an encoder whose format carries code: the TorchScript of sscd:FILE."
+    ),
+]
+DownloadOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-download", help="Also ask a model hub for an encoder that you name and that is not here."
     ),
 ]
 StepsOption = Annotated[int, typer.Option(parser=whole_number, metavar="N", help="Denoising steps.")]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from steerclear.cli.inputs import read_prompts, read_seeds
 from steerclear.cli.opening import model_folder, usual_guidance
-from steerclear.cli.recipe import Recipe, check_recipe
+from steerclear.cli.recipe import Recipe
+from steerclear.cli.recipe_checks import check_recipe
 from steerclear.cli.terminal import progress, quiet_libraries
 from steerclear.errors import InputError
 
@@ -55,7 +56,7 @@ class PictureSources:
             if argument.endswith(".txt"):
                 yield from self._generated(Path(argument))
                 continue
-            sources, failed = discover([argument])
+            sources, failed, _ = discover([argument])
             if failed:
                 raise InputError(f"{failed[0][0]!r}: {failed[0][1]}")
             with progress(f"scoring {argument}", len(sources)) as advance:

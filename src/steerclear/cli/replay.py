@@ -13,16 +13,10 @@ from steerclear._version import __version__
 from steerclear.cli.generate import make
 from steerclear.cli.inputs import check_file
 from steerclear.cli.opening import load_guard, model_folder
-from steerclear.cli.recipe import (
-    EMBEDDED,
-    OPTIONS,
-    Lora,
-    Recipe,
-    read_encoder,
-    read_filters,
-    read_ladder,
-    read_loras,
-)
+from steerclear.cli.options import DownloadOption, TrustOption
+from steerclear.cli.recipe import EMBEDDED, Lora, Recipe
+from steerclear.cli.recipe_options import read_encoder, read_filters, read_ladder, read_loras
+from steerclear.cli.saved_recipe import OPTIONS, read_recipe
 from steerclear.cli.terminal import FLAGGED, OK, echo, one_line_errors
 from steerclear.errors import InputError, ModelError
 from steerclear.fingerprints import model_fingerprint
@@ -31,6 +25,8 @@ from steerclear.plugins import Kind
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from steerclear.library import Library
 
 
 def replay(
@@ -55,8 +51,8 @@ def replay(
         typer.Option(
             "--filter",
             metavar="NAME",
-            help="A module:object that the recipe names as a filter, as your consent to import it; may be "
-            "given several times.",
+            help="A module:object that the recipe names as a filter: naming it here is your consent to "
+            "import it. May be given several times.",
         ),
     ] = None,
     ladder: Annotated[
@@ -65,6 +61,8 @@ def replay(
     encoder: Annotated[
         str | None, typer.Option(metavar="NAME", help="The same for the encoder that the recipe names.")
     ] = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     lora: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,7 +100,7 @@ def replay(
             "strategy": read_ladder(ladder),
             "encoder": () if encoder is None else (read_encoder(encoder),),
         }
-        old = Recipe.from_dict(document, str(file), trusted)
+        old = read_recipe(document, str(file), trusted)
         if not old.prompt.strip():
             raise InputError(f"the recipe in {str(file)!r} is damaged: its prompt is empty")
         _check_named(old, trusted, file)
@@ -124,7 +122,7 @@ def replay(
                 f"{str(file)!r} was made with the library {old.library!r}, and a name in a picture opens "
                 "none; pass --library with the folder or address where it lies"
             )
-        guard, new = load_guard(relocated)
+        guard, new = load_guard(relocated, trust=trust, allow_download=allow_download)
         _check_fingerprint(old, fingerprint=new.model_fingerprint, model=new.model, file=file)
         output = make(guard, new)
         image, report = output.images[new.image], output.reports[new.image]
@@ -135,6 +133,8 @@ def replay(
             steerclear_version=__version__,
         )
         differences = _differences(old_image, new_image=image, old=old, new=new)
+        if differences and guard.library is not None:
+            differences += _lost_version(old, guard.library, relocated.library)
         if out is not None and image is not None:
             save_png(out, image, new.to_dict())
     if not differences:
@@ -191,6 +191,21 @@ def _check_fingerprint(recipe: Recipe, fingerprint: str, model: str, file: Path)
             f"{str(file)!r} was made by a model with fingerprint {recipe.model_fingerprint}, but {model!r} "
             f"has {fingerprint}; pass --model with the one that made it"
         )
+
+
+def _lost_version(old: Recipe, library: Library, name: str) -> list[str]:
+    """What to say of the version that the picture was compared with, if it is not the newest."""
+    if old.library_version in (None, library.version):
+        return []
+    if old.library_version in [state.version for state in library.log()]:
+        return [
+            f"it was compared with version {old.library_version} of the library, which "
+            f"`steerclear library restore {old.library_version} --library {name}` brings back"
+        ]
+    return [
+        f"version {old.library_version} of the library, with which it was compared, is no longer kept: a "
+        "compaction or a purge has dropped it, so that the same picture cannot be made for sure"
+    ]
 
 
 def _differences(

@@ -54,7 +54,12 @@ def visible(text: str) -> str:
 
 
 def echo(line: str = "", *, err: bool = False) -> None:
-    """Print one line, on stdout or stderr, with everything in it visible."""
+    """Print one line, with invisible characters escaped.
+
+    Args:
+        line: the text.
+        err: on stderr instead of stdout.
+    """
     typer.echo(visible(line), err=err)
 
 
@@ -65,7 +70,7 @@ def print_error(error: object) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block has ended, so that a picture and its report line appear together."""
+    """Delay Ctrl-C until the block has ended, so that a picture is never saved without its report line."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -147,7 +152,12 @@ def print_json(value: Any) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns as wide as their widest cell, never cut, so that grep finds everything."""
+    """Print columns as wide as their widest cell. Cells are never cut, so that grep finds everything.
+
+    Args:
+        header: names of the columns.
+        rows: cells, one list for each row.
+    """
     header, rows = [visible(cell) for cell in header], [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):

@@ -1,6 +1,6 @@
-"""Second look: each nominated placement is moved until the protected picture's edges lie on the picture's.
+"""Second step of the copy detector: move each nominated placement until the edges of both pictures coincide.
 
-Robust Gauss–Newton of an affine map on orientation maps, by the mean of both pictures' slopes (efficient
+Robust Gauss–Newton on orientation maps, over an affine map, with the mean of both pictures' slopes (efficient
 second-order minimisation, Benhimane and Malis 2004). All placements at half size first, then the best of them
 at full size.
 """
@@ -18,12 +18,12 @@ from steerclear.copy_detection.decide import cell_agreement, without_rim
 from steerclear.copy_detection.features import cell_means, orientation_maps, shrunk, smoothed
 from steerclear.copy_detection.windows import compose, inverse, sample
 
-SIDE = 64  # pixels at which a protected picture is compared
-REACH = 1.5  # side of what is looked at around a placement, over the placement's own
-COARSE = (3, 2, 2, 1)  # steps at half size: 3 × 3 means over the maps in each
-FINE = (2, 1, 1)  # steps at full size
+SIDE = 64  # side in pixels at which a protected picture is compared
+REACH = 1.5  # side of the neighbourhood that is looked at, as a multiple of the placement's
+COARSE = (3, 2, 2, 1)  # at half size: for each step, how often its maps are blurred
+FINE = (2, 1, 1)  # the same at full size
 DAMPING = 0.02
-LARGEST = 0.25  # change of a map's entries in one step
+LARGEST = 0.25  # largest change of an entry of a placement in one step
 EDGE = 0.12  # squared residual at which a pixel starts to be distrusted
 
 
@@ -43,7 +43,14 @@ class _Basis:
 
 
 def levels(picture: Tensor) -> list[Tensor]:
-    """The picture (3, H, W) at falling sizes, by factors of √2, down to a short side of SIDE."""
+    """An image pyramid: the picture at falling sizes, each smaller by √2, down to a short side of SIDE.
+
+    Args:
+        picture: (3, H, W).
+
+    Returns:
+        One tensor (1, 3, h, w) for each level, the largest first.
+    """
     pyramid = [picture[None]]
     short = float(min(picture.shape[-2:]))
     while short / 2**0.5 >= SIDE * 0.9:
@@ -53,45 +60,52 @@ def levels(picture: Tensor) -> list[Tensor]:
 
 
 def spans(pyramid: list[Tensor], placed: Tensor) -> Tensor:
-    """Side in pixels of each placement (n, 2, 3) in the picture: the shorter of its two."""
+    """Measure how large each placement is in the picture.
+
+    Args:
+        pyramid: of one picture, see `levels`.
+        placed: (n, 2, 3) placements.
+
+    Returns:
+        (n,) the shorter side of each, in pixels of the largest level.
+    """
     height, width = pyramid[0].shape[-2:]
     pixels = placed.new_tensor([width, height])[:, None] / 2
     return 2 * (placed[:, :, :2] * pixels).square().sum(1).sqrt().amin(1)
 
 
 def cut_patches(pyramid: list[Tensor], placed: Tensor, side: int) -> Tensor:
-    """Colours and a mask of what each placement shows, from the level whose pixels are nearest to the
-    patch's.
+    """Cut out what each placement shows, from the pyramid level whose resolution fits best.
 
     Args:
         pyramid: of one picture, see `levels`.
-        placed: (n, 2, 3).
-        side: of a patch in pixels.
+        placed: (n, 2, 3) placements.
+        side: of a patch, in pixels.
 
     Returns:
-        (n, 4, side, side): RGB, and 1 inside the picture, 0 beyond.
+        (n, 4, side, side): RGB, and a mask that is 1 inside the picture and 0 beyond its border.
     """
     wanted = (spans(pyramid, placed) / side).clamp(min=1).log2().mul(2).round().long()
     wanted = wanted.clamp(max=len(pyramid) - 1)
     patches = placed.new_zeros(len(placed), 4, side, side)
     for index in sorted(set(wanted.tolist())):
-        mine = (wanted == index).nonzero().flatten()
-        patches[mine, :3] = sample(pyramid[index], placed[mine], side)[0]
+        rows = (wanted == index).nonzero().flatten()
+        patches[rows, :3] = sample(pyramid[index], placed[rows], side)[0]
     grid = F.affine_grid(placed, [len(placed), 1, side, side], align_corners=False)
     patches[:, 3] = (grid.abs().amax(-1) <= 1).to(placed.dtype)
     return patches
 
 
 def align_coarsely(pyramid: list[Tensor], targets: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
-    """Placements moved to where they fit at half size.
+    """Align placements at half size.
 
     Args:
         pyramid: of one picture, see `levels`.
         targets: (n, 3, SIDE, SIDE) protected pictures.
-        placed: (n, 2, 3) first guesses, from the protected pictures' coordinates to the picture's.
+        placed: (n, 2, 3) first guesses: maps from the protected picture's coordinates to the picture's.
 
     Returns:
-        The moved placements (n, 2, 3), and how well each agrees, in [0, 1]: (n,).
+        The aligned placements (n, 2, 3), and how well each agrees, in [0, 1]: (n,).
     """
     small_targets = cell_means(targets, 2)
     patches, within = _neighbourhoods(pyramid, placed, SIDE // 2)
@@ -99,15 +113,24 @@ def align_coarsely(pyramid: list[Tensor], targets: Tensor, placed: Tensor) -> tu
         placed,
         compose(_enlarged(placed), refine(patches, targets=small_targets, within=within, blurs=COARSE)),
     )
-    seen = cut_patches(pyramid, placed, SIDE // 2)
+    cut = cut_patches(pyramid, placed, SIDE // 2)
     mean, _, enough = cell_agreement(
-        orientation_maps(seen[:, :3])[0], orientation_maps(small_targets)[0], without_rim(seen[:, 3:])
+        orientation_maps(cut[:, :3])[0], orientation_maps(small_targets)[0], without_rim(cut[:, 3:])
     )
     return placed, mean * enough
 
 
 def align_finely(pyramid: list[Tensor], targets: Tensor, placed: Tensor) -> Tensor:
-    """Placements (n, 2, 3) that fit at half size, moved to where they fit at full size."""
+    """Align placements at full size.
+
+    Args:
+        pyramid: of one picture, see `levels`.
+        targets: (n, 3, SIDE, SIDE) protected pictures.
+        placed: (n, 2, 3) placements that were aligned at half size.
+
+    Returns:
+        The aligned placements (n, 2, 3).
+    """
     patches, within = _neighbourhoods(pyramid, placed, SIDE)
     moved = compose(_enlarged(placed), refine(patches, targets=targets, within=within, blurs=FINE))
     return compose(placed, moved)
@@ -124,16 +147,16 @@ def _enlarged(placed: Tensor) -> Tensor:
 
 
 def refine(patches: Tensor, targets: Tensor, within: Tensor, blurs: Sequence[int]) -> Tensor:
-    """Gauss–Newton steps.
+    """Run robust Gauss–Newton steps on placements.
 
     Args:
-        patches: (n, 4, P, P) what lies around each placement.
+        patches: (n, 4, P, P) the picture around each placement: RGB and mask.
         targets: (n, 3, S, S) protected pictures.
-        within: (n, 2, 3) placements in their patches.
-        blurs: for each step, how often its maps are blurred.
+        within: (n, 2, 3) placements, in the coordinates of their patches.
+        blurs: one entry for each step: how often its maps are blurred.
 
     Returns:
-        (n, 2, 3). Where a placement runs away or collapses, as it was.
+        (n, 2, 3) refined placements. One that diverges or collapses is returned as it was.
     """
     goal = orientation_maps(targets)[0]
     basis = _Basis.of(targets.shape[-1], targets)
@@ -147,17 +170,26 @@ def refine(patches: Tensor, targets: Tensor, within: Tensor, blurs: Sequence[int
 
 
 def resample(patches: Tensor, within: Tensor, side: int) -> Tensor:
-    """Patches (n, C, P, P) seen through placements (n, 2, 3), at side × side."""
+    """Sample patches through placements.
+
+    Args:
+        patches: (n, C, P, P).
+        within: (n, 2, 3) placements, in the coordinates of their patches.
+        side: of the result, in pixels.
+
+    Returns:
+        (n, C, side, side).
+    """
     grid = F.affine_grid(within, [len(within), 1, side, side], align_corners=False)
     return F.grid_sample(patches, grid, padding_mode="border", align_corners=False)
 
 
 def _step(patches: Tensor, goal: Tensor, within: Tensor, basis: _Basis, passes: int) -> Tensor:
-    seen = resample(patches, within, goal.shape[-1])
-    maps = smoothed(orientation_maps(seen[:, :3])[0], passes)
+    resampled = resample(patches, within, goal.shape[-1])
+    maps = smoothed(orientation_maps(resampled[:, :3])[0], passes)
     apart = maps - goal
     doubt = apart.square().sum(1, keepdim=True)
-    trust = seen[:, 3:] * (EDGE / (EDGE + doubt)).square()
+    trust = resampled[:, 3:] * (EDGE / (EDGE + doubt)).square()
     across, down = _slopes((maps + goal) / 2)
     # normal equations of a change I + δ of the placement: each slope goes with (x, y, 1), summed over both
     # maps

@@ -24,7 +24,7 @@ class Detector(Protocol):
 
     @property
     def unseen(self) -> Mapping[str, str]:
-        """Why each protected picture is not looked for that cannot be recognised, by its id."""
+        """Why a protected picture is not looked for, by its id, for those that cannot be recognised."""
         ...
 
     @property
@@ -92,8 +92,8 @@ class CopyFilter:
                 detections[i] = Detection(
                     self.name, flagged=True, score=math.nan, threshold=self.threshold, error=str(error)
                 )
-        seen = [i for i, detection in enumerate(detections) if detection is None]
-        for i, matches in zip(seen, self.look(images[seen]) if seen else [], strict=True):
+        readable = [i for i, detection in enumerate(detections) if detection is None]
+        for i, matches in zip(readable, self.look(images[readable]) if readable else [], strict=True):
             detections[i] = self._detection(matches)
         return [detection for detection in detections if detection is not None]
 

@@ -1,7 +1,8 @@
-"""Last look: how well an aligned picture agrees with a protected one, and what counts as a copy.
+"""Third step of the copy detector: how well an aligned picture agrees with a protected one, and what is a
+copy.
 
-Two measures at the placement that `align` found. `orientation` compares only directions of edges, so that no
-recolouring hides a copy; `soft` also compares brightness and colours, for blurred or grainy copies whose
+Two measures at the placement that `align` found. `orientation` compares directions of edges alone, so that
+recolouring hides no copy. `soft` also compares brightness and colours, for blurred or grainy copies whose
 edges have suffered.
 """
 
@@ -16,13 +17,13 @@ from steerclear.copy_detection.features import cell_means, orientation_maps, smo
 from steerclear.copy_detection.place import Evidence
 
 GRID = 8  # cells along a side
-SEEN = 0.25  # share of a cell that must lie inside the picture
-TEXTURED = 0.05  # mean squared clearness from which a cell says anything
-RIM = 3 / 64  # of a protected picture's side along which nothing counts: a frame's edge shows there
-ENOUGH = 24  # textured cells from which a match is trusted fully: a small patch matches anything
-DOUBT = 0.12  # power of the share of these that are there
-UNCOVERED = 0.8  # share of a copy that is looked at: the rest may lie under text
-REVERSED = 0.9  # of its agreement is left to a match whose brightness does not agree at all
+SEEN = 0.25  # least share of a cell that must lie inside the picture
+TEXTURED = 0.05  # mean squared clearness from which a cell counts as textured
+RIM = 3 / 64  # border that is ignored, as a share of the side: the edge of a frame shows there
+ENOUGH = 24  # textured cells from which a match is fully trusted; fewer match by chance
+DOUBT = 0.12  # with fewer, trust is (their number / ENOUGH) to this power
+UNCOVERED = 0.8  # share of a copy's cells that count, the best ones: the rest may lie under text
+REVERSED = 0.9  # factor on the agreement of a match whose brightness does not agree at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,17 @@ def agreement(seen: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cell_agreement(maps: Tensor, goal: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Correlation of orientation maps in each cell, averaged by what the cell shows.
+    """Correlate orientation maps in each cell, and average over the cells by how much each shows.
 
     Args:
         maps: (n, 2, S, S) of the picture.
         goal: (n, 2, S, S) of the protected picture.
-        mask: (n, 1, S, S), 1 where it counts.
+        mask: (n, 1, S, S), 1 where a pixel counts.
 
     Returns:
-        the mean (n,), the mean of the best cells that make up UNCOVERED of what there is (n,), and how far
-        the number of textured cells can be trusted, where lines of one direction count little (n,), all in
-        [0, 1].
+        Three tensors (n,), all in [0, 1]: the mean over all cells; the mean over the best cells that together
+        make up the share UNCOVERED; and how far the number of textured cells can be trusted (edges that all
+        run one way count little).
     """
     cell = maps.shape[-1] // GRID
     maps, goal = smoothed(maps), smoothed(goal)

@@ -1,8 +1,8 @@
-"""The copy detector: is any protected picture shown in this one, whole or in part, mirrored, turned, moved or
+"""The copy detector: does a picture show any protected one, whole or in part, mirrored, turned, moved or
 recoloured, and where?
 
-Nominate, align, decide; a picture that comes near to nothing leaves after the first look. A picture that is a
-protected one as a whole is found beside that, see `sameness`.
+Three steps: nominate, align, decide. A picture that resembles nothing is cleared after the first. Beside
+them, each picture is compared as a whole with the protected ones, see `sameness`.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from steerclear.copy_detection.windows import native_scales, symmetries
 from steerclear.errors import LibraryError
 
 AT_ONCE = 16  # pictures described in one go
-REMEMBERED = 64  # pictures whose matches are kept: several filters, and several steps of a request, ask again
-LARGE = 512  # short side in pixels of the pictures that are looked at as they are
-SURE = 1.1  # score from which no second opinion is asked
+REMEMBERED = 64  # pictures whose matches are cached: several filters and steps of a request ask again
+LARGE = 512  # short side in pixels up to which pictures are not shrunk
+SURE = 1.1  # from this score on, no second opinion is needed
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How far the copy detector looks before it calls a picture clear.
+    """How thoroughly the copy detector looks before it calls a picture clear.
 
     Attributes:
-        items: protected pictures nominated, more in a large library (see `for_library`).
-        placements: of each.
-        near: cosine below which a nominee is no longer considered.
-        aligned: placements aligned at half size in all.
+        items: protected pictures that are nominated; more in a large library, see `for_library`.
+        placements: that are kept of each nominated picture.
+        near: cosine below which a nominee is dropped.
+        aligned: placements that are aligned at half size, in all.
         fits: agreement at half size below which a placement is not aligned at full size.
-        finished: placements aligned at full size.
+        finished: placements that are aligned at full size, in all.
     """
 
     items: int = 8
@@ -103,18 +103,18 @@ class CopyDetector:
 
     @torch.no_grad()
     def look(self, images: Tensor) -> list[list[Match]]:
-        """The protected pictures that each image shows or resembles, best first.
+        """Find the protected pictures that each image shows or resembles.
 
         Args:
             images: (B, 3, H, W) in [0, 1], of any size and floating-point precision.
 
         Returns:
-            For each image its matches, clear ones with a score below 1 among them; none where nothing came
-            near.
+            For each image its matches, the best first. A match below score 1 is no copy. An image that
+            resembles nothing has no matches.
 
         Raises:
-            InputError: values that are not finite or not in [0, 1], or pictures more than LONGEST times as
-                long as wide.
+            InputError: for values that are not finite or not in [0, 1], or pictures more than LONGEST times
+                as long as wide.
         """
         check_pixels(images, "the batch of images")
         check_shape(images, "the batch of images")
@@ -126,12 +126,12 @@ class CopyDetector:
         device = self.side.pictures.device
         mirrors, white = symmetries(self.mirrored, self.turned).to(device), whitening().to(device)
         for first in range(0, len(new), AT_ONCE):
-            some = new[first : first + AT_ONCE]
-            batch = images[[keys.index(key) for key in some]].to(device).float().clamp(0, 1)
+            batch_keys = new[first : first + AT_ONCE]
+            batch = images[[keys.index(key) for key in batch_keys]].to(device).float().clamp(0, 1)
             batch = shrunk(batch, self._enough(*batch.shape[-2:]))
             looks = look(batch, whitening=white, mirrors=mirrors, native=self.native)
-            for key, picture, seen in zip(some, batch, looks, strict=True):
-                matches[key] = self._matches(picture, seen)
+            for key, picture, picture_looks in zip(batch_keys, batch, looks, strict=True):
+                matches[key] = self._matches(picture, picture_looks)
         for key in keys:
             self._known[key] = matches[key]
         for key in list(self._known)[:-REMEMBERED]:
@@ -140,7 +140,7 @@ class CopyDetector:
 
     @property
     def unseen(self) -> Mapping[str, str]:
-        """Why each protected picture is not looked for that cannot be recognised, by its id."""
+        """Why a protected picture is not looked for, by its id, for those that cannot be recognised."""
         return self.side.unseen
 
     @property
@@ -209,9 +209,9 @@ class CopyDetector:
 
     def _aligned(self, pyramid: list[Tensor], items: Tensor, placed: Tensor) -> list[Match]:
         """What the measures say of placements that were aligned: the best of each protected picture."""
-        seen, targets = cut_patches(pyramid, placed, SIDE), self.side.pixels(items)
-        whole = agreement(seen, targets)
-        half = agreement(cell_means(seen, 2), cell_means(targets, 2))
+        cut, targets = cut_patches(pyramid, placed, SIDE), self.side.pixels(items)
+        whole = agreement(cut, targets)
+        half = agreement(cell_means(cut, 2), cell_means(targets, 2))
         height, width = pyramid[0].shape[-2:]
         orientation, soft = ((a + b) / 2 for a, b in zip(whole, half, strict=True))
         matches: dict[str, Match] = {}

@@ -1,8 +1,8 @@
-"""What the copy detector sees of a picture: at each pixel the direction of the strongest change of colour,
-and how clear it is.
+"""The image features of the copy detector: at each pixel the direction of the strongest change of colour, and
+how clear it is.
 
-The maps ignore the sign of contrast, and nearly ignore hue, gamma and contrast: they are made of the colour
-structure tensor (Di Zenzo 1986) in double angle, divided by the strength of its surroundings.
+The maps ignore the sign of contrast, and nearly ignore hue, gamma and contrast. They come from the colour
+structure tensor (Di Zenzo 1986) in double-angle form, divided by the edge strength of the surroundings.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FLOOR = 0.01  # change of colour per pixel that counts as noise: JPEG blocks and grain on a plain ground
-SURROUNDINGS = 9  # side in pixels of the square over which a map's strength is evened out
+SURROUNDINGS = 9  # side in pixels of the square whose mean strength normalises a pixel's
 
 
 def gradients(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,11 +46,14 @@ def orientation_maps(pixels: Tensor, floor: float = FLOOR) -> tuple[Tensor, Tens
 
 
 def box_mean(maps: Tensor, side: int) -> Tensor:
-    """Mean over the square around each pixel; beyond the border its pixels go on.
+    """Average over the square around each pixel; at the border, the outermost pixels are repeated.
 
     Args:
         maps: (B, C, H, W).
         side: of the square in pixels, odd.
+
+    Returns:
+        (B, C, H, W).
     """
     reach = side // 2
     height, width = maps.shape[-2:]
@@ -66,21 +69,43 @@ def box_mean(maps: Tensor, side: int) -> Tensor:
 
 
 def smoothed(maps: Tensor, passes: int = 1) -> Tensor:
-    """Maps (B, C, H, W) blurred by a 3 × 3 square, `passes` times."""
+    """Blur maps by a 3 × 3 box.
+
+    Args:
+        maps: (B, C, H, W).
+        passes: how often.
+
+    Returns:
+        (B, C, H, W).
+    """
     for _ in range(passes):
         maps = box_mean(maps, 3)
     return maps
 
 
 def cell_means(maps: Tensor, cell: int) -> Tensor:
-    """Means of the cell × cell squares that maps (B, C, H, W) fall into: (B, C, H / cell, W / cell)."""
+    """Average maps over a grid of square cells.
+
+    Args:
+        maps: (B, C, H, W), H and W multiples of `cell`.
+        cell: side of a cell, in pixels.
+
+    Returns:
+        (B, C, H / cell, W / cell).
+    """
     batch, channels, height, width = maps.shape
     return maps.reshape(batch, channels, height // cell, cell, width // cell, cell).mean(dim=(3, 5))
 
 
 def shrunk(pixels: Tensor, short_side: int) -> Tensor:
-    """Pictures (B, C, H, W) made smaller, antialiased, to the given short side; left alone where they are no
-    larger.
+    """Resize pictures to a smaller short side, antialiased.
+
+    Args:
+        pixels: (B, C, H, W).
+        short_side: in pixels.
+
+    Returns:
+        (B, C, h, w); the same tensor where it is no larger already.
     """
     height, width = pixels.shape[-2:]
     factor = short_side / min(height, width)
@@ -91,7 +116,15 @@ def shrunk(pixels: Tensor, short_side: int) -> Tensor:
 
 
 def squared(pixels: Tensor, side: int) -> Tensor:
-    """Pictures (B, C, H, W) squeezed to side × side, antialiased."""
+    """Resize pictures to a square, antialiased; the aspect ratio is not kept.
+
+    Args:
+        pixels: (B, C, H, W) in [0, 1].
+        side: in pixels.
+
+    Returns:
+        (B, C, side, side) in [0, 1].
+    """
     if pixels.shape[-2:] == (side, side):
         return pixels
     return F.interpolate(

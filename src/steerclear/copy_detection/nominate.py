@@ -1,7 +1,8 @@
-"""First look: which protected pictures come near to any window of a picture, by whitened orientation maps and
-one product.
+"""First step of the copy detector: nominate the protected pictures that any window of a picture may show.
 
-Whitening (PCA) takes away what most pictures share, such as a subject in the middle of a plain ground.
+Windows and protected parts are orientation maps, projected by PCA whitening to unit vectors; one matrix
+product compares all of them. Whitening removes what most pictures share, such as a subject in the middle of a
+plain ground.
 """
 
 from __future__ import annotations
@@ -20,48 +21,67 @@ from steerclear.copy_detection.features import orientation_maps, shrunk, smoothe
 from steerclear.copy_detection.windows import TURNS, compose, inverse, native_scales, parts, sample, windows
 from steerclear.fingerprints import file_fingerprint
 
-WINDOW = 32  # side in pixels at which a window is looked at
-CELLS = 16  # side of the maps that are compared
-WIDTH = 96  # numbers kept of a window
-LONG = 1.06  # a picture whose sides differ by more is looked at squeezed into a square as well
-FAINT_PART = 0.3  # a part with less strength than this share of its whole is not looked for
-FAINT_WINDOW = 0.25  # a window with less strength than this share of the picture's strongest is not looked at
-BLANK = 1e-3  # mean change of colour per pixel below which there is nothing to see
-WHITENING = Path(__file__).parent / "whitening.safetensors"  # `steerclear_lab.bench.copy_detection.whitening`
+WINDOW = 32  # side in pixels to which a window is resized
+CELLS = 16  # side of a window's orientation map
+WIDTH = 96  # length of a window's vector
+LONG = 1.06  # a picture with a larger aspect ratio is also looked at squeezed to a square
+FAINT_PART = 0.3  # a part with a smaller share of the whole's edge strength is not looked for
+FAINT_WINDOW = 0.25  # a window with a smaller share of the strongest window's edge strength is skipped
+BLANK = 1e-3  # mean change of colour per pixel below which a picture counts as blank
+# made by steerclear_lab.bench.copy_detection.whitening
+WHITENING = Path(__file__).parent / "whitening.safetensors"
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """Takes described windows (n, 2 · CELLS²) to (n, WIDTH) of unit length. mean: (D,); basis: (D, WIDTH)."""
+    """A linear map from described windows to vectors in which common structure counts little.
+
+    Attributes:
+        mean: (D,) mean of described windows, D = 2 · CELLS².
+        basis: (D, WIDTH) whitening directions (PCA).
+    """
 
     mean: Tensor
     basis: Tensor
 
     def __call__(self, described: Tensor) -> Tensor:
+        """Whiten described windows.
+
+        Args:
+            described: (n, D) windows, see `describe`.
+
+        Returns:
+            (n, WIDTH) vectors of unit length.
+        """
         return F.normalize((described - self.mean) @ self.basis, dim=-1)
 
     def to(self, device: torch.device | str) -> Whitening:
+        """Copy the whitening to a device."""
         return Whitening(self.mean.to(device), self.basis.to(device))
 
 
 @cache
 def whitening() -> Whitening:
-    """The whitening that every library shares, so that what is kept of a protected picture depends on that
-    picture alone."""
+    """The whitening that ships inside. Every library uses it, so a protected picture has the same vectors in
+    all.
+    """
     saved = load_file(WHITENING)
     return Whitening(saved["mean"].float(), saved["basis"].float())
 
 
 @cache
 def whitening_fingerprint() -> str:
-    """Tells descriptions of protected pictures by this whitening from those by another."""
+    """Fingerprint of the whitening that ships inside: vectors made with another one must be made again."""
     return file_fingerprint(WHITENING)
 
 
 @dataclass(frozen=True)
 class Looks:
-    """Windows of one picture in all symmetries that are looked for: vectors (W, WIDTH) of unit length, and
-    their maps (W, 2, 3).
+    """The described windows of one picture, in every symmetry that is looked for.
+
+    Attributes:
+        vectors: (W, WIDTH) whitened windows, of unit length.
+        maps: (W, 2, 3) for each window, the affine map from the window's square [−1, 1]² to the picture's.
     """
 
     vectors: Tensor
@@ -70,10 +90,12 @@ class Looks:
 
 @dataclass(frozen=True)
 class Nominees:
-    """Where the protected side may lie in one picture, best first.
+    """Candidate matches in one picture, the most similar first.
 
-    items: (n,) row of the protected picture; nearness: (n,) cosine; placed: (n, 2, 3) maps from the protected
-    picture's coordinates to the picture's.
+    Attributes:
+        items: (n,) row of the protected picture.
+        nearness: (n,) cosine in [−1, 1] of its best part with a window.
+        placed: (n, 2, 3) affine maps from the protected picture's square [−1, 1]² to the picture's.
     """
 
     items: Tensor
@@ -82,14 +104,14 @@ class Nominees:
 
 
 def describe(level: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows as numbers.
+    """Describe windows by the directions of their edges.
 
     Args:
-        level: (B, 3, H, W) pictures at a size at which a window has about WINDOW pixels.
-        maps: (W, 2, 3) windows, turned by no more than a few tenths of a radian.
+        level: (B, 3, H, W) pictures in [0, 1], resized so that a window has about WINDOW pixels a side.
+        maps: (W, 2, 3) windows, rotated by no more than a few tenths of a radian.
 
     Returns:
-        (B, W, 2, CELLS, CELLS), and the windows' mean strength (B, W).
+        Orientation maps (B, W, 2, CELLS, CELLS), and the mean edge strength (B, W) of each window.
     """
     orientation, strength = orientation_maps(level)
     cells = sample(smoothed(torch.cat([orientation, strength], 1), 2), maps, CELLS)
@@ -104,8 +126,14 @@ def describe(level: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def seen_through(cells: Tensor, symmetry: Tensor) -> Tensor:
-    """Described windows (…, 2, CELLS, CELLS) as they would be, were their content seen through a symmetry of
-    the square (2, 3): cells change places and directions turn, exactly.
+    """Describe windows as if their content had been mirrored or turned, without looking at pixels again.
+
+    Args:
+        cells: (…, 2, CELLS, CELLS) described windows.
+        symmetry: (2, 3) a symmetry of the square, see `windows.symmetries`.
+
+    Returns:
+        (…, 2, CELLS, CELLS). Exact: the cells change places, and the directions turn with them.
     """
     (a, b, _), (c, d, _) = symmetry.tolist()
     at = (torch.arange(CELLS, device=cells.device) * 2 + 1) - CELLS
@@ -117,23 +145,28 @@ def seen_through(cells: Tensor, symmetry: Tensor) -> Tensor:
 
 
 def describe_parts(pictures: Tensor, whitening: Whitening) -> Tensor:
-    """What is looked for of protected pictures: their parts.
+    """Describe the parts of protected pictures, which are compared with the windows of a picture.
 
     Args:
         pictures: (N, 3, H, W) in [0, 1].
         whitening: on the pictures' device.
 
     Returns:
-        (N, parts, WIDTH) in half precision, of unit length; 0 for parts with little structure, since blanks
-        match everything.
+        (N, parts, WIDTH) in half precision, of unit length. Parts with too few edges are zero, since they
+        would match anything.
     """
     cells, clear = cells_of_parts(pictures)
     return (whitening(cells.flatten(2)) * clear[..., None]).half()
 
 
 def cells_of_parts(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Described parts of pictures (N, 3, H, W): (N, parts, 2, CELLS, CELLS), and whether each has enough
-    structure (N, parts).
+    """Describe the parts of pictures before whitening.
+
+    Args:
+        pictures: (N, 3, H, W) in [0, 1].
+
+    Returns:
+        Orientation maps (N, parts, 2, CELLS, CELLS), and whether each part has enough edges (N, parts).
     """
     boxes = parts().to(pictures)
     sides = boxes[:, 0, 0]
@@ -141,8 +174,8 @@ def cells_of_parts(pictures: Tensor) -> tuple[Tensor, Tensor]:
     cells = pictures.new_empty(len(pictures), len(boxes), 2, CELLS, CELLS)
     strength = pictures.new_empty(len(pictures), len(boxes))
     for side in sorted(set(sides.tolist())):
-        mine = sides == side
-        cells[:, mine], strength[:, mine] = describe(shrunk(whole, round(WINDOW / side)), boxes[mine])
+        chosen = sides == side
+        cells[:, chosen], strength[:, chosen] = describe(shrunk(whole, round(WINDOW / side)), boxes[chosen])
     return cells, (strength >= FAINT_PART * strength[:, :1]) & (strength > BLANK)
 
 
@@ -152,12 +185,12 @@ def look(pictures: Tensor, whitening: Whitening, mirrors: Tensor, native: int | 
     Args:
         pictures: (B, 3, H, W) in [0, 1], finite.
         whitening: on the pictures' device.
-        mirrors: (S, 2, 3) the symmetries in which protected pictures are looked for, see
-            `windows.symmetries`.
-        native: side in pixels of the smallest copy to look for in pictures that are larger.
+        mirrors: (S, 2, 3) symmetries in which protected pictures are looked for, see `windows.symmetries`.
+        native: side in pixels of the smallest copy to look for in pictures that are larger; None to look only
+            at the usual sizes.
 
     Returns:
-        For each picture its windows; none for a picture that has no structure at all.
+        For each picture its windows; none for a picture without any edge.
     """
     height, width = pictures.shape[-2:]
     versions = [pictures]
@@ -195,23 +228,26 @@ def _in_all(cells: Tensor, maps: Tensor, whitening: Whitening, mirrors: Tensor) 
 def nominate(
     looks: Looks, sought: Tensor, *, items: int, each: int, keep: int, at_once: int = 1 << 11
 ) -> Nominees:
-    """The protected pictures nearest to any window, with the likeliest placements of each.
+    """Find the protected pictures that are most similar to any window, and where each may lie.
 
     Args:
-        looks: of one picture.
-        sought: (N, parts, WIDTH) of the protected pictures, see `describe_parts`, on the same device.
-        items: protected pictures kept.
-        each: placements kept of each.
-        keep: placements kept in all.
-        at_once: protected pictures in one product.
+        looks: the windows of one picture, see `look`.
+        sought: (N, parts, WIDTH) the protected pictures' parts, see `describe_parts`; on the same device.
+        items: protected pictures to keep.
+        each: placements to keep for each protected picture.
+        keep: placements to keep in all.
+        at_once: protected pictures compared in one matrix product, which bounds the memory.
+
+    Returns:
+        The nominees, the most similar first.
     """
     if not len(looks.vectors) or not len(sought):
         nothing = looks.vectors.new_empty(0)
         return Nominees(nothing.long(), nothing, nothing.reshape(0, 2, 3))
     near, at = [], []
     for first in range(0, len(sought), at_once):
-        some = sought[first : first + at_once]
-        value, window = (some.flatten(0, 1).to(looks.vectors) @ looks.vectors.T).max(1)
+        batch = sought[first : first + at_once]
+        value, window = (batch.flatten(0, 1).to(looks.vectors) @ looks.vectors.T).max(1)
         near.append(value)
         at.append(window)
     count = sought.shape[1]

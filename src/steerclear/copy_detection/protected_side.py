@@ -1,4 +1,6 @@
-"""What is kept of the protected pictures: a small picture of each, and its parts' vectors."""
+"""What the copy detector keeps of the protected pictures: a small version of each, and the vectors of its
+parts.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,10 @@ from steerclear.copy_detection.sameness import LEAST_CONTRAST, RoughPictures, co
 from steerclear.copy_detection.windows import parts
 from steerclear.errors import InputError, LibraryError
 
-LEAST_CELLS = 3  # textured cells of 64 without which a picture's parts match anything
-LONGEST = 16  # times as long as wide: there are the more windows to look at the longer a picture is
+LEAST_CELLS = 3  # of 64: a picture with fewer textured cells would match anything by its parts
+LONGEST = 16  # largest aspect ratio: the longer a picture, the more windows there are
 AT_ONCE = 64  # pictures described in one go
-BLOCK = 1024  # small pictures made rough in one go
+BLOCK = 1024  # pictures reduced to low resolution in one go
 BLANK = "it is blank, or nearly: there is nothing in it by which a copy could be told"
 
 
@@ -78,11 +80,11 @@ class ProtectedSide:
         vectors = dict(known or {})
         missing = [item for item in small if item not in vectors]
         for first in range(0, len(missing), AT_ONCE):
-            some = missing[first : first + AT_ONCE]
-            pixels = _as_pixels(torch.stack([small[item] for item in some]))
+            batch = missing[first : first + AT_ONCE]
+            pixels = _as_pixels(torch.stack([small[item] for item in batch]))
             described = describe_parts(pixels, whitening())
             described[textured_cells(pixels) < LEAST_CELLS] = 0
-            vectors.update(zip(some, described, strict=True))
+            vectors.update(zip(batch, described, strict=True))
         sought = torch.stack([vectors[item].half() for item in small])
         return cls(tuple(small), pictures=stacked.to(device), sought=sought.to(device), unseen=unseen)
 
@@ -108,7 +110,7 @@ class ProtectedSide:
 
     @cached_property
     def rough(self) -> RoughPictures:
-        """By which the pictures are nominated as wholes."""
+        """The pictures at low resolution, with which pictures are first compared as a whole."""
         blocks = [
             RoughPictures.of(_as_pixels(self.pictures[first : first + BLOCK]))
             for first in range(0, len(self), BLOCK)
@@ -121,23 +123,37 @@ class ProtectedSide:
 
 
 def is_recognisable(picture: Tensor) -> bool:
-    """Returns whether a picture (3, H, W) in [0, 1] has anything in it by which the copy detector could tell
-    a copy: at least LEAST_CELLS textured cells of 64, or the least contrast.
+    """Whether the copy detector can recognise a picture at all.
+
+    It needs at least LEAST_CELLS textured cells of 64, or the least contrast.
+
+    Args:
+        picture: (3, H, W) in [0, 1].
     """
     small = squared(picture[None], SIDE)
     return int(textured_cells(small)) >= LEAST_CELLS or float(contrast(small)) >= LEAST_CONTRAST
 
 
 def is_plain(picture: Tensor) -> bool:
-    """Returns whether a picture (3, H, W) in [0, 1] is so plain, such as stripes, that even a perfect match
-    of its edges is not trusted: it is sure to be found unaltered, resized or recompressed only.
+    """Whether a picture is too plain, such as stripes, for a match of its edges to be trusted.
+
+    Copies of such a picture are found only where they are unaltered, resized or recompressed.
+
+    Args:
+        picture: (3, H, W) in [0, 1].
     """
     return float(trust(squared(picture[None], SIDE))) < Thresholds().orientation
 
 
 def check_pixels(pixels: Tensor, what: str) -> None:
-    """Raise InputError unless `pixels` (…, 3, H, W) can be looked at: floats, finite, in [0, 1]; what: its
-    name in the message.
+    """Check that the copy detector can look at pixels.
+
+    Args:
+        pixels: must be floats (…, 3, H, W), finite, in [0, 1].
+        what: their name in the error message.
+
+    Raises:
+        InputError: if they are not.
     """
     if not pixels.is_floating_point() or pixels.ndim < 3 or pixels.shape[-3] != 3 or not pixels.numel():
         raise InputError(
@@ -150,7 +166,15 @@ def check_pixels(pixels: Tensor, what: str) -> None:
 
 
 def check_shape(pixels: Tensor, what: str) -> None:
-    """Raise InputError for pictures (…, H, W) too long to be looked at everywhere; what: their name."""
+    """Check that a picture is not too long to be looked at everywhere.
+
+    Args:
+        pixels: (…, H, W).
+        what: their name in the error message.
+
+    Raises:
+        InputError: for a picture more than LONGEST times as long as wide.
+    """
     height, width = pixels.shape[-2:]
     if max(height, width) > LONGEST * min(height, width):
         raise InputError(

@@ -1,8 +1,8 @@
-"""Whole with whole: a picture that is a protected one, unaltered or nearly so, however plain that is.
+"""Whole against whole: recognise a protected picture that is unaltered or nearly so, however plain it is.
 
 Stripes and gradients have too few edges, or edges of one direction, for `align` and `decide` to trust. Here
-colours are compared, and only as the picture stands: a plain picture mirrored or turned is often another
-plain picture, as Ireland's flag mirrored is Ivory Coast's.
+colours are compared, and only in the picture's own orientation: a plain picture mirrored or turned is often
+another plain picture, as Ireland's flag mirrored is Ivory Coast's.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from steerclear.copy_detection.features import cell_means
 
-SIDES = (32, 16)  # pixels at which pictures are compared, the better of both counts: JPEG blurs small colours
-ROUGH = 8  # side in pixels of what is kept of every protected picture
-NOISE = 0.006  # difference that says nothing: JPEG at quality 60 on a plain ground
+SIDES = (32, 16)  # pixels a side; the better of both counts, since JPEG blurs fine colours
+ROUGH = 8  # side in pixels of the low-resolution pictures
+NOISE = 0.006  # difference that counts as noise: JPEG at quality 60 on a plain ground
 KEPT = (
     0.5  # share of a picture's contrast that must be left at a side, or any grey would be like fine stripes
 )
-LEAST = 0.5  # sameness below which a protected picture is not looked at further
-LEAST_CONTRAST = 0.015  # of a picture that is not blank
-MOST = 32  # protected pictures compared in full
+LEAST = 0.5  # sameness below which a protected picture is not compared in full
+LEAST_CONTRAST = 0.015  # a picture with less contrast counts as blank
+MOST = 32  # most protected pictures that are compared in full
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ class RoughPictures:
 
     @classmethod
     def of(cls, pictures: Tensor) -> RoughPictures:
-        """Of pictures (N, 3, S, S), S a multiple of the largest of SIDES."""
+        """Make it of pictures.
+
+        Args:
+            pictures: (N, 3, S, S) in [0, 1], S a multiple of the largest of SIDES.
+        """
         return cls(_at(pictures, ROUGH).flatten(1), contrast(pictures))
 
     def nominate(self, picture: Tensor) -> Tensor:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-SHORT_SIDE = 256  # pixels at which local features are looked for
+SHORT_SIDE = 256  # short side in pixels at which local features are detected
 LONGEST = 1024
 CONTRAST = 0.02  # SIFT's own threshold; its default of 0.04 leaves drawings with too few points
 RATIO = 0.85  # nearest over second nearest distance below which two points are taken to be the same
-DISTANCE = 6.0  # pixels by which a point may miss its placement
-SCALES = (0.25, 2.6)  # of a copy over the protected picture
-POINTS = 1000  # of one picture
-KEPT = 512  # protected pictures whose points stay in memory
+DISTANCE = 6.0  # pixels by which a point may deviate from the placement
+SCALES = (0.25, 2.6)  # smallest and largest copy, as a multiple of the protected picture
+POINTS = 1000  # most local features of one picture
+KEPT = 512  # protected pictures whose features stay in memory
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,15 @@ class SecondOpinion:
         )
 
     def compare(self, seen: Points, item: str, read: Callable[[], Tensor]) -> Agreeing:
-        """How far a picture's points agree with those of a protected picture or its mirror image.
+        """Compare a picture's local features with those of a protected picture and of its mirror image.
 
         Args:
-            seen: the picture's.
-            item: id of the protected picture, by which its points are kept.
-            read: gives the protected picture (3, H, W) in [0, 1]; called where its points are not known.
+            seen: the features of the picture.
+            item: id of the protected picture, by which its features are cached.
+            read: gives the protected picture (3, H, W) in [0, 1]; called where its features are not cached.
+
+        Returns:
+            How many features agree on one placement, and that placement.
         """
         # callers in several threads may ask at once: at worst points are looked for twice
         sides = self._known.pop(item, None) or self._both_sides(read())

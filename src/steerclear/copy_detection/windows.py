@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SCALES = (1.0, 0.84, 0.7, 0.59, 0.5, 0.42)  # side of a window over the picture's short side
+SCALES = (1.0, 0.84, 0.7, 0.59, 0.5, 0.42)  # side of a window, as a share of the picture's short side
 TURNS = (-0.2, 0.0, 0.2)  # radians
-STEP = 0.25  # between neighbouring windows, in window sides
-# smaller windows are looked at upright only, and in finer steps: a border shows more in them, and there are
-# fewer others that would see the same
+STEP = 0.25  # distance of neighbouring windows, as a share of their side
+# Smaller windows are not rotated, and lie closer together: a border takes a larger share of them, and fewer
+# others overlap with them.
 SMALL, SMALL_STEP = 0.55, 0.17
 SMALLEST, SMALLEST_STEP, SMALLEST_RATIO = SCALES[-1], 0.125, 0.88
 PART_SCALES = (
@@ -28,7 +28,15 @@ PART_SCALES = (
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """The map that applies `inner`, then `outer`. Both (…, 2, 3)."""
+    """Compose affine maps: `inner` is applied first, then `outer`.
+
+    Args:
+        outer: (…, 2, 3).
+        inner: (…, 2, 3).
+
+    Returns:
+        (…, 2, 3).
+    """
     linear = outer[..., :2] @ inner[..., :2]
     shift = outer[..., :2] @ inner[..., 2:] + outer[..., 2:]
     return torch.cat([linear, shift], dim=-1)
@@ -41,7 +49,15 @@ def inverse(maps: Tensor) -> Tensor:
 
 
 def symmetries(mirrored: bool = True, turned: bool = True) -> Tensor:
-    """The square's own symmetries (S, 2, 3), the identity first: 8 with mirrors and quarter turns."""
+    """The symmetries of the square in which protected pictures are looked for.
+
+    Args:
+        mirrored: with mirror images.
+        turned: with quarter turns.
+
+    Returns:
+        (S, 2, 3) maps, the identity first: S is 8 with both, 2 or 4 with one, else 1.
+    """
     linear = []
     for flip in (1.0, -1.0) if mirrored else (1.0,):
         for quarter in range(4 if turned else 1):
@@ -96,7 +112,17 @@ def windows(
 
 
 def native_scales(height: int, width: int, native: int | None) -> tuple[float, ...]:
-    """SCALES, and further ones down to a model's native size in a picture that is larger than twice that."""
+    """Choose the sizes of windows.
+
+    Args:
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+        native: side in pixels of the smallest copy to look for, usually the model's own size; None for
+            SCALES.
+
+    Returns:
+        SCALES; in a picture that is more than twice as large as `native`, also smaller windows, down to it.
+    """
     smallest = native / min(height, width) if native else 1.0
     scales = list(SCALES)
     while scales[-1] > smallest * 1.05:
@@ -105,12 +131,12 @@ def native_scales(height: int, width: int, native: int | None) -> tuple[float, .
 
 
 def sample(pixels: Tensor, maps: Tensor, side: int) -> Tensor:
-    """What the windows show, at side × side pixels; beyond the picture its border goes on.
+    """Sample what windows show; beyond the picture, its border is repeated.
 
     Args:
         pixels: (B, C, H, W).
         maps: (W, 2, 3), the same windows for each picture.
-        side: in pixels.
+        side: of the samples, in pixels.
 
     Returns:
         (B, W, C, side, side).
@@ -118,8 +144,8 @@ def sample(pixels: Tensor, maps: Tensor, side: int) -> Tensor:
     count, channels = len(maps), pixels.shape[1]
     grid = F.affine_grid(maps, [count, 1, side, side], align_corners=False)
     tall = grid.reshape(1, count * side, side, 2).expand(len(pixels), -1, -1, -1)
-    seen = F.grid_sample(pixels, tall, padding_mode="border", align_corners=False)
-    return seen.reshape(len(pixels), channels, count, side, side).transpose(1, 2)
+    sampled = F.grid_sample(pixels, tall, padding_mode="border", align_corners=False)
+    return sampled.reshape(len(pixels), channels, count, side, side).transpose(1, 2)
 
 
 def _centres(side: float, step: float, length: int) -> list[float]:

@@ -63,7 +63,14 @@ def check_consent(name: str, file: str) -> None:
         )
 
 
-def load_encoder(name: str, device: torch.device | str = "cpu", *, fingerprint: str | None = None) -> Encoder:
+def load_encoder(
+    name: str,
+    device: torch.device | str = "cpu",
+    *,
+    fingerprint: str | None = None,
+    trust: bool = False,
+    allow_download: bool = False,
+) -> Encoder:
     """Loads an encoder by its name onto a device. It takes images on any device.
 
     A registered kind is a callable (source, name, device) → Encoder. A `module:object` is an encoder, or a
@@ -74,15 +81,19 @@ def load_encoder(name: str, device: torch.device | str = "cpu", *, fingerprint: 
         name: as `encoder_name` returns it. A name that the user did not give needs `check_consent` first.
         device: where its weights go.
         fingerprint: that it must have. An encoder whose file is a program is compared before it is run.
+        trust: also load a format that carries code, which is TorchScript.
+        allow_download: also ask a model hub for what is not on this machine.
 
     Raises:
         EncoderError: if it is unknown, missing or damaged, or a program with another fingerprint.
+        ConfigError: for a format that carries code, without `trust`.
     """
     kind, _, source = name.partition(":")
     if plugins.is_registered("encoder", kind):
         load = plugins.load("encoder", kind)
-        expected = {"fingerprint": fingerprint} if "fingerprint" in signature(load).parameters else {}
-        encoder: Encoder = load(source, name, device, **expected)
+        options = {"fingerprint": fingerprint, "trust": trust, "allow_download": allow_download}
+        known = signature(load).parameters
+        encoder: Encoder = load(source, name, device, **{n: v for n, v in options.items() if n in known})
         return encoder
     if not source:
         raise EncoderError(f"there is no encoder {name!r}; there are {KINDS}")

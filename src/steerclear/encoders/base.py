@@ -1,4 +1,4 @@
-"""What an encoder is: images in, unit-length embeddings out, and the check that every caller makes."""
+"""The encoder interface: images in, unit-length embeddings out; and the check of every embedding."""
 
 from __future__ import annotations
 

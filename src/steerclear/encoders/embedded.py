@@ -41,7 +41,11 @@ class CopyDescriptor:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> CopyDescriptor:
-        """Loads a descriptor from a folder that `train-emoji` made.
+        """Load a descriptor from a folder that `train-emoji` made.
+
+        Args:
+            folder: holds `config.json` and `model.safetensors`.
+            device: where its weights go.
 
         Raises:
             EncoderError: if there is no usable one.
@@ -89,7 +93,11 @@ class Clip:
 
     @classmethod
     def load(cls, model_folder: Path, device: torch.device | str = "cpu") -> Clip:
-        """Loads the CLIP beside a model folder's pipeline.
+        """Load the CLIP that lies beside a pipeline in its model folder.
+
+        Args:
+            model_folder: the folder with the subfolder `clip`.
+            device: where its weights go.
 
         Raises:
             EncoderError: if there is none.
@@ -125,13 +133,25 @@ class Clip:
 
 
 def load_descriptor(source: str, name: str, device: torch.device | str) -> CopyDescriptor:
-    """Loads the embedded copy descriptor, the encoder `descriptor`."""
+    """Load the embedded copy descriptor, the encoder named `descriptor`.
+
+    Args:
+        source: must be empty, since it ships inside.
+        name: the encoder's name.
+        device: where its weights go.
+    """
     _check_no_source(source, name)
     return CopyDescriptor.default(device)
 
 
 def load_clip(source: str, name: str, device: torch.device | str) -> Clip:
-    """Loads the embedded CLIP, the encoder `clip`."""
+    """Load the embedded CLIP, the encoder named `clip`.
+
+    Args:
+        source: must be empty, since it ships inside.
+        name: the encoder's name.
+        device: where its weights go.
+    """
     _check_no_source(source, name)
     return Clip.load(embedded.MODEL_FOLDER, device)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steerclear.errors import EncoderError
+from steerclear.errors import ConfigError, EncoderError
 from steerclear.fingerprints import weights_fingerprint
-from steerclear.pixels import fit
+from steerclear.pixels import fit, normalised, processor_side
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Pizzi et al. 2022, §4: the shorter side at inference; here the picture is squeezed to a square
@@ -53,14 +52,20 @@ class TransformersEncoder:
 
     @classmethod
     def load(
-        cls, source: str | Path, name: str | None = None, device: torch.device | str = "cpu"
+        cls,
+        source: str | Path,
+        name: str | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        allow_download: bool = False,
     ) -> TransformersEncoder:
         """Loads a model.
 
         Args:
-            source: a folder or hub id.
+            source: a folder, or the hub id of a model that was downloaded before.
             name: the encoder's name; by default `transformers:SOURCE`.
             device: where its weights go.
+            allow_download: also ask the hub for it.
 
         Raises:
             EncoderError: if it cannot be loaded, or has no image half.
@@ -68,23 +73,27 @@ class TransformersEncoder:
         from transformers import AutoModel, AutoTokenizer
         from transformers.image_processing_base import ImageProcessingMixin
 
+        source = source if allow_download else _on_this_machine(source, "config.json")
+        local = {"local_files_only": not allow_download}
         try:
             # no code from the model's folder, and no pickled weights, which are a program
             model = AutoModel.from_pretrained(
-                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **local
             )
             model = model.eval().requires_grad_(False)
-            settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
-        except (OSError, ValueError) as error:
+            settings, _ = ImageProcessingMixin.get_image_processor_dict(source, **local)
+        except Exception as error:  # of a damaged folder anything
             raise EncoderError(
-                f"{source} holds no model with an image processor: {str(error).splitlines()[0]}"
+                f"{source} holds no model with an image processor: {_first_line(error)}"
             ) from error
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source) if hasattr(model, "get_text_features") else None
-        except (OSError, ValueError):
+            has_texts = hasattr(model, "get_text_features")
+            tokenizer = (
+                AutoTokenizer.from_pretrained(source, trust_remote_code=False, **local) if has_texts else None
+            )
+        except Exception:  # as above; without texts it is an encoder all the same
             tokenizer = None
-        side = settings.get("crop_size") or settings.get("size") or 224
-        size = side if isinstance(side, int) else int(side.get("height") or side["shortest_edge"])
+        size = processor_side(settings, 224)
         mean = tuple(settings.get("image_mean") or IMAGENET_MEAN)
         std = tuple(settings.get("image_std") or IMAGENET_STD)
         with torch.no_grad():
@@ -102,7 +111,7 @@ class TransformersEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
-        pixels = _normalised(fit(images, self.size), self.mean, self.std)
+        pixels = normalised(fit(images, self.size), self.mean, self.std)
         return F.normalize(_features(self.model, pixels.to(self.model.device)).float(), dim=-1)
 
     def texts(self, texts: list[str]) -> Tensor:
@@ -112,7 +121,7 @@ class TransformersEncoder:
             EncoderError: for a model without texts.
         """
         if self.tokenizer is None:
-            raise EncoderError(f"the encoder {self.name!r} knows no texts; use a CLIP or a SigLIP")
+            raise EncoderError(f"the encoder {self.name!r} cannot embed texts; use a CLIP or a SigLIP")
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(
             texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -158,6 +167,7 @@ class SscdEncoder:
         device: torch.device | str = "cpu",
         *,
         fingerprint: str | None = None,
+        trust: bool = False,
     ) -> SscdEncoder:
         """Loads a TorchScript file. It is a program: load only what you trust.
 
@@ -166,8 +176,10 @@ class SscdEncoder:
             name: the encoder's name; by default `sscd:FILE`.
             device: where the network goes.
             fingerprint: that it must have, compared before the file is opened as TorchScript.
+            trust: that you know who made it; without it nothing is opened.
 
         Raises:
+            ConfigError: without `trust`.
             EncoderError: if the file is missing, has another fingerprint, is no TorchScript, or returns no
                 embedding.
         """
@@ -181,14 +193,19 @@ class SscdEncoder:
                 f"{file} has the fingerprint {read}, and {fingerprint} is asked for: it is another file, and "
                 "was not opened"
             )
+        if not trust:
+            raise ConfigError(
+                f"{file} is TorchScript, a format that carries code, which runs as soon as it is loaded. If "
+                "you trust whoever made it, pass --trust on the command line, or trust=True to load_encoder"
+            )
         try:
             network = torch.jit.load(str(file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 embedding = network(torch.zeros(1, 3, SSCD_SIDE, SSCD_SIDE))
             dim = int(embedding.flatten(1).shape[1])
-        except (RuntimeError, ValueError, OSError, AttributeError) as error:
+        except Exception as error:  # of a damaged file, or from the program in it, anything
             raise EncoderError(
-                f"{file} is no TorchScript of a copy descriptor: {str(error).splitlines()[0]}"
+                f"{file} is no TorchScript of a copy descriptor: {_first_line(error)}"
             ) from error
         return cls(
             network=network.to(device),
@@ -200,7 +217,7 @@ class SscdEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
-        pixels = _normalised(fit(images.to(self.device), self.size), IMAGENET_MEAN, IMAGENET_STD)
+        pixels = normalised(fit(images.to(self.device), self.size), IMAGENET_MEAN, IMAGENET_STD)
         return F.normalize(self.network(pixels).flatten(1).float(), dim=-1)
 
 
@@ -255,22 +272,31 @@ class LatentEncoder:
 
     @classmethod
     def load(
-        cls, model: str | Path, name: str | None = None, device: torch.device | str = "cpu"
+        cls,
+        model: str | Path,
+        name: str | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        allow_download: bool = False,
     ) -> LatentEncoder:
         """Loads the autoencoder of a model.
 
         Args:
-            model: a folder or hub id.
+            model: a folder, or the hub id of a model that was downloaded before.
             name: the encoder's name; by default `vae:MODEL`.
             device: where the autoencoder goes.
+            allow_download: also ask the hub for it.
 
         Raises:
+            EncoderError: if the model is not on this machine, without `allow_download`.
             ModelError: if the model cannot be loaded.
             UnsupportedError: for a pipeline family without a known codec.
         """
         from steerclear.pipelines import load_pipeline
 
-        return cls.of(load_pipeline(model, str(device)), name or f"vae:{model}")
+        name = name or f"vae:{model}"
+        model = model if allow_download else _on_this_machine(model, "model_index.json")
+        return cls.of(load_pipeline(model, str(device), local_files_only=not allow_download), name)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embeds images (B, 3, H, W) in [0, 1] as (B, dim), each row of unit length."""
@@ -291,12 +317,39 @@ def _features(model: Any, pixels: Tensor) -> Tensor:
     return first_token if pooled is None else pooled
 
 
+def _on_this_machine(model: str | Path, file: str) -> str | Path:
+    """The folder of a model that is on this machine; a hub id stands for what was downloaded before.
+
+    The hub's client is not asked for it: even where it may not download, it makes requests of its own.
+
+    Args:
+        model: a folder or hub id.
+        file: one that the model must have.
+
+    Raises:
+        EncoderError: if the model is not here.
+    """
+    if Path(model).exists():
+        return model
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(str(model), file)
+    except ValueError:  # no hub id
+        cached = None
+    if isinstance(cached, str):
+        return Path(cached).parent
+    raise EncoderError(
+        f"there is no model {model} on this machine, and nothing is downloaded unless you say so: give its "
+        "folder, or pass --allow-download on the command line, or allow_download=True to load_encoder"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
 def _as_tensor(output: Any) -> Tensor:
     """The features: releases of transformers return them alone, or in the pooled part of an output."""
     features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return features
-
-
-def _normalised(images: Tensor, mean: Iterable[float], std: Iterable[float]) -> Tensor:
-    means, stds = (images.new_tensor(tuple(values)).view(1, 3, 1, 1) for values in (mean, std))
-    return (images - means) / stds

@@ -67,7 +67,16 @@ class PassFilter(NamedFilter, Protocol):
         ...
 
     def check_pass(self, magnitudes: list[Tensor], resumed: bool, batch: int) -> list[Detection]:
-        """Returns one detection per image; for the arguments see `MemorizationFilter.check_pass`."""
+        """Check a pass.
+
+        Args:
+            magnitudes: per step so far, (B,) root mean square of ε_c − ε_u.
+            resumed: whether the pass began at a lower noise level than pure noise.
+            batch: the number of images B.
+
+        Returns:
+            One detection per image.
+        """
         ...
 
 
@@ -89,7 +98,11 @@ def detection(filter_: NamedFilter, score: float, matched: str | None = None) ->
 
 
 def inspect(filters: Sequence[Filter], images: Sequence[Image.Image]) -> list[tuple[Detection, ...]]:
-    """Runs all filters on each image. A filter that raises, returns too few detections, or scores NaN flags.
+    """Run all filters on each image. A filter that raises, returns too few detections, or scores NaN flags.
+
+    Args:
+        filters: the filters.
+        images: the images; they may have different sizes.
 
     Returns:
         One tuple of detections per image, in the order of the filters.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from steerclear.library.search import Index
 
 AT_ONCE = 1000  # pictures whose thumbnails are in memory together
-NOMINATED = 5  # items for each view of a picture, in a library that is too large to hold
+NOMINATED = 5  # nominated items per view of a picture, in a library that is too large for memory
 # the whole picture and five parts of it, as maps from the square to the picture
 VIEWS = torch.tensor(
     [
@@ -130,10 +130,10 @@ class IndexedCopyDetector:
         if key in (known := dict(self._detectors)):  # other threads may drop a picture at any time
             return known[key]
         thumbnails = {item: self._thumbnails[item] for item in self._nominees(image)}
-        seen = {item: picture for item, picture in thumbnails.items() if is_recognisable(picture)}
+        recognisable = {item: picture for item, picture in thumbnails.items() if is_recognisable(picture)}
         detector = None
-        if seen:
-            side = ProtectedSide.of(seen, device=self._device)
+        if recognisable:
+            side = ProtectedSide.of(recognisable, device=self._device)
             detector = CopyDetector(
                 side, opinion=self._opinion, native=self._native, original_of=self._original_of
             )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steerclear.errors import ConfigError, ModelError
 from steerclear.filters.base import detection
-from steerclear.pixels import fit
+from steerclear.pixels import fit, normalised, processor_side
 from steerclear.types import Detection
 
 
@@ -88,12 +88,10 @@ class ClassifierFilter:
         if unknown or not unwanted:
             what = repr(unknown[0]) if unknown else "no label at all"
             raise ConfigError(f"{what} is no label of {model}; its labels are {', '.join(labels)}")
-        size = settings.get("size", classifier.config.image_size)
-        side = size if isinstance(size, int) else int(size.get("height") or size["shortest_edge"])
         return cls(
             model=classifier,
             unwanted=tuple(unwanted),
-            size=side,
+            size=processor_side(settings, getattr(classifier.config, "image_size", 224)),
             mean=tuple(settings.get("image_mean", [0.5] * 3)),
             std=tuple(settings.get("image_std", [0.5] * 3)),
             threshold=threshold,
@@ -102,9 +100,8 @@ class ClassifierFilter:
 
     def check(self, images: Tensor) -> list[Detection]:
         """Returns one detection per image (B, 3, H, W) in [0, 1]."""
-        pixels = fit(images, self.size)
-        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        probabilities: Tensor = self.model(pixel_values=(pixels - mean) / std).logits.softmax(dim=-1)
+        pixels = normalised(fit(images, self.size), self.mean, self.std)
+        probabilities: Tensor = self.model(pixel_values=pixels).logits.softmax(dim=-1)
         columns = [i for i, label in self.model.config.id2label.items() if label in self.unwanted]
         unwanted = probabilities[:, torch.tensor(columns, device=probabilities.device)]
         labels = [self.model.config.id2label[columns[i]] for i in unwanted.argmax(dim=1).tolist()]

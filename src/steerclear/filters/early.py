@@ -1,7 +1,8 @@
-"""The early verdict: most copies show in the first predictions, and such a pass need not be finished.
+"""The early verdict: most copies are visible in the first predictions, so that such a pass need not be
+finished.
 
-Under settings in which its threshold was not tried, and at other sizes, it ends no pass. There it only says
-that a request is suspect, and the finished picture must pass the strict filters.
+It ends a pass only under the settings and at the sizes in which its threshold was tested. Elsewhere it marks
+the image as suspect, and the finished picture must pass the strict filters too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from steerclear.filters.base import detection
 from steerclear.pixels import cosines
 from steerclear.types import Detection
 
-STRIDE = 4  # windows overlap: the next one begins a quarter of a side further
+STRIDE = 4  # windows begin at every quarter of their side
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,13 @@ class Settings:
     spacing: str | None = None
 
     def hold(self, scheduler: Any, steps: int, guidance: float) -> bool:
-        """Returns whether a call with this scheduler, step count and guidance scale lies within them."""
+        """Whether a call lies within these settings.
+
+        Args:
+            scheduler: the pipeline's scheduler.
+            steps: number of inference steps.
+            guidance: guidance scale.
+        """
         return (
             type(scheduler).__name__ in self.schedulers
             and getattr(scheduler.config, "timestep_spacing", None) == self.spacing

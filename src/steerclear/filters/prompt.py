@@ -55,12 +55,21 @@ class PromptFilter:
 
     @classmethod
     def of(cls, texts: Sequence[str], threshold: float = 0.9) -> PromptFilter:
-        """Makes a filter of texts, each with itself as its id."""
+        """Make a filter of texts; each text is its own id.
+
+        Args:
+            texts: the block-list.
+            threshold: see the class.
+        """
         return cls(tuple((text, text) for text in texts), threshold)
 
     @classmethod
     def from_file(cls, file: str | Path, threshold: float = 0.9) -> PromptFilter:
-        """Reads a block-list with one text per line; blank lines and lines that start with # are skipped.
+        """Read a block-list with one text per line; blank lines and lines that start with # are skipped.
+
+        Args:
+            file: a text file, UTF-8.
+            threshold: see the class.
 
         Raises:
             InputError: if the file cannot be read.

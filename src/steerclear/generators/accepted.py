@@ -1,4 +1,4 @@
-"""Before the first request: whether a pipeline can be guarded at all, and which arguments its call takes."""
+"""Check a pipeline before the first request: can it be guarded, and which arguments does its call take?"""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def refuse_modular(pipe: Any) -> None:
     """Raise UnsupportedError for a modular pipeline: its blocks can be put together in any order."""
     if any(cls.__name__ == "ModularPipeline" for cls in type(pipe).__mro__):
         raise UnsupportedError(
-            f"{type(pipe).__name__} is put together of blocks, which a guard cannot watch; guard the "
+            f"{type(pipe).__name__} is a modular pipeline, whose blocks a guard cannot watch; guard the "
             "ordinary pipeline of the same model: DiffusionPipeline.from_pretrained(…)"
         )
 
@@ -130,7 +130,15 @@ def output_fields(pipe: Any) -> set[str]:
 
 
 def check_arguments(pipe: Any, kwargs: Mapping[str, Any]) -> None:
-    """Raise InputError for an argument that the pipeline's call does not know."""
+    """Check the names of a call's arguments.
+
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the arguments.
+
+    Raises:
+        InputError: for one that the pipeline's call does not know.
+    """
     parameters = call_parameters(pipe)
     has_kwargs = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     if has_kwargs and not type(pipe).__module__.startswith("diffusers."):

@@ -23,7 +23,7 @@ Condition = dict[str, Any]
 EMBEDS, POOLED = "prompt_embeds", "pooled_prompt_embeds"
 MASK = "prompt_embeds_mask"
 FURTHER_PROMPTS = ("prompt_2", "prompt_3")
-# what `encode` sets itself, whatever the pipeline's call gives for it
+# arguments of `encode_prompt` that `encode` sets itself
 SET_HERE = frozenset(
     (
         "prompt",
@@ -184,7 +184,12 @@ def _as_text(pipe: Any, prompt: str, kwargs: dict[str, Any]) -> Condition:
 
 
 def is_guided(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call with `kwargs` runs under classifier-free guidance, by the pipeline's own rule."""
+    """Whether a call runs under classifier-free guidance, by the pipeline's own rule.
+
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the arguments of the call.
+    """
     scales = {
         name: kwargs.get(name, parameter.default)
         for name, parameter in call_parameters(pipe).items()
@@ -200,10 +205,14 @@ def is_guided(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
 
 
 def runs_unguided(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call surely makes no prediction without the prompt beside the one with it.
+    """Whether a call certainly makes no unconditional prediction beside the conditional one.
 
     True guidance in two calls needs a negative prompt. A diffusers pipeline that never asks whether it is
-    guided has guidance as an embedding, if any.
+    guided takes guidance as an embedding, if at all.
+
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the arguments of the call.
     """
     parameters, cls = call_parameters(pipe), type(pipe)
     if "true_cfg_scale" in parameters:
@@ -264,9 +273,14 @@ def pooled_embedding(condition: Condition) -> Tensor | None:
 
 
 def padded_alike(first: Condition, second: Condition) -> tuple[Condition, Condition]:
-    """Both conditions with token sequences of one length.
+    """Pad the shorter of two conditions, so that both have token sequences of one length.
 
-    The shorter one gets zeros at the end, which its mask leaves out.
+    Args:
+        first: text embeddings, as from `encode`.
+        second: likewise.
+
+    Returns:
+        Both conditions. The shorter one has zeros at the end, which its mask excludes.
 
     Raises:
         UnsupportedError: where the lengths differ and the family has no mask.
@@ -277,7 +291,7 @@ def padded_alike(first: Condition, second: Condition) -> tuple[Condition, Condit
         return conditions
     padded = {EMBEDS, *_masks(first)}
     if len(padded) == 1:
-        raise UnsupportedError("the prompts' embeddings differ in length, and this family masks nothing")
+        raise UnsupportedError("the prompts' embeddings differ in length, and this family has no mask")
     if "attention_mask" in first:  # Kandinsky 3 cuts the negative prompt to the same length
         padded |= {"negative_prompt_embeds", "negative_attention_mask"}
 

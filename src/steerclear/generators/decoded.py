@@ -1,4 +1,4 @@
-"""After the last step of a run: the latent that is decoded, and whether pixels stay numbers on their way."""
+"""After the last step: which latent is decoded, and whether its pixels are finite at every stage."""
 
 from __future__ import annotations
 
@@ -46,15 +46,16 @@ def recording_decoded(pipe: Any, kwargs: Mapping[str, Any], record: list[Tensor]
 
 @contextmanager
 def recording_finite(pipe: Any, record: dict[str, list[Tensor]]) -> Iterator[None]:
-    """Note of each row of pixels whether it is finite, at every place that it passes on the way to a picture.
+    """Record whether each row of pixels is finite, at every stage on its way to a picture, until the block
+    ends.
 
-    The places are the end of the decoder, and the functions by which diffusers turns pixels into pictures. A
-    picture itself can no longer tell: what is no number is black in it.
+    The stages are the end of the decoder, and the functions by which diffusers turns pixels into pictures.
+    The picture itself no longer shows it: NaN becomes black.
 
     Args:
         pipe: a diffusers pipeline.
-        record: place → for each part (B, …) that passed there, whether each row is finite, (B,) on the
-            part's device.
+        record: stage → for each part (B, …) that passed there, whether each row is finite, (B,) on the part's
+            device.
     """
 
     def note(place: str, pixels: Any) -> None:
@@ -94,7 +95,15 @@ def _finite(pixels: Any) -> list[Tensor]:
 
 
 def as_scheduled(pipe: Any, latents: Tensor) -> Tensor | None:
-    """The autoencoder's latents (B, C, H, W) as the scheduler sees them; None for an unknown family."""
+    """Convert an autoencoder's latents into the scheduler's scale.
+
+    Args:
+        pipe: a diffusers pipeline.
+        latents: (B, C, H, W) as the autoencoder takes them.
+
+    Returns:
+        The latents as the scheduler sees them; None for an unknown family.
+    """
     try:
         return codec_for(pipe).scaled(latents)
     except UnsupportedError:

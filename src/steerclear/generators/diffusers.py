@@ -189,7 +189,8 @@ class PipelineRunner:
 
         before = self.evaluations
         start = self._as_drawn(start)
-        kwargs = {k: v for k, v in kwargs.items() if k not in CALLBACKS}  # a first look is no progress
+        # screening is not reported as progress
+        kwargs = {k: v for k, v in kwargs.items() if k not in CALLBACKS}
         arguments = regeneration_arguments(self.pipe, condition, start, kwargs=kwargs, generator=generator)
         first_sample = arguments.pop("first_sample")
         watched = WatchedRun(
@@ -269,7 +270,12 @@ class PipelineRunner:
         return self._pooled[1]
 
     def fresh_noise(self, like: Tensor, kwargs: dict[str, Any], generator: torch.Generator) -> Tensor | None:
-        """New noise of the shape of `like`, to regenerate from.
+        """Draw new noise to regenerate from.
+
+        Args:
+            like: (B, …) noise of the shape, type and device to draw.
+            kwargs: the caller's own arguments.
+            generator: draws the noise.
 
         Returns:
             The noise; None in image-to-image, where the pipeline must draw the noise itself.

@@ -35,4 +35,5 @@ class GanGenerator(CodeGenerator):
 
     @torch.no_grad()
     def code(self, noise: Tensor) -> Tensor:
+        """The code (B, …) that the module takes: mapping(z) where there is a mapping, else z."""
         return noise if self.mapping is None else self.mapping(noise)

@@ -1,4 +1,4 @@
-"""Embeddings that the caller gives in the place of a prompt, and pipelines without a text encoder."""
+"""Embeddings that the caller passes instead of a prompt, and pipelines without a text encoder."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ def given_embeddings(kwargs: Mapping[str, Any]) -> Condition:
 
 
 def of_prompts(given: Mapping[str, Any]) -> Condition:
-    """Of given embeddings those of the prompts themselves; empty where the call is given a text."""
+    """Select the embeddings of prompts; empty where the call has a text."""
     return {name: value for name, value in given.items() if not name.startswith(NEGATIVE_START)}
 
 
 def of_negatives(given: Mapping[str, Any]) -> Condition:
-    """Of given embeddings those of the negative prompts."""
+    """Select the embeddings of negative prompts."""
     return {name: value for name, value in given.items() if name.startswith(NEGATIVE_START)}
 
 
 def absent_text_parts(pipe: Any) -> list[str]:
-    """What a pipeline lacks to encode any text: encoders and tokenizers that are None; empty where it can.
+    """The encoders and tokenizers that are None and without which no text can be encoded; empty where it can
+    be.
 
-    Some pipelines do with a part of their text encoders. Only the first one, where its class does not call it
-    optional, or all of them together cannot be missed.
+    Some pipelines work with some of their text encoders. Missing are the first one, unless its class calls it
+    optional, or all of them together.
     """
     components = getattr(pipe, "components", {})
     optional = getattr(pipe, "_optional_components", ())
@@ -49,11 +50,12 @@ def absent_text_parts(pipe: Any) -> list[str]:
 
 
 def of_one_length(condition: Condition, given: Condition, blank: Condition) -> Condition:
-    """A text's condition beside the caller's negative embeddings, with as many tokens in each.
+    """Pad a text's condition or the caller's negative embeddings, so that both have the same number of
+    tokens.
 
-    Pipelines want prompt and negative prompt of one length. The shorter is filled, as compel fills prompts
-    beyond what the text encoder reads, with the blank prompt's tokens; where there is a mask, with zeros that
-    it leaves out.
+    Pipelines need prompt and negative prompt of one length. The shorter is padded with the blank prompt's
+    tokens, as compel does for prompts longer than the text encoder reads; where there is a mask, with zeros
+    that the mask excludes.
 
     Args:
         condition: a text's embeddings.

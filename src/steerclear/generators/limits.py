@@ -21,7 +21,14 @@ def takes_several(pipe: Any) -> bool:
 
 
 def takes_generators(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call may hold a generator for each image; Kandinsky 2.2's not beside a negative prompt."""
+    """Whether a call may hold a generator for each image.
+
+    Kandinsky 2.2's may not, if there is a negative prompt.
+
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the arguments of the call.
+    """
     return not (_is_any(pipe, "KandinskyV22CombinedPipeline") and kwargs.get("negative_prompt"))
 
 
@@ -50,19 +57,26 @@ def check_limits(pipe: Any, kwargs: Mapping[str, Any], *, steps: int, prompts: i
 
 
 def check_latent_output(pipe: Any, kwargs: Mapping[str, Any]) -> None:
-    """Raise InputError where the latent that is decoded and checked may not be the scheduler's last one.
+    """Check that the latent to hand out is the one that was decoded and checked.
 
-    That one is handed out with `output_type="latent"`. A callback, or a pipeline's own call, may change the
-    latent after the last step.
+    `output_type="latent"` hands out the scheduler's last latent. A callback, or a pipeline's own call, may
+    change the latent after the last step.
+
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the arguments of the call.
+
+    Raises:
+        InputError: where they may differ.
     """
     if any(kwargs.get(name) is not None for name in ("callback", "callback_on_step_end")):
         raise InputError(
-            "a callback may change the latent after it was seen, so none can be handed out; ask for another "
-            "output_type, or leave the callback out"
+            "a callback may change the latent after it was checked, so none can be handed out; "
+            "ask for another output_type, or leave the callback out"
         )
     if not str(type(pipe).__call__.__module__).startswith("diffusers."):
         raise InputError(
-            f"{type(pipe).__name__} has a call of its own, which may change the latent after it was seen; "
+            f"{type(pipe).__name__} has a call of its own, which may change the latent after it was checked; "
             "ask for another output_type"
         )
     if _is_any(pipe, "DiTPipeline", "Flux2KleinPipeline"):

@@ -1,4 +1,4 @@
-"""What one run of a pipeline gives to everything after it: pictures, latents, cost."""
+"""The result of one run of a pipeline: pictures, latents and cost."""
 
 from __future__ import annotations
 

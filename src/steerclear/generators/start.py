@@ -38,12 +38,23 @@ CALLBACKS = ("callback", "callback_steps", "callback_on_step_end", "callback_on_
 
 
 def begins_from_picture(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call is image-to-image or inpainting, which begins from the caller's picture, noised."""
+    """Whether a call is image-to-image or inpainting, which begins from the caller's picture with noise
+    added.
+
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the arguments of the call.
+    """
     return kwargs.get("image") is not None and "strength" in call_parameters(pipe)
 
 
 def takes_latents(pipe: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call with `latents=` begins exactly there, at the scale of pure noise."""
+    """Whether a call with `latents=` begins from exactly these, at the scale of pure noise.
+
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the arguments of the call.
+    """
     parameters = call_parameters(pipe)
     if hasattr(pipe, "decoder_pipe"):
         return False  # its `latents=` are the prior's
@@ -62,7 +73,12 @@ def noise_scale(pipe: Any) -> float:
 
 
 def start_scale(pipe: Any, kwargs: Mapping[str, Any]) -> float:
-    """The factor by which the pipeline multiplies the latents that it is given; 1 where it is given none."""
+    """The factor by which the pipeline multiplies `latents=`; 1 where the call takes none.
+
+    Args:
+        pipe: a diffusers pipeline.
+        kwargs: the arguments of the call.
+    """
     return noise_scale(pipe) if takes_latents(pipe, kwargs) else 1.0
 
 

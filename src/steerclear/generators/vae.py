@@ -35,10 +35,16 @@ class VaeGenerator(CodeGenerator):
 
     @property
     def encodes(self) -> bool:
+        """Whether there is an encoder."""
         return self.encoder is not None
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
+        """The mean codes (B, …) of pictures (B, 3, H, W) in [0, 1].
+
+        Raises:
+            UnsupportedError: without an encoder.
+        """
         if self.encoder is None:
             return super().encode(pixels)
         low, high = self.value_range

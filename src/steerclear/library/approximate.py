@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import EncoderError
-from steerclear.library.table import lance_errors
+from steerclear.library.table import lance_errors, read_again
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,13 +78,18 @@ class LanceIndex:
         import torch
 
         with lance_errors(self.uri):
-            search = (
-                self.table.search(query.numpy(), vector_column_name=self.column)
-                .distance_type("cosine")
-                .refine_factor(CANDIDATES)
-            )
             partitions = max(1, len(self) // ROWS_PER_PARTITION)  # all are scanned
-            rows = search.nprobes(partitions).select(["id", self.column, "_distance"]).limit(k).to_arrow()
+            rows = read_again(
+                lambda: (
+                    self.table.search(query.numpy(), vector_column_name=self.column)
+                    .distance_type("cosine")
+                    .refine_factor(CANDIDATES)
+                    .nprobes(partitions)
+                    .select(["id", self.column, "_distance"])
+                    .limit(k)
+                    .to_arrow()
+                )
+            )
         if not len(rows):
             return []
         flat = rows[self.column].combine_chunks().flatten()

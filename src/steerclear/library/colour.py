@@ -15,21 +15,49 @@ _MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # a profile's colour space
 _STEPS = range(0, 256, 51)
 
 
-def shown(picture: Image.Image, name: str) -> Image.Image:
+def eight_bit(picture: Image.Image, name: str) -> Image.Image:
+    """Returns a picture with 8 bits a channel, and its transparency as a channel where it was one colour.
+
+    Args:
+        picture: as Pillow decodes it, of any mode; `info["transparency"]` is the colour that does not show.
+        name: what error messages call it.
+
+    Raises:
+        ImageError: for floating point or 32-bit pixels, whose range is unknown.
+    """
+    if picture.mode == "F":
+        raise ImageError(f"{name!r} has floating point pixels, whose range is unknown; convert it to 8 bit")
+    key = picture.info.get("transparency")
+    if not picture.mode.startswith("I"):
+        if key is None or picture.mode in ("P", "PA"):
+            return picture
+        converted = picture.convert("LA" if picture.mode in ("1", "L") else "RGBA")
+        converted.info = {k: value for k, value in picture.info.items() if k != "transparency"}
+        return converted
+    import numpy as np
+
+    values = np.asarray(picture)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(f"{name!r} has 32-bit pixels, whose range is unknown; convert it to 8 bit")
+    # Pillow would clip 16-bit values at 255 and make a nearly white picture
+    scale = (np.arange(65536) / 257).round().astype(np.uint8)
+    grey = Image.fromarray(scale[values])
+    if isinstance(key, int):
+        grey.putalpha(Image.fromarray(np.where(values == key, np.uint8(0), np.uint8(255))))
+    grey.info = {k: value for k, value in picture.info.items() if k != "transparency"}
+    return grey
+
+
+def shown(picture: Image.Image) -> Image.Image:
     """Returns the RGB picture that a viewer shows: colours in sRGB, transparency on a ground.
 
     The ground is white, or black where the drawing is nearly white: less than LEAST_CONTRAST from white,
     as the root mean square over the visible pixels, weighted by their opacity.
 
     Args:
-        picture: as Pillow decodes it, of any mode; `info["icc_profile"]` is its colour profile.
-        name: what error messages call it.
-
-    Raises:
-        ImageError: for floating point or 32-bit pixels, whose range is unknown.
+        picture: with 8 bits a channel; `info["icc_profile"]` is its colour profile.
     """
     profile = picture.info.get("icc_profile")
-    picture = _eight_bit(picture, name)
     if not picture.has_transparency_data:
         return _in_srgb(picture, profile)
     layers = picture.convert("RGBA")
@@ -38,21 +66,6 @@ def shown(picture: Image.Image, name: str) -> Image.Image:
     drawing = _in_srgb(colours, profile)
     drawing.putalpha(layers.getchannel("A"))
     return _on_its_ground(drawing)
-
-
-def _eight_bit(picture: Image.Image, name: str) -> Image.Image:
-    """The picture with 16-bit pixels scaled to 8 bit."""
-    if picture.mode == "F":
-        raise ImageError(f"{name!r} has floating point pixels, whose range is unknown; convert it to 8 bit")
-    if not picture.mode.startswith("I"):
-        return picture
-    import numpy as np
-
-    values = np.asarray(picture).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ImageError(f"{name!r} has 32-bit pixels, whose range is unknown; convert it to 8 bit")
-    # Pillow would clip 16-bit values at 255 and make a nearly white picture
-    return Image.fromarray((values / 257).round().astype(np.uint8))
 
 
 def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:

@@ -7,13 +7,24 @@ import math
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from steerclear.errors import ImageError, InputError
-from steerclear.library.colour import shown
+from steerclear.library.colour import eight_bit, shown
+from steerclear.library.content import (
+    CAMERA_RAW,
+    EMPTY,
+    HEAD,
+    UNKNOWN,
+    Content,
+    content_of,
+    is_camera_raw,
+    jxl_header,
+)
 from steerclear.library.files import read_file
 
 if TYPE_CHECKING:
@@ -27,9 +38,7 @@ THUMBNAIL = 64  # side in pixels
 LEAST_NOISE = 0.05  # mean difference of neighbouring pixels in a thumbnail from which noise is no blank
 # only formats that Pillow decodes by itself: for EPS and the like it starts other programs
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-SUFFIXES = frozenset(
-    (".png", ".apng", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-)
+FORMATS_EXTRA = "pip install 'steerclear[formats]'"  # HEIC and JPEG XL
 
 
 def read_image(
@@ -51,8 +60,8 @@ def read_image(
         counted from 1.
 
     Raises:
-        ImageError: if the file is missing, empty, broken, in a format outside FORMATS, or too large, or has
-            floating point pixels, whose range is unknown.
+        ImageError: if the file is missing, empty, broken, too large, in a format that cannot be read here, or
+            has floating point pixels, whose range is unknown.
     """
     with closing(read_frames(source, name=name, max_pixels=max_pixels)) as frames:
         first = next(frames)
@@ -90,23 +99,95 @@ def read_frames(
     name = name or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
     try:
         raw = source if isinstance(source, bytes) else read_file(source)
-    except OSError as error:
-        raise ImageError(f"cannot read {name!r}: {error.strerror or error}") from error
-    except InputError as error:
-        raise ImageError(str(error)) from error
-    if not raw:
-        raise ImageError(f"cannot read {name!r}: the file is empty")
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        if isinstance(error, InputError):
+            raise ImageError(str(error)) from error
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ImageError(f"cannot read {name!r}: {reason or error}") from error
     with _named_errors(name, max_pixels):
-        opened = Image.open(io.BytesIO(raw), formats=FORMATS)
+        opened = _opened(raw, name, max_pixels)
     with opened:
         with _named_errors(name, max_pixels):
             # what else an MPO file holds are other views of its picture, such as its depth
             frames = int(getattr(opened, "n_frames", 1)) if opened.format != "MPO" else 1
+            key = _key(opened)
         for index in _evenly_spaced(frames, limit):
             with _named_errors(name, max_pixels):
-                picture = _frame(opened, index, name, max_pixels)
+                picture = _frame(opened, index, key, name, max_pixels)
             picture.info = {"frames": frames, "frame": index + 1}
             yield picture
+
+
+def _opened(raw: bytes, name: str, max_pixels: int) -> Image.Image:
+    """A file whose header was read. Raises ImageError for what cannot be read here, with the way out."""
+    content = content_of(raw[:HEAD])
+    if content == EMPTY:
+        raise ImageError(f"cannot read {name!r}: the file is empty")
+    if content == CAMERA_RAW or (content.name == "TIFF" and is_camera_raw(raw)):
+        raise ImageError(
+            f"{name!r} is a camera's raw file, which every program develops in its own way; add the picture "
+            "that you made of it"
+        )
+    if content.name == "HEIC":
+        return _with_extra("pillow_heif.as_plugin", "HeifImageFile", raw, name, content)
+    if content.name == "JPEG XL":
+        header = jxl_header(raw)
+        # its decoder makes all pixels as it opens the file
+        _check_size(header.width, header.height, name, max_pixels)
+        if header.animated:
+            raise ImageError(
+                f"{name!r} is an animation in JPEG XL, of which only the first frame could be read; convert "
+                "it to WebP, PNG or GIF"
+            )
+        return _with_extra("pillow_jxl.JpegXLImagePlugin", "JXLImageFile", raw, name, content)
+    if content.name == "AVIF" and not features.check("avif"):
+        raise ImageError(
+            f"{name!r} is a picture in the format AVIF; to read it, run: pip install 'pillow>=11.3'"
+        )
+    if content.picture and content.name not in FORMATS:
+        raise ImageError(
+            f"{name!r} is a picture in the format {content.name}, which is not read; convert it to PNG"
+        )
+    try:
+        return Image.open(io.BytesIO(raw), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        if content.picture:
+            raise ImageError(f"{name!r} is broken: its {content.name} header cannot be read") from error
+        what = "" if content == UNKNOWN else f" but {content.name}"
+        raise ImageError(
+            f"{name!r} is no image in a supported format{what}; supported are {', '.join(FORMATS)}, and HEIC "
+            "and JPEG XL by an extra"
+        ) from error
+
+
+def _with_extra(module: str, opener: str, raw: bytes, name: str, content: Content) -> Image.Image:
+    """A file opened by a package of the extra `formats`, without registering its formats with Pillow."""
+    try:
+        file_class = getattr(import_module(module), opener)
+    except ImportError as error:
+        raise ImageError(
+            f"{name!r} is a picture in the format {content.name}; run: {FORMATS_EXTRA}"
+        ) from error
+    opened: Image.Image = file_class(io.BytesIO(raw))
+    return opened
+
+
+def _key(opened: Image.Image) -> int | tuple[int, ...] | None:
+    """The colour that a PNG declares transparent, on the scale of the pixels that Pillow makes of it.
+
+    The file has it on the scale of its own samples, and Pillow leaves it there: grey of 2 and 4 bit becomes 8
+    bit by its pixels alone, and of 16 bit colours only the upper byte is kept.
+    """
+    key: Any = opened.info.get("transparency")
+    tile = getattr(opened, "tile", None)
+    if opened.format != "PNG" or isinstance(key, bytes) or not tile:
+        return None
+    raw_mode = str(tile[0][3])
+    if isinstance(key, int) and raw_mode in ("L;2", "L;4"):
+        return int(key * 255 // (2 ** int(raw_mode[-1]) - 1))
+    if isinstance(key, tuple) and ";16" in raw_mode:
+        return tuple(value >> 8 for value in key)
+    return None
 
 
 def is_blank(picture: Image.Image) -> bool:
@@ -179,27 +260,34 @@ def _dct_rows(side: int, count: int = 8) -> np.ndarray:
     return rows
 
 
-def _frame(opened: Image.Image, index: int, name: str, max_pixels: int) -> Image.Image:
-    """A frame of an opened file, decoded."""
+def _frame(
+    opened: Image.Image, index: int, key: int | tuple[int, ...] | None, name: str, max_pixels: int
+) -> Image.Image:
+    """A frame of an opened file, decoded. key: the transparent colour, where Pillow has it wrong."""
     opened.seek(index)
-    width, height = opened.size
+    _check_size(opened.width, opened.height, name, max_pixels)
+    opened.load()
+    if key is not None and "transparency" in opened.info:
+        opened.info["transparency"] = key
+    reduced = _reduced(eight_bit(opened, name))
+    # the decoder of JPEG XL has turned it already
+    return shown(reduced if opened.format == "JXL" else _upright(reduced))
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(f"{name!r} has {width} × {height} pixels, more than the limit of {max_pixels:,}")
-    opened.load()
-    return shown(_upright(_reduced(opened)), name)
 
 
-def _reduced(opened: Image.Image) -> Image.Image:
+def _reduced(picture: Image.Image) -> Image.Image:
     """A picture with at most about LARGEST pixels: what follows takes many times its memory."""
-    factor = math.ceil(math.sqrt(opened.width * opened.height / LARGEST))
+    factor = math.ceil(math.sqrt(picture.width * picture.height / LARGEST))
     if factor == 1:
-        return opened
-    if opened.mode in ("1", "P", "PA") or "transparency" in opened.info:
-        opened = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
-    if opened.mode.startswith(("I", "F")):
-        return opened  # Pillow cannot reduce these
-    reduced = opened.reduce(factor)
-    reduced.info = opened.info  # the colour profile among them
+        return picture
+    if picture.mode in ("1", "P", "PA"):
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    reduced = picture.reduce(factor)
+    reduced.info = picture.info  # the colour profile among them
     return reduced
 
 
@@ -212,12 +300,9 @@ def _named_errors(name: str, max_pixels: int) -> Iterator[None]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name!r} has more pixels than the limit of {max_pixels:,}") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name!r} is no image in a supported format; supported are {', '.join(FORMATS)}"
-        ) from error
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
-        raise ImageError(f"{name!r} is broken: {error}") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError(f"{name!r} is broken: {reason}") from error
 
 
 def _evenly_spaced(count: int, limit: int) -> Iterable[int]:

@@ -32,11 +32,13 @@ class IngestReport:
         added: the ids of the new items.
         skipped_duplicates: sources that are exact copies of a picture in the library.
         failed: (source, reason) of the pictures that could not be added.
+        skipped: kind → how many files of folders and shards are no pictures, or hidden.
     """
 
     added: list[str] = field(default_factory=list)
     skipped_duplicates: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +116,8 @@ def add(
     if batch < 1:
         raise InputError(f"batch must be at least 1, got {batch}")
     _check_encoders(library, encoders)
-    sources, failed = discover([paths] if isinstance(paths, str | Path) else paths, reach)
-    report = IngestReport(failed=failed)
+    sources, failed, skipped = discover([paths] if isinstance(paths, str | Path) else paths, reach)
+    report = IngestReport(failed=failed, skipped=dict(skipped))
     preprocess = Preprocessor(
         defaults={"owner": owner, "licence": licence, "note": note, "tags": tuple(tags), "policy": policy},
         captions=dict(captions or {}),
@@ -134,7 +136,7 @@ def add(
         blocks = _embed_blocks(
             sources, preprocess=preprocess, encoders=encoders, batch=batch, workers=workers
         )
-    done = 0
+    done, before = 0, library.version
     for block in blocks:
         done += len(block)
         preprocess.known_hashes.update(_commit(library, block, report))
@@ -149,7 +151,7 @@ def add(
             on_progress(progress)
     if report.added:
         with suppress(LibraryError):  # everything is saved already; compact files are only faster
-            library.compact()
+            library.tidy(before)
     return report
 
 

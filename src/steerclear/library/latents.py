@@ -9,14 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from steerclear.library.table import LATENTS, connect, holds_rows, lance_errors, quoted, retry_conflicts
+from steerclear.library.compaction import tidy_table
+from steerclear.library.table import (
+    LATENTS,
+    connect,
+    lance_errors,
+    open_if_there,
+    quoted,
+    read_again,
+    retry_conflicts,
+    write_lock,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from steerclear.library.store import Library
+
+PATIENCE = 5.0  # seconds that a request waits for another writer
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class LatentCache:
 
         id_of_hash = {sha256: item for item, sha256 in self.library.hashes_of(ids).items()}
         with lance_errors(self.library.uri):
-            table = self._table()
+            table = open_if_there(self.library.uri, LATENTS)
             if table is None or not id_of_hash:
                 return {}
             conditions = (
@@ -59,7 +71,7 @@ class LatentCache:
                 f"shape = {quoted([_shape_text(shape, size)])}",
                 f"sha256 IN ({quoted(list(id_of_hash))})",
             )
-            rows = table.search().where(" AND ".join(conditions)).to_list()
+            rows = read_again(lambda: table.search().where(" AND ".join(conditions)).to_list())
         return {
             id_of_hash[row["sha256"]]: torch.frombuffer(
                 bytearray(row["latent"]), dtype=torch.float32
@@ -79,17 +91,6 @@ class LatentCache:
         """
         import pyarrow as pa
 
-        hashes = self.library.hashes_of(list(latents))
-        rows = [
-            {
-                "sha256": hashes[item],
-                "model": self.model,
-                "shape": _shape_text(latent.shape, size),
-                "latent": latent.detach().float().cpu().contiguous().numpy().tobytes(),
-            }
-            for item, latent in latents.items()
-            if item in hashes
-        ]
         kinds = [
             ("sha256", pa.string()),
             ("model", pa.string()),
@@ -97,21 +98,26 @@ class LatentCache:
             ("latent", pa.binary()),
         ]
         schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds])
-        with lance_errors(self.library.uri):
-            table = self._table()
+        uri = self.library.uri
+        # a request does not wait for long; without the lock, a purge could miss what is written here
+        with write_lock(uri, PATIENCE), lance_errors(uri):
+            hashes = self.library.hashes_of(list(latents))
+            rows = [
+                {
+                    "sha256": hashes[item],
+                    "model": self.model,
+                    "shape": _shape_text(latent.shape, size),
+                    "latent": latent.detach().float().cpu().contiguous().numpy().tobytes(),
+                }
+                for item, latent in latents.items()
+                if item in hashes
+            ]
+            table = open_if_there(uri, LATENTS)
             if table is None:
-                table = connect(self.library.uri).create_table(LATENTS, schema=schema, exist_ok=True)
+                table = connect(uri).create_table(LATENTS, schema=schema, exist_ok=True)
             merge = table.merge_insert(["sha256", "model", "shape"]).when_not_matched_insert_all()
             retry_conflicts(lambda: merge.execute(pa.Table.from_pylist(rows, schema=schema)))
-
-    def _table(self) -> Any | None:
-        """The table of latents; None where none was ever written."""
-        try:
-            return connect(self.library.uri).open_table(LATENTS)
-        except ValueError as error:
-            if "not found" not in str(error) or holds_rows(self.library.uri, LATENTS):
-                raise
-            return None
+            tidy_table(table)
 
 
 def _shape_text(shape: Sequence[int], size: tuple[int, int] | None) -> str:

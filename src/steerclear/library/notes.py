@@ -10,8 +10,9 @@ from steerclear.errors import LibraryError
 from steerclear.library.table import (
     NOTES,
     connect,
-    holds_rows,
     lance_errors,
+    open_if_there,
+    read_again,
     retry_conflicts,
     write_lock,
 )
@@ -30,18 +31,23 @@ def read_all(uri: str) -> dict[str, dict[str, Any]]:
         LibraryError: if they cannot be read.
     """
     with lance_errors(uri):
-        table = _table(uri)
-        rows = [] if table is None else table.search().to_list()
-        documents = {
-            row["name"]: json.loads(row["json"]) for row in sorted(rows, key=lambda row: row["written"])
-        }
-    for name, document in documents.items():
-        if not isinstance(document, dict):
-            raise LibraryError(
-                f"the note {name!r} in the library at {uri!r} is damaged: it holds a "
-                f"{type(document).__name__}, not a JSON object; write it again"
-            )
-    return documents
+        table = open_if_there(uri, NOTES)
+        rows = [] if table is None else read_again(lambda: table.search().to_list())
+    return {row["name"]: _document(uri, row) for row in sorted(rows, key=lambda row: row["written"])}
+
+
+def _document(uri: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The document in a row. Raises LibraryError for one that is damaged."""
+    try:
+        document = json.loads(row["json"])
+        if isinstance(document, dict):
+            return document
+        reason = f"it holds a {type(document).__name__}, not a JSON object"
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise LibraryError(
+        f"the note {row['name']!r} in the library at {uri!r} is damaged: {reason}; write it again"
+    )
 
 
 def write(uri: str, name: str, document: dict[str, Any]) -> None:
@@ -57,26 +63,21 @@ def write(uri: str, name: str, document: dict[str, Any]) -> None:
         TypeError: if it holds something that JSON cannot write.
         LibraryError: if the library cannot be written to.
     """
+    with write_lock(uri):
+        put(uri, name, document)
+
+
+def put(uri: str, name: str, document: dict[str, Any]) -> None:
+    """Does what `write` does, for a caller that holds the lock."""
     import pyarrow as pa
 
     kinds = [("name", pa.string()), ("json", pa.string()), ("written", pa.timestamp("us", "UTC"))]
     schema = pa.schema([pa.field(column, kind, nullable=False) for column, kind in kinds])
     row = {"name": name, "json": json.dumps(document, allow_nan=False), "written": datetime.now(UTC)}
     rows = pa.Table.from_pylist([row], schema=schema)
-    with write_lock(uri), lance_errors(uri):
-        table = _table(uri)
+    with lance_errors(uri):
+        table = open_if_there(uri, NOTES)
         if table is None:
             table = connect(uri).create_table(NOTES, schema=schema, exist_ok=True)
         merge = table.merge_insert("name").when_matched_update_all().when_not_matched_insert_all()
         retry_conflicts(lambda: merge.execute(rows))
-
-
-def _table(uri: str) -> Any | None:
-    """The table of notes; None where no note was ever written."""
-    try:
-        return connect(uri).open_table(NOTES)
-    except ValueError as error:
-        # a lost calibration must not look like one that was never made
-        if "not found" not in str(error) or holds_rows(uri, NOTES):
-            raise
-        return None

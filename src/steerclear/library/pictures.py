@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from steerclear.errors import SteerclearError
 from steerclear.library.files import same_store
 from steerclear.library.images import read_image
 from steerclear.library.sources import read_source
@@ -74,5 +73,5 @@ def original(item: Item, library_uri: str) -> Image.Image | None:
     try:
         raw = read_source(item.source)
         return read_image(raw, name=item.source) if hashlib.sha256(raw).hexdigest() == item.sha256 else None
-    except (SteerclearError, OSError, ValueError, ImportError):
-        return None  # moved, deleted, offline, or no reader for its protocol
+    except Exception:  # moved, deleted, offline, no reader for its protocol, or whatever its store raises
+        return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerclear.encoders.base import check_embedding
+from steerclear.errors import InputError
 from steerclear.library.images import is_blank, phash, read_image, square_tensor, thumbnail
 from steerclear.library.schema import Entry, Item
 from steerclear.library.sources import Source
@@ -28,11 +29,13 @@ class Prepared:
         item: what the library will know about it.
         thumbnail: PNG bytes, RGB, 64 × 64.
         inputs: side in pixels → (3, side, side) in [0, 1], for every size that an encoder expects.
+        name: its own file name.
     """
 
     item: Item
     thumbnail: bytes
     inputs: dict[int, Tensor]
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Preprocessor:
     def __call__(self, source: Source) -> Prepared | Skipped:
         """Returns the decoded picture, or why there is none. It never raises."""
         try:
+            _check_text("name", source.ref)
             raw = source.read()
             sha256 = hashlib.sha256(raw).hexdigest()
             if sha256 in self.known_hashes:
@@ -87,10 +91,11 @@ class Preprocessor:
                 item=Item(source=source.ref, sha256=sha256, phash=phash(picture), **columns),
                 thumbnail=thumbnail(picture),
                 inputs={size: square_tensor(picture, size) for size in self.sizes},
+                name=source.file_name,
             )
         except Exception as error:  # one bad file must not stop the others
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return Skipped(source.ref, text or type(error).__name__)
+            return Skipped(source.ref, " ".join(text.split())[:1000] or type(error).__name__)
 
 
 def embed_block(block: Sequence[Prepared | Skipped], encoders: Sequence[Encoder]) -> list[Entry | Skipped]:
@@ -111,15 +116,27 @@ def embed_block(block: Sequence[Prepared | Skipped], encoders: Sequence[Encoder]
 def _columns(source: Source, defaults: Mapping[str, Any], captions: Mapping[str, str]) -> dict[str, Any]:
     """The item's descriptive columns: from its list or shard, else the defaults."""
     columns = {"id": "", "caption": "", **defaults, **source.fields}
-    path = Path(source.ref.rsplit("#", 1)[-1])
     if "caption" not in source.fields:
-        keys = (source.ref, path.name, path.stem)
+        keys = (source.ref, source.file_name, Path(source.file_name).stem)
         columns["caption"] = next((captions[key] for key in keys if key in captions), "")
     tags = columns["tags"]
     columns["tags"] = tuple(
         tag.strip() for tag in (re.split("[;,]", tags) if isinstance(tags, str) else tags) if tag.strip()
     )
-    return columns | {name: str(value) for name, value in columns.items() if name != "tags"}
+    columns |= {name: str(value) for name, value in columns.items() if name != "tags"}
+    for name, value in columns.items():
+        for text in (value,) if isinstance(value, str) else value:
+            _check_text(name, text)
+    return columns
+
+
+def _check_text(name: str, text: str) -> None:
+    """Raises InputError for a text that no library can keep: bytes in it were no UTF-8 to begin with."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        advice = "rename the file" if name == "name" else "correct it"
+        raise InputError(f"its {name} {text[:100]!r} is no valid UTF-8; {advice}") from error
 
 
 def _embed(pictures: Sequence[Prepared], encoders: Sequence[Encoder]) -> tuple[list[Entry], list[Skipped]]:
@@ -141,7 +158,7 @@ def _embed(pictures: Sequence[Prepared], encoders: Sequence[Encoder]) -> tuple[l
         entries = [entry for embedded, _ in results for entry in embedded]
         return entries, [skipped for _, failed in results for skipped in failed]
     return [
-        Entry(picture.item, picture.thumbnail, {name: rows[i] for name, rows in vectors.items()})
+        Entry(picture.item, picture.thumbnail, {n: rows[i] for n, rows in vectors.items()}, picture.name)
         for i, picture in enumerate(pictures)
     ], []
 

@@ -11,9 +11,9 @@ from steerclear.library import approximate, notes, snapshot
 from steerclear.library.approximate import LanceIndex
 from steerclear.library.pictures import IN_MEMORY, LazyThumbnails
 from steerclear.library.rows import items_from, thumbnails_from, vectors_from
-from steerclear.library.schema import ITEM_COLUMNS, EncoderSpec, Item, Policy
+from steerclear.library.schema import ITEM_COLUMNS, TURN, EncoderSpec, Item, Policy, arrow_schema
 from steerclear.library.search import Index
-from steerclear.library.table import ITEMS, connect, lance_errors, quoted
+from steerclear.library.table import ITEMS, connect, lance_errors, quoted, read_again
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,11 +26,12 @@ EXACT_UP_TO = 1_000_000  # items whose vectors are compared in memory; see docs/
 
 
 class Keys(NamedTuple):
-    """The ids and file hashes of all items at a version."""
+    """The ids and file hashes of all items at a version, and the last turn of a library that counts them."""
 
     version: int
     ids: set[str]
     hashes: set[str]
+    turn: int = 0
 
 
 class LibraryReader:
@@ -42,14 +43,20 @@ class LibraryReader:
     Attributes:
         uri: the folder or object store address.
         encoders: the encoders that it was built with.
+        planned: whether it is still to be made, with the first items; until then it is empty.
     """
 
-    def __init__(self, uri: str, specs: tuple[EncoderSpec, ...], table: Any = None) -> None:
+    def __init__(
+        self, uri: str, specs: tuple[EncoderSpec, ...], table: Any = None, *, planned: bool = False
+    ) -> None:
         self.uri, self.encoders = uri, specs
+        self.planned = planned
         self._opened = table
         self._last_keys: Keys | None = None
 
     def __len__(self) -> int:
+        if self.planned:
+            return 0
         if (saved := snapshot.read(self.uri)) is not None:
             return len(saved.rows)
         with lance_errors(self.uri):
@@ -199,7 +206,9 @@ class LibraryReader:
 
     @property
     def version(self) -> int:
-        """Number of the newest committed state; every change of the items raises it."""
+        """Number of the newest committed state; every change of the items raises it. 0 for a planned one."""
+        if self.planned:
+            return 0
         if (saved := snapshot.read(self.uri)) is not None:
             return saved.version
         with lance_errors(self.uri):
@@ -207,6 +216,8 @@ class LibraryReader:
 
     def read_note(self, name: str) -> dict[str, Any] | None:
         """Returns the JSON document stored under a name, such as "calibration"; None if there is none."""
+        if self.planned:
+            return None
         saved = snapshot.read(self.uri)
         return (notes.read_all(self.uri) if saved is None else saved.notes).get(name)
 
@@ -221,17 +232,27 @@ class LibraryReader:
         """Some columns of all rows, or of those whose value in one column is among some values."""
         if (saved := snapshot.read(self.uri)) is not None:
             return saved.select(columns, where)
-        with lance_errors(self.uri):
+        if self.planned:
+            return arrow_schema(self.encoders).empty_table().select(list(columns))
+
+        def rows() -> pa.Table:
             query = self._table.search().select(list(columns))
             if where is not None:
                 column, values = where
                 query = query.where(f"{column} IN ({quoted(list(values))})" if values else "false")
             return query.to_arrow()
 
+        with lance_errors(self.uri):
+            return read_again(rows)
+
     def _keys(self) -> Keys:
         """All ids and hashes; read only after a change, else a million additions take quadratic time."""
         version = self.version
         if self._last_keys is None or self._last_keys.version != version:
-            rows = self._read(("id", "sha256"))
-            self._last_keys = Keys(version, set(rows["id"].to_pylist()), set(rows["sha256"].to_pylist()))
+            turns = not self.planned and TURN in self._table.schema.names
+            rows = self._read(("id", "sha256", TURN) if turns else ("id", "sha256"))
+            turn = max(rows[TURN].to_pylist(), default=0) if turns else 0
+            self._last_keys = Keys(
+                version, set(rows["id"].to_pylist()), set(rows["sha256"].to_pylist()), turn
+            )
         return self._last_keys

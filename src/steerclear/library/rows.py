@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import ImageError, LibraryError
 from steerclear.library.images import THUMBNAIL, read_image, square_tensor
-from steerclear.library.schema import ITEM_COLUMNS, EncoderSpec, Entry, Item
+from steerclear.library.schema import ITEM_COLUMNS, TURN, EncoderSpec, Entry, Item
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
 
-def to_arrow(entries: Sequence[Entry], specs: Sequence[EncoderSpec], schema: pa.Schema) -> pa.Table:
+def to_arrow(
+    entries: Sequence[Entry], specs: Sequence[EncoderSpec], schema: pa.Schema, turn: int = 0
+) -> pa.Table:
     """Returns the rows of new entries.
 
     Args:
         entries: the pictures to be added.
         specs: the library's encoders.
         schema: the library's columns.
+        turn: of the addition, where the library counts them.
 
     Raises:
         LibraryError: if a vector is missing, or is not (dim,), finite and of unit length.
@@ -34,6 +37,8 @@ def to_arrow(entries: Sequence[Entry], specs: Sequence[EncoderSpec], schema: pa.
     }
     columns["tags"] = [list(entry.item.tags) for entry in entries]
     columns["thumbnail"] = [entry.thumbnail for entry in entries]
+    if TURN in schema.names:
+        columns[TURN] = [turn] * len(entries)
     for spec in specs:
         for entry in entries:
             vector = entry.vectors.get(spec.name)

@@ -21,6 +21,9 @@ Policy = Literal["steer", "withhold"]
 POLICIES: tuple[Policy, ...] = ("steer", "withhold")
 FORMAT = 1  # raised when an older steerclear could no longer read the columns
 METADATA_KEY = b"steerclear"
+# counts the additions of a library at an address, so that two writers cannot take the same turn
+TURN = "turn"
+PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}  # what Lance looks for conflicts by
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,13 @@ class Entry:
         item: its id is the one that the caller wishes; with "" the library chooses one.
         thumbnail: PNG bytes, RGB, 64 × 64.
         vectors: encoder name → (dim,) of unit length, one for every encoder of the library.
+        name: its own file name, of which an id is made; by default the last part of its source.
     """
 
     item: Item
     thumbnail: bytes
     vectors: dict[str, Tensor]
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +144,15 @@ def vector_column(encoder_name: str) -> str:
     return "vector_" + re.sub(r"[^A-Za-z0-9_]", "_", encoder_name)
 
 
-def arrow_schema(specs: Sequence[EncoderSpec]) -> pa.Schema:
+def arrow_schema(specs: Sequence[EncoderSpec], *, turns: bool = False) -> pa.Schema:
     """Returns the columns of a library with these encoders.
 
     The encoders are kept in the schema's metadata: metadata and table are then made in one commit, and no
     crash can leave one without the other.
+
+    Args:
+        specs: the encoders.
+        turns: also the column by which writers take turns where there is no lock, see `Library.insert`.
 
     Raises:
         LibraryError: if there is no encoder, or two need the same column.
@@ -162,11 +171,41 @@ def arrow_schema(specs: Sequence[EncoderSpec]) -> pa.Schema:
     columns = [*text, *described, *others, ("thumbnail", pa.binary()), *vectors]
     metadata = {"format": FORMAT, "encoders": [asdict(spec) for spec in specs]}
     fields = [pa.field(name, kind, nullable=False) for name, kind in columns]
+    if turns:
+        fields.append(pa.field(TURN, pa.int64(), nullable=False, metadata=PRIMARY_KEY))
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(metadata).encode()})
 
 
 def read_specs(schema: pa.Schema, uri: str) -> tuple[EncoderSpec, ...]:
-    """Reads which encoders a table was made for.
+    """Reads which encoders a table was made for, and checks that its columns are those of this format.
+
+    Args:
+        schema: the table's schema.
+        uri: where the library lies, for error messages.
+
+    Raises:
+        LibraryError: if steerclear did not make the table, made it in another format, or has not made some
+            of its columns.
+    """
+    version, specs = read_metadata(schema, uri)
+    if version < FORMAT:
+        raise LibraryError(
+            f"the library at {uri!r} has the old format {version}, this steerclear uses {FORMAT}; it "
+            f"was left as it is: run `steerclear library migrate --library {uri}`"
+        )
+    lacking, foreign = other_columns(schema, specs)
+    if lacking or foreign:
+        what = [f"lacks {', '.join(lacking)}"] if lacking else []
+        what += [f"has {', '.join(foreign)}"] if foreign else []
+        raise LibraryError(
+            f"the library at {uri!r} has other columns than format {FORMAT}: it {' and '.join(what)}; it was "
+            f"left as it is: run `steerclear library migrate --library {uri}`"
+        )
+    return specs
+
+
+def read_metadata(schema: pa.Schema, uri: str) -> tuple[int, tuple[EncoderSpec, ...]]:
+    """Reads a table's format and encoders, of this format or an older one.
 
     Args:
         schema: the table's schema.
@@ -181,29 +220,52 @@ def read_specs(schema: pa.Schema, uri: str) -> tuple[EncoderSpec, ...]:
     try:
         metadata = json.loads(raw)
         version = int(metadata["format"])
+        if version > FORMAT:  # before anything else of it is looked at
+            raise LibraryError(
+                f"the library at {uri!r} has format {version}, this steerclear reads {FORMAT}; upgrade "
+                "steerclear"
+            )
         specs = tuple(
             EncoderSpec(str(row["name"]), int(row["dim"]), str(row["fingerprint"]))
             for row in metadata["encoders"]
         )
-    except (ValueError, KeyError, TypeError) as error:
+        if not specs:
+            raise ValueError("it names no encoder")
+        for spec in specs:
+            if getattr(schema.field(spec.column).type, "list_size", None) != spec.dim:
+                raise ValueError(f"the vectors of encoder {spec.name!r} have another width than {spec.dim}")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise LibraryError(
             f"the library at {uri!r} is damaged: its metadata cannot be read ({error}); restore a backup"
         ) from error
-    if version > FORMAT:
-        raise LibraryError(
-            f"the library at {uri!r} has format {version}, this steerclear reads {FORMAT}; upgrade steerclear"
-        )
-    return specs
+    if not specs:
+        raise LibraryError(f"the library at {uri!r} is damaged: it names no encoder; restore a backup")
+    return version, specs
 
 
-def free_id(item: Item, taken: set[str]) -> str:
+def other_columns(schema: pa.Schema, specs: Sequence[EncoderSpec]) -> tuple[list[str], list[str]]:
+    """The names of the columns that a table lacks, or has with another type, and of those that it should not
+    have.
+    """
+    expected = arrow_schema(specs, turns=True)
+    lacking = [
+        field.name
+        for field in expected
+        if field.name not in schema.names or not schema.field(field.name).type.equals(field.type)
+    ]
+    foreign = [name for name in schema.names if name not in expected.names]
+    return [name for name in lacking if name != TURN or TURN in schema.names], foreign
+
+
+def free_id(entry: Entry, taken: set[str]) -> str:
     """Returns the first free one of the file's stem, the stem with the start of the hash, and the hash.
 
     Args:
-        item: the new item.
+        entry: the new item.
         taken: the ids that other items have.
     """
-    name = re.split(r"[/\\#]", item.source)[-1]
+    item = entry.item
+    name = entry.name or re.split(r"[/\\]", item.source)[-1]
     stem = name.rsplit(".", 1)[0].strip() or item.sha256[:16]
     candidates = (stem, f"{stem}-{item.sha256[:8]}", item.sha256[:16], item.sha256)
     return next(candidate for candidate in candidates if candidate not in taken)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import InputError, LibraryError
-from steerclear.library import approximate, notes, snapshot
+from steerclear.library import approximate, compaction, notes, snapshot
+from steerclear.library.compaction import Compacted
+from steerclear.library.purge import Purge, Purged, purge, purges
 from steerclear.library.reading import Keys, LibraryReader
 from steerclear.library.rows import to_arrow
 from steerclear.library.schema import (
     POLICIES,
+    TURN,
     EncoderSpec,
     Entry,
     Inserted,
@@ -24,25 +30,28 @@ from steerclear.library.schema import (
     read_specs,
 )
 from steerclear.library.table import (
+    ATTEMPTS,
     ITEMS,
+    check_free,
     connect,
+    create_items,
     holds_rows,
+    is_conflict,
     lance_errors,
     local_folder,
-    make_folder,
+    pause,
     quoted,
-    remove_folder,
+    read_only,
     retry_conflicts,
     write_lock,
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from steerclear.encoders.base import Encoder
 
-MANY_FRAGMENTS = 64
 CHANGEABLE = ("owner", "licence", "note", "caption", "tags", "policy")  # columns of an item
-FIRST_VERSION = 1  # of a table that was only created
-FOREVER = timedelta(days=36500)  # compaction would otherwise drop the versions that `restore` promises
 
 
 class Library(LibraryReader):
@@ -65,13 +74,7 @@ class Library(LibraryReader):
             LibraryError: if there is none, or steerclear did not make it.
         """
         uri = str(uri)
-        folder = local_folder(uri)
-        if folder is not None and not folder.is_dir():
-            what = "a file, not a library" if folder.exists() else "no library"
-            raise LibraryError(f"there is {what} at {uri!r}; create one with `steerclear library add`")
-        # LanceDB says "not found" both for no table and for a table whose versions are gone
-        if folder is not None and not (folder / f"{ITEMS}.lance").exists():
-            raise LibraryError(f"the folder {uri!r} is no library; create one with `steerclear library add`")
+        check_is_there(uri)
         if (saved := snapshot.read(uri)) is not None:
             return cls(uri, read_specs(saved.rows.schema, uri))
         with lance_errors(uri):
@@ -89,17 +92,27 @@ class Library(LibraryReader):
         Raises:
             LibraryError: if there is a library already, or a local folder that holds anything else.
         """
-        uri = str(uri)
-        schema = arrow_schema([EncoderSpec.of(encoder) for encoder in encoders])
-        make_folder(uri)
-        with write_lock(uri), lance_errors(uri):
-            try:
-                connect(uri).create_table(ITEMS, schema=schema)
-            except ValueError as error:
-                if "already exists" not in str(error):
-                    raise
-                raise LibraryError(f"there is a library at {uri!r} already; open it instead") from error
-        return cls.open(uri)
+        planned = cls.plan(uri, encoders)
+        create_items(planned.uri, planned._schema().empty_table())
+        return cls.open(planned.uri)
+
+    @classmethod
+    def plan(cls, uri: str | Path, encoders: Sequence[Encoder]) -> Library:
+        """A library that is made when the first pictures are inserted, in the same commit as they.
+
+        So what fails before then leaves nothing behind. Until then it reads as an empty library.
+
+        Args:
+            uri: a folder that is empty or does not exist yet, or an object store address.
+            encoders: what every picture will be embedded with.
+
+        Raises:
+            LibraryError: if there is a library in that folder already, or anything else.
+        """
+        specs = tuple(EncoderSpec.of(encoder) for encoder in encoders)
+        arrow_schema(specs)
+        check_free(str(uri))
+        return cls(str(uri), specs, planned=True)
 
     @classmethod
     def open_or_create(cls, uri: str | Path, encoders: Sequence[Encoder]) -> Library:
@@ -108,29 +121,40 @@ class Library(LibraryReader):
         Raises:
             LibraryError: if it was built with other encoders, or can neither be opened nor made.
         """
+        return cls._open_or(cls.create, str(uri), encoders)
+
+    @classmethod
+    def open_or_plan(cls, uri: str | Path, encoders: Sequence[Encoder]) -> Library:
+        """Opens the library at a folder or address, or plans it if there is none; see `plan`.
+
+        Raises:
+            LibraryError: if it was built with other encoders, or can neither be opened nor made.
+        """
+        return cls._open_or(cls.plan, str(uri), encoders)
+
+    @classmethod
+    def _open_or(
+        cls, make: Callable[[str, Sequence[Encoder]], Library], uri: str, encoders: Sequence[Encoder]
+    ) -> Library:
         try:
             library = cls.open(uri)
-        except LibraryError:
+        except LibraryError as first_error:
             try:
-                library = cls.create(uri, encoders)
+                if local_folder(uri) is None and "no library" not in str(first_error):
+                    raise first_error  # of an address only the error tells whether there is one
+                library = make(uri, encoders)
             except LibraryError as create_error:
                 try:
                     library = cls.open(uri)  # another process was faster
                 except LibraryError as open_error:
-                    raise (open_error if holds_rows(str(uri)) else create_error) from None
+                    raise (open_error if holds_rows(uri) else create_error) from None
         for encoder in encoders:
             library.check_encoder(encoder)
         return library
 
-    def discard_unused(self) -> bool:
-        """Deletes the library if nothing was ever added to it or noted in it, and returns whether it did."""
-        with write_lock(self.uri), lance_errors(self.uri):
-            unused = self.version == FIRST_VERSION and not len(self) and not notes.read_all(self.uri)
-            if unused:
-                connect(self.uri).drop_table(ITEMS)
-        if unused:
-            remove_folder(self.uri)
-        return unused
+    def _schema(self) -> pa.Schema:
+        """The columns of a library that is to be made: at an address also the one for taking turns."""
+        return arrow_schema(self.encoders, turns=local_folder(self.uri) is None)
 
     def build_index(self) -> list[str]:
         """Makes or renews the approximate index of each encoder, and returns the encoders' names.
@@ -159,22 +183,90 @@ class Library(LibraryReader):
         """Adds pictures in one commit: afterwards all of them are safe on disk, or, after an error, none.
 
         A picture that the library holds already is skipped; one whose wished id belongs to another picture is
-        refused.
+        refused. That holds for pictures that others add at the same time as well. In a folder writers wait
+        for a lock. At an address each addition takes the next number as its turn, in the same commit as its
+        rows. Lance refuses the second of two commits with one number, whose writer then looks again at what
+        there is.
 
         Raises:
             LibraryError: if a vector is missing or damaged, or the library cannot be written to.
         """
+        if self.planned:
+            return self._insert_first(entries)
         with write_lock(self.uri), lance_errors(self.uri):
+            if TURN in self._table.schema.names:
+                return self._insert_in_turn(entries)
+            if local_folder(self.uri) is None:
+                raise LibraryError(
+                    f"the library at {self.uri!r} has no column for taking turns, without which two machines "
+                    "could add one picture twice; run `steerclear library migrate --alone --library "
+                    f"{self.uri}` while nobody else writes to it"
+                )
             before = self._keys()
-            keys = Keys(before.version, set(before.ids), set(before.hashes))
+            keys = before._replace(ids=set(before.ids), hashes=set(before.hashes))
             new_entries, result = _new_entries(entries, keys)
             if new_entries:
                 rows = to_arrow(new_entries, self.encoders, self._table.schema)
                 retry_conflicts(lambda: self._table.add(rows))
-                # any version but the next one means that another writer of an object store came in between
-                after = self.version
-                self._last_keys = keys._replace(version=after) if after == before.version + 1 else None
+                self._last_keys = keys._replace(version=before.version + 1)
         return result
+
+    def _insert_first(self, entries: Sequence[Entry]) -> Inserted:
+        """Makes the planned library with these pictures in it."""
+        new_entries, result = _new_entries(entries, Keys(0, set(), set()))
+        if not new_entries:
+            return result
+        try:
+            create_items(self.uri, to_arrow(new_entries, self.encoders, self._schema(), turn=1))
+        except LibraryError as error:
+            try:
+                other = Library.open(self.uri)  # another process was faster
+            except LibraryError:
+                raise error from None
+            if set(other.encoders) != set(self.encoders):
+                raise
+            self.planned = False
+            return self.insert(entries)
+        self.planned = False
+        return result
+
+    def _insert_in_turn(self, entries: Sequence[Entry]) -> Inserted:
+        """Adds pictures unless another writer takes the same turn; then looks again at what there is."""
+        for attempt in range(ATTEMPTS):
+            before = self._keys()
+            keys = before._replace(ids=set(before.ids), hashes=set(before.hashes), turn=before.turn + 1)
+            new_entries, result = _new_entries(entries, keys)
+            if not new_entries:
+                return result
+            rows = to_arrow(new_entries, self.encoders, self._table.schema, keys.turn)
+            merge = self._table.merge_insert(TURN).when_not_matched_insert_all()
+            try:
+                merged = merge.execute(rows)
+            except (OSError, RuntimeError, ValueError) as error:
+                if not is_conflict(error):
+                    raise
+            else:
+                if merged.num_inserted_rows:
+                    # the other turn's rows may be removed again by now, and others be there
+                    if merged.num_attempts > 1 and self._withdrawn(result.added, keys.turn):
+                        continue
+                    if merged.version == before.version + 1:
+                        self._last_keys = keys._replace(version=merged.version)
+                    return result
+            pause(attempt)
+        raise LibraryError(
+            f"others kept writing to the library at {self.uri!r}, and nothing was added; run it again"
+        )
+
+    def _withdrawn(self, ids: Sequence[str], turn: int) -> bool:
+        """Takes the additions of a turn back if a picture or an id is there twice; returns whether it did."""
+        rows = self._read(("id", "sha256"))
+        if all(
+            len(set(values)) == len(rows) for values in (rows["id"].to_pylist(), rows["sha256"].to_pylist())
+        ):
+            return False
+        retry_conflicts(lambda: self._table.delete(f"{TURN} = {turn} AND id IN ({quoted(list(ids))})"))
+        return True
 
     def remove(self, ids: Sequence[str]) -> int:
         """Removes items in one commit and returns how many.
@@ -245,11 +337,58 @@ class Library(LibraryReader):
                 )
             retry_conflicts(lambda: self._table.restore(version))
 
-    def compact(self) -> None:
-        """Merges the many small files of many small commits, if there are many; keeps all versions."""
-        with write_lock(self.uri), lance_errors(self.uri):
-            if self._table.stats()["fragment_stats"]["num_fragments"] > MANY_FRAGMENTS:
-                retry_conflicts(lambda: self._table.optimize(cleanup_older_than=FOREVER))
+    def compact(self, *, versions: int = compaction.KEPT_VERSIONS, days: float = 0) -> Compacted:
+        """Merges the small files of many commits, and drops old versions, which cannot be restored any more.
+
+        Args:
+            versions: how many of the newest states stay, at least 1; the compacted one is the newest.
+            days: versions younger than this stay as well.
+
+        Returns:
+            What it did.
+
+        Raises:
+            LibraryError: if the library cannot be written to, or the numbers are out of range.
+        """
+        return compaction.compact(self, versions=versions, days=days)
+
+    def tidy(self, since: int) -> None:
+        """After an addition: if there are many small files, merges them and drops the oldest versions.
+
+        The states before this addition, KEPT_VERSIONS of them, can still be restored, and so can each state
+        before a removal of the last PROTECTED_DAYS days. So a library grows with what is in it, and not with
+        the number of additions.
+
+        Args:
+            since: the version before the addition.
+        """
+        compaction.tidy(self, since)
+
+    def purge(self, ids: Sequence[str], *, why: str, who: str = "", alone: bool = False) -> Purged:
+        """Removes items from every version, so that none of their bytes is left; the history ends here.
+
+        Items that were removed before, and are only in older versions, can be purged as well. All older
+        versions go: nothing of before can be restored. What the library says afterwards, in `purges`, is
+        when, who, why and how many, and not what.
+
+        Args:
+            ids: the items.
+            why: the reason, for the log.
+            who: who does it; by default the name of the system's user.
+            alone: for an address: nobody else writes to it now; what others add meanwhile would be lost.
+
+        Returns:
+            What was done and searched.
+
+        Raises:
+            LibraryError: for an id that is in no version (then nothing is purged), or if any of the items'
+                bytes is still in the folder afterwards.
+        """
+        return purge(self, ids, why=why, who=who, alone=alone)
+
+    def purges(self) -> list[Purge]:
+        """Returns what was ever purged: when, by whom, why and how many, oldest first."""
+        return purges(self.uri)
 
     def write_note(self, name: str, document: dict[str, Any]) -> None:
         """Stores a small JSON document under a name, in the place of an older one, in one commit.
@@ -271,6 +410,28 @@ class Library(LibraryReader):
         return snapshot.write(self.uri, self.encoders, self.export)
 
 
+def check_is_there(uri: str) -> None:
+    """Raises LibraryError where a path holds no library; LanceDB would say the same of a damaged one."""
+    folder = local_folder(uri)
+    if folder is None:
+        return
+    try:
+        os.stat(folder / f"{ITEMS}.lance")
+        return
+    except PermissionError as error:
+        raise LibraryError(read_only(uri, error.strerror or str(error))) from error
+    except (OSError, ValueError):  # no such path, or none that there can be
+        with suppress(OSError, ValueError):
+            if stat.S_ISDIR(os.stat(folder).st_mode):
+                raise LibraryError(
+                    f"the folder {uri!r} is no library; create one with `steerclear library add`"
+                ) from None
+            raise LibraryError(
+                f"there is a file, not a library at {uri!r}; create one with `steerclear library add`"
+            ) from None
+    raise LibraryError(f"there is no library at {uri!r}; create one with `steerclear library add`")
+
+
 def _new_entries(entries: Sequence[Entry], keys: Keys) -> tuple[list[Entry], Inserted]:
     """The entries that can be added, with their ids, and what becomes of each. Extends `keys`."""
     new_entries: list[Entry] = []
@@ -284,7 +445,7 @@ def _new_entries(entries: Sequence[Entry], keys: Keys) -> tuple[list[Entry], Ins
         elif item.id in keys.ids:
             result.refused.append((item.source, f"id {item.id!r} belongs to another picture"))
         else:
-            item_id = item.id or free_id(item, keys.ids)
+            item_id = item.id or free_id(entry, keys.ids)
             new_entries.append(replace(entry, item=replace(item, id=item_id)))
             result.added.append(item_id)
             keys.ids.add(item_id)

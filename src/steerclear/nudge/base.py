@@ -1,4 +1,4 @@
-"""Step 3 of a request: what a strategy is given, and what it gives back."""
+"""The interface of strategies: the task that they are given, and the candidate picture that they return."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OrdinaryPrompts:
 
 
 class CopyReturned(Exception):  # noqa: N818 - a rung that fails is no error of anybody's
-    """A regeneration was left since it showed a protected item."""
+    """A regeneration was stopped because it showed a protected item."""
 
 
 class Task(Protocol):
@@ -142,8 +142,8 @@ class SteerTask:
     def condition(self, prompt: str | None = None) -> Condition:
         """Text embeddings of a prompt, by default the request's own; each prompt is encoded once.
 
-        The request's own are those that the caller gave, if any. Beside every prompt's stand the caller's
-        negative ones.
+        Where the caller gave embeddings, these are the request's own. The negative embeddings are always the
+        caller's.
         """
         key = f"condition:{prompt}"
         if key not in self.cache:
@@ -161,12 +161,12 @@ class SteerTask:
         return self.cache[key]  # type: ignore[no-any-return]
 
     def regenerate(self, condition: Condition, start: Tensor | None, generator: torch.Generator) -> Pass:
-        """Run the pipeline again under another condition; left as soon as the copy is seen to come back.
+        """Run the pipeline again under another condition; stop as soon as the copy reappears.
 
         Args:
             condition: text embeddings.
             start: (1, …) the noise; None to begin with what the pipeline draws.
-            generator: of what the pipeline draws.
+            generator: for the pipeline's random draws.
 
         Raises:
             CopyReturned: where a prediction in the first half of the steps shows a protected item.

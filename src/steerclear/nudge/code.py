@@ -98,6 +98,7 @@ class CodeNudge:
 
     @torch.no_grad()
     def apply(self, task: CodeTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         origin = task.code
         if self.fresh:
             noise = task.model.noise(1, torch.Generator().manual_seed(seed))
@@ -133,7 +134,7 @@ def turned(code: Tensor, other: Tensor, share: float) -> Tensor:
     return scaled
 
 
-# the request's own code first, held less and less; then a code near it; then any code, pushed as well
+# first the request's own code, with a falling weight of staying near; then a code near it; then any code
 RUNGS = (
     CodeNudge(),
     CodeNudge(name="code-far", gamma=0.1, iterations=30),

@@ -51,6 +51,7 @@ class ConditionNudge:
     optimiser: str = "descent"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         condition, descents = nudged(
             task,
             alpha=self.alpha,
@@ -77,6 +78,7 @@ class Rewrite:
     name: str = "rewrite"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         prompt = preferred_text(task)
         run = task.regenerate(task.condition(prompt), task.start, task.torch_generator(seed))
         return Candidate(run, f"prompt rewritten to {prompt!r}")
@@ -84,15 +86,17 @@ class Rewrite:
 
 @dataclass(frozen=True, kw_only=True)
 class Interpolate:
-    """Regenerate under a point of the line from the request's embedding to the preferred text's.
+    """Regenerate under a point on the line from the request's embedding to the preferred text's.
 
-    This is where the minimum of J lies, see `weights_at`, so nothing is descended. The point is the nearest
-    to the request whose first prediction is safe; what it keeps of the request it keeps there.
+    The minimum of J lies on this line, see `weights_at`, so no descent is needed. The strategy takes the
+    first point, counted from the request, whose first prediction is safe: it keeps as much of the request as
+    possible.
 
     Attributes:
         name: of the strategy.
-        points: shares t of the way that are looked at in turn, at an evaluation each; the last is taken
-            unseen. Beyond 1 lies what is farther from the request than the text itself.
+        points: shares t of the way from the request (0) to the preferred text (1), tried in turn at one
+            evaluation each; the last is taken without a look. Beyond 1 lies what is even farther from the
+            request.
         safe: risk up to which a point is taken, see `steerclear.nudge.screen`.
     """
 
@@ -102,10 +106,13 @@ class Interpolate:
 
     @classmethod
     def beyond(cls) -> Interpolate:
-        """Beyond the text, farther from the request: where the text itself still shows the copy."""
+        """The strategy `extrapolate`: points beyond the preferred text, for prompts whose preferred text
+        still shows the copy.
+        """
         return cls(name="extrapolate", points=(1.3, 1.6, 2.0))
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         text = preferred_text(task)
         for t in self.points[:-1]:
             prompt, target = task.unguided_condition(task.prompt), task.unguided_condition(text)
@@ -125,6 +132,7 @@ class Despecified:
     name: str = "despecified"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         shortened = despecify(task)
         run = task.regenerate(task.condition(shortened.prompt), task.start, task.torch_generator(seed))
         return Candidate(run, f"without {', '.join(map(repr, shortened.dropped))}")
@@ -140,6 +148,7 @@ class Resample:
     name: str = "resample"
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         generator = task.torch_generator(seed)
         start = task.runner.fresh_noise(task.start, task.kwargs, generator)
         run = task.regenerate(_steered_condition(task), start, generator)
@@ -161,10 +170,18 @@ def _steered_condition(task: SteerTask) -> Condition:
 
 
 def interpolated(requested: Condition, preferred: Condition, t: float) -> Condition:
-    """The condition at a share t of the way from one condition to another, in each text encoder's space.
+    """Interpolate two conditions, in the space of each text encoder.
 
-    At t = 1 it is the other one. Lengths are interpolated as well: the direction is that of
-    (1 − t) · u / ‖u‖ + t · d / ‖d‖, for u requested and d preferred.
+    Lengths are interpolated too: the direction is that of (1 − t) · u / ‖u‖ + t · d / ‖d‖, for u requested
+    and d preferred.
+
+    Args:
+        requested: text embeddings, at t = 0.
+        preferred: text embeddings, at t = 1.
+        t: share of the way; may lie beyond 1.
+
+    Returns:
+        Text embeddings.
     """
     first, second = padded_alike(requested, preferred)
     condition = {name: _joint_mask(value, second[name]) for name, value in first.items()}
@@ -196,7 +213,17 @@ def weights_at(t: float, *, alpha: float = 1.0, beta: float = 1.0) -> float:
 def nudged_condition(
     task: SteerTask, *, alpha: float = 1.0, beta: float = 1.0, gamma: float = HOLD
 ) -> Condition:
-    """The condition of `nudged`, without its descents."""
+    """Minimise J over the embeddings of the request's prompt, see `nudged`.
+
+    Args:
+        task: the flagged image.
+        alpha: weight of the pull.
+        beta: weight of the push.
+        gamma: weight of staying near.
+
+    Returns:
+        The nudged condition.
+    """
     return nudged(task, alpha=alpha, beta=beta, gamma=gamma)[0]
 
 

@@ -64,15 +64,30 @@ def despecify(task: SteerTask) -> DespecifiedPrompt:
 
 
 def predictions(task: SteerTask, prompts: list[str]) -> Tensor:
-    """The first `denoised` (N, …) under each of N prompts, without guidance, on the task's own noise.
+    """Predict `denoised` at the first step under several prompts, without guidance, on the task's own noise.
 
     Costs N evaluations.
+
+    Args:
+        task: the flagged image.
+        prompts: N prompts.
+
+    Returns:
+        (N, …).
     """
     return condition_predictions(task, [task.unguided_condition(prompt) for prompt in prompts])
 
 
 def condition_predictions(task: SteerTask, conditions: list[Condition]) -> Tensor:
-    """`predictions` of N conditions that were encoded without guidance."""
+    """Predict `denoised` at the first step under several conditions, see `predictions`.
+
+    Args:
+        task: the flagged image.
+        conditions: N conditions that were encoded without guidance.
+
+    Returns:
+        (N, …).
+    """
     batches = [conditions[i : i + BATCH] for i in range(0, len(conditions), BATCH)]
     return torch.cat([_predict(task, batch) for batch in batches])
 

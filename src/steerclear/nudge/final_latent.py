@@ -14,7 +14,7 @@ from steerclear.nudge.objective import descend
 from steerclear.nudge.prefer import preferred_latents
 from steerclear.nudge.space import LATENT, objective
 
-LOOK = 5  # iterations between two looks of the filters
+LOOK = 5  # iterations between two checks by the filters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +51,12 @@ class FinalLatent:
 
     @classmethod
     def as_written(cls) -> FinalLatent:
-        """The paper's strategy as written: it regenerates under the request's own condition."""
+        """The strategy `final-latent`: as in the paper, it regenerates under the request's own condition."""
         return cls(name="final-latent", nudge_condition=False)
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
         # the paper as written is given what to prefer, and searches for nothing itself
+        """See `Strategy.apply`."""
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
         descent = descend(
             objective(task, self.space, preferred, alpha=self.alpha, beta=self.beta, gamma=self.gamma),

@@ -18,9 +18,9 @@ from steerclear.pixels import rgb_copy
 from steerclear.steering import derive
 from steerclear.types import Attempt, Detection
 
-# Texts first: they keep the request's subject and cost one plain generation each. Then farther from the
-# request than the text, then fresh noise, since what still fails resembles the copy by its composition. The
-# latent's own nudge comes once among these.
+# Texts first: they keep the request's subject and cost one plain generation each. Then a condition beyond the
+# text, and fresh noise: where texts fail, the composition itself resembles the copy. A nudge of the latent
+# comes once in between.
 DEFAULT_LADDER = (
     "rewrite",
     "rewrite",

@@ -34,6 +34,7 @@ class Magnitude:
     target: float = 0.45
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         condition = dict(task.condition())
         requested = prompt_embeddings(condition)[EMBEDS].detach()
         # in half precision AdamW divides by zero, and its steps round to nothing

@@ -48,6 +48,7 @@ class Noise:
     limit: float = 0.5
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         condition = nudged_condition(task) if self.nudge_condition else task.condition()
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents
         objective = Objective(preferred, task.unwanted, alpha=self.alpha, beta=self.beta, gamma=0.0)

@@ -80,7 +80,16 @@ class Descent:
 
 
 def minimise(objective: Callable[[Tensor, Tensor], Tensor], origin: Tensor, **settings: Any) -> Tensor:
-    """The latent at which `descend` ends; settings: as of `descend`."""
+    """Minimise an objective, see `descend`.
+
+    Args:
+        objective: see `descend`.
+        origin: (1, …) the latent to begin from.
+        **settings: see `descend`.
+
+    Returns:
+        (1, …) the latent at which the descent ends.
+    """
     return descend(objective, origin, **settings).latent
 
 

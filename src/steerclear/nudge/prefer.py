@@ -1,4 +1,4 @@
-"""Choosing the pull target D: the caller's wish, else one of several rules that need no labels."""
+"""Choosing the pull target D automatically, by one of several rules, where the caller gives none."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from steerclear.nudge.subject import MOST_TEXTS, names_subject, subject_texts
 from steerclear.pixels import cosines
 from steerclear.steering import derive
 
-PULLING_PICTURES = 4  # pictures of a larger set that pull at once; the mean of all would be no picture at all
+PULLING_PICTURES = 4  # of a larger set, so many pictures pull at once: the mean of all would be no picture
 LONGEST_TEXT = 4000  # characters; as long as a prompt may be
 REWRITES = 2  # how often a rewriter is asked about one image
-ANY_CLASSES = 8  # classes that are tried where nothing says which are near
-SAMPLES = 2  # clear pictures that the guard makes for itself to be pulled by
+ANY_CLASSES = 8  # classes that are tried where none is known to be similar
+SAMPLES = 2  # pictures that the guard generates to be pulled by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def preferred_text(task: SteerTask) -> str:
 
 
 def wished_text(task: SteerTask) -> str | None:
-    """The text that pulls; None where the caller gave embeddings and no text can pull."""
+    """The text that pulls; None where the caller gave embeddings and there is no text to pull with."""
     if not task.is_given:
         return preferred_text(task)
     try:
@@ -127,7 +127,17 @@ def target_texts(task: SteerTask, tried: Sequence[str]) -> Iterator[str]:
 
 
 def rewritten_texts(task: SteerTask, tried: Sequence[str]) -> Iterator[str]:
-    """The rewriter's texts that screening passes, the safe ones first; asked again once, if all failed."""
+    """Ask the rewriter for texts, and keep those that pass screening.
+
+    Once all its texts have failed, it is asked again, REWRITES times in all.
+
+    Args:
+        task: the flagged image.
+        tried: texts that have failed; it may grow while this iterates.
+
+    Yields:
+        The texts, the safe ones first.
+    """
     for _ in range(REWRITES if task.rewriter is not None else 0):
         passing = [row.text for row in _proposed(task, tried) if row.risk < HOPELESS]
         yield from passing
@@ -185,14 +195,30 @@ def first_prediction(task: SteerTask) -> Tensor:
 
 
 def nearest_to_despecified(task: SteerTask, latents: Tensor) -> Tensor:
-    """Of latents (N, …), the few nearest to the despecified prompt's first prediction."""
+    """Select the latents that are most similar to the despecified prompt's first prediction.
+
+    Args:
+        task: the flagged image.
+        latents: (N, …) to choose from.
+
+    Returns:
+        (D, …) the few most similar.
+    """
     if len(latents) <= PULLING_PICTURES:
         return latents
     return _nearest(predictions(task, [despecify(task).prompt]), latents)
 
 
 def nearest_to_flagged(task: SteerTask, latents: Tensor) -> Tensor:
-    """Of latents (N, …), the few nearest to the flagged picture, by the guard's encoder if it has one."""
+    """Select the latents that are most similar to the flagged picture, by the guard's encoder if it has one.
+
+    Args:
+        task: the flagged image.
+        latents: (N, …) to choose from.
+
+    Returns:
+        (D, …) the few most similar.
+    """
     if len(latents) <= PULLING_PICTURES:
         return latents
     if task.spaces is None:
@@ -236,12 +262,16 @@ PREFERENCES: dict[str, Preference] = {
 
 
 def sorted_by_text_encoder(task: SteerTask, texts: Sequence[str]) -> list[str]:
-    """The texts, the most similar to the task's prompt by the pipeline's own text encoder first.
+    """Sort texts by similarity to the task's prompt, by the pipeline's own text encoder.
 
-    The mean of the texts' embeddings is subtracted first: what all of them have in common says nothing.
+    The mean of the texts' embeddings is subtracted first, since it is common to all texts.
+
+    Args:
+        task: the flagged image.
+        texts: to sort.
 
     Returns:
-        All texts; none where the encoder's embeddings are not known.
+        All texts, the most similar first; none where the encoder's embeddings are not known.
     """
     vectors = task.runner.pooled_embeddings(tuple(texts), task.kwargs) if texts else None
     prompt = pooled_embedding(task.condition()) if vectors is not None else None

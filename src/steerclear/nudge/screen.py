@@ -14,12 +14,12 @@ from steerclear.nudge.base import SteerTask
 from steerclear.nudge.despecify import condition_predictions, predictions
 from steerclear.pixels import cosines
 
-# texts for what most models draw, where no calibration says how near an ordinary prompt comes
+# what most models can draw; measured where no calibration tells the similarity of ordinary prompts
 PLAIN_TEXTS = ("a tree", "a chair", "a boat", "a bridge", "a cake", "a horse", "a mountain", "a bicycle")
-SAFE = 0.35  # risk up to which a text is likely to pass, so that what it keeps of the request decides
+SAFE = 0.35  # up to this risk a text is likely to pass; then what it keeps of the request decides
 AGREES = 0.9  # agreement from which two texts show the same subject
 HOPELESS = 0.75  # risk from which a text is not tried
-LEAST_RANGE = 0.05  # cosine between an ordinary prompt and the copy, below which nothing can be told apart
+LEAST_RANGE = 0.05  # least distance of the cosines of an ordinary prompt and of the copy
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,18 @@ class Screened:
 
 
 def screened(task: SteerTask, texts: list[str]) -> list[Screened]:
-    """The texts with their risks, in their order; each is looked at once per task.
+    """Predict the risk of each text: whether its picture is likely to be a copy.
 
-    The comparison is with all protected items, not with the matched one alone: leaving one of them must not
-    end in another. Costs one evaluation per text, and one or two more for the first ones of a task.
+    The comparison is with all protected items, since leaving one must not lead to another. Costs one
+    evaluation per text, and one or two more at the first call for a task. Each text is looked at once per
+    task.
+
+    Args:
+        task: the flagged image.
+        texts: to be screened.
+
+    Returns:
+        One result per text, in the order of the texts.
     """
     if not texts:
         return []
@@ -63,7 +71,15 @@ def screened(task: SteerTask, texts: list[str]) -> list[Screened]:
 
 
 def condition_risk(task: SteerTask, unguided: Condition) -> float:
-    """The risk of a condition that was made for a call without guidance, see `Screened`; one evaluation."""
+    """Predict the risk of a condition, see `Screened`; costs one evaluation.
+
+    Args:
+        task: the flagged image.
+        unguided: a condition that was encoded for a call without guidance.
+
+    Returns:
+        The risk, on the same scale as `Screened.risk`.
+    """
     return _risk(task, _nearest(task, guided_predictions(task, [unguided])[0]))
 
 
@@ -79,11 +95,18 @@ def _risk(task: SteerTask, similarity: float) -> float:
 
 
 def ordered(texts: list[Screened]) -> list[str]:
-    """The texts in the order in which they are to be tried.
+    """Put texts in the order in which they are to be tried.
 
-    First the safe ones in which the model sees the same subject as in the last text, the bare subject, in the
-    order given, which is that of how much they keep of the request. Then the others, again those that agree
-    first, by rising risk. What is HOPELESS is left out.
+    First come the safe texts in which the model sees the same subject as in the last text (the bare subject),
+    in the order given, which is the order of how much they keep of the request. Then the others: those that
+    agree on the subject before those that do not, each by rising risk. Texts whose risk is HOPELESS or more
+    are left out.
+
+    Args:
+        texts: screened, the one that keeps most of the request first, the bare subject last.
+
+    Returns:
+        The texts alone.
     """
     hopeful = [row for row in texts if row.risk < HOPELESS]
     safe = [row for row in hopeful if row.risk <= SAFE and row.agreement >= AGREES]
@@ -93,9 +116,10 @@ def ordered(texts: list[Screened]) -> list[str]:
 
 
 def usual_similarity(task: SteerTask) -> float:
-    """What `screened` measures, of an ordinary prompt: from calibration, else of PLAIN_TEXTS.
+    """How similar the first prediction of an ordinary prompt is to protected items: from calibration, else
+    measured on PLAIN_TEXTS.
 
-    The texts' is measured once per model and settings, on the noise of the first request that needs it.
+    It is measured once per model and settings, on the noise of the first request that needs it.
     """
     guidance = guidance_scale(task)
     known = task.ordinary.similarity_at(guidance) if task.ordinary else None
@@ -111,9 +135,15 @@ def usual_similarity(task: SteerTask) -> float:
 
 
 def usual_similarities(task: SteerTask, prompts: Sequence[str], scales: Sequence[float]) -> list[float]:
-    """What `screened` measures, of ordinary prompts: the median at each guidance scale.
+    """Measure how similar first predictions of ordinary prompts are to protected items.
 
-    Where guidance mixes no predictions, it is the same at each.
+    Args:
+        task: gives the noise and the protected items.
+        prompts: ordinary prompts.
+        scales: guidance scales; where guidance mixes no predictions, all give the same.
+
+    Returns:
+        For each scale, the median over the prompts of the highest cosine with any protected latent.
     """
     denoised = predictions(task, list(prompts))
     mixed = _mixes(task)
@@ -161,8 +191,8 @@ def _unconditional(task: SteerTask) -> Tensor:
 
 def _mixes(task: SteerTask) -> bool:
     """Whether the pipeline's guidance scale mixes two predictions; FLUX's is an input of its network."""
-    taken = call_parameters(task.runner.pipe)
-    return "guidance_scale" in taken and "negative_prompt" in taken and "true_cfg_scale" not in taken
+    accepted = call_parameters(task.runner.pipe)
+    return "guidance_scale" in accepted and "negative_prompt" in accepted and "true_cfg_scale" not in accepted
 
 
 def _nearest(task: SteerTask, denoised: Tensor) -> float:

@@ -35,10 +35,11 @@ class Shield:
 
     @classmethod
     def alone(cls) -> Shield:
-        """The push on the latent alone, under the request's own condition."""
+        """The strategy `shield`: the projection alone, under the request's own condition."""
         return cls(name="shield", nudge_condition=False)
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         pushed, steps = 0, 0
 
         def keep_out(step: Step) -> Tensor | None:

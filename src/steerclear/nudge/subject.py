@@ -1,4 +1,4 @@
-"""What a request is about: texts that say the same without the names in it, the fullest first."""
+"""The subject of a prompt: texts that ask for the same thing without the names in the prompt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from steerclear.nudge.words import Kind, Word, segments
 
-MOST_TEXTS = 10  # of which each costs an evaluation
-MOST_NAMES = 6  # words that may be names, of a prompt whose language the lists hardly know
+MOST_TEXTS = 10  # each costs one evaluation
+MOST_NAMES = 6  # unknown words that are tried as names, where the lists know few words of a prompt
 AN = re.compile(r"(?!uni|us[aeu]|eu|one\b)[aeiou]", re.IGNORECASE)  # words before which "a" becomes "an"
 ARTICLES = ("the", "a", "an")
 PREPOSITIONS = frozenset(("and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "with"))
@@ -45,7 +45,13 @@ def subject_texts(prompt: str, generic: Collection[str] = (), usual: Collection[
 
 
 def names_subject(prompt: str, generic: Collection[str] = (), usual: Collection[str] = ()) -> bool:
-    """Whether a prompt names what is to be seen; "the acme mascot" does not. Arguments as `subject_texts`."""
+    """Whether a prompt names something to draw; "the acme mascot" does not.
+
+    Args:
+        prompt: what was asked for.
+        generic: see `subject_texts`.
+        usual: see `subject_texts`.
+    """
     parts = _read(prompt, usual)
     words = [word for part in parts for word in part]
     if any(_is_thing(word) and _tells(word, generic, False) for word in words):
@@ -95,8 +101,8 @@ def _texts(parts: Sequence[list[Word]], main: int, generic: Collection[str], uns
         for left_out in range(len(things)):
             yield _noun_phrase([*things[:left_out], *things[left_out + 1 :]], article)
     if not unsure:
-        for thing in things[:-1]:
-            yield _noun_phrase([thing], article)
+        for noun in things[:-1]:
+            yield _noun_phrase([noun], article)
         # the last noun of a row is what the others describe: a wall clock is a clock
         yield _noun_phrase(things[-1:], article)
     else:

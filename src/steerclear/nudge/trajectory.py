@@ -53,10 +53,11 @@ class Trajectory:
 
     @classmethod
     def alone(cls) -> Trajectory:
-        """The push on the latent alone, under the request's own condition."""
+        """The strategy `trajectory`: the shift alone, under the request's own condition."""
         return cls(name="trajectory", nudge_condition=False)
 
     def apply(self, task: SteerTask, seed: int) -> Candidate:
+        """See `Strategy.apply`."""
         steps = int(task.kwargs.get("num_inference_steps", 50))
         # without the nudged condition it is given what to prefer, and searches for nothing itself
         preferred = preferred_latents(task) if self.nudge_condition else task.preferred_latents

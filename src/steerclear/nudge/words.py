@@ -1,4 +1,4 @@
-"""The words of a prompt: what is to be seen, how it is drawn, and whose name is on it."""
+"""Classify the words of a prompt: things to draw, words for how it is drawn, and names."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class Word:
 
 
 def segments(prompt: str) -> list[list[Word]]:
-    """The parts of a prompt between commas, stops and brackets, word by word.
+    """Split a prompt at commas, stops and brackets into parts, and each part into words.
 
-    What only steers a program is no word: weights such as "(fox:1.2)" and tags such as "<lora:x:1>". Names
-    after "by" belong together with it: "by greg rutkowski and artgerm" is one name.
+    Syntax that only steers a program is left out: weights such as "(fox:1.2)" and tags such as "<lora:x:1>".
+    Names after "by" are joined: "by greg rutkowski and artgerm" is one name.
     """
     plain = re.sub(r"<[^<>]*>|:\s*[\d.]+|\bBREAK\b", " , ", prompt)
     parts = [re.findall(r"\w+(?:['’\-]\w+)*", part) for part in re.split(r"[,.;:!?|()\[\]{}\n\"“”]+", plain)]
@@ -78,10 +78,10 @@ def segments(prompt: str) -> list[list[Word]]:
 
 @cache
 def kind_of(word: str) -> Kind:
-    """What a word does, by the lists that come with the package.
+    """Classify a word by the lists that come with the package.
 
-    They know common English words, of which those for what can be drawn are marked, and the most frequent
-    words of twenty other languages. An inflected form is known by its stem.
+    They hold common English words, with those marked that can be drawn, and the most frequent words of twenty
+    other languages. An inflected form is recognised by its stem.
     """
     lower = word.lower().replace("’", "'").removesuffix("'s")
     things, others, function = word_lists()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -33,21 +33,6 @@ class Content:
 
     value: bytes
     expires: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What `verify` has seen.
-
-    Attributes:
-        records: how many rows there are.
-        head: hash of the last row; `verify(head=…)` later proves that nothing up to it has changed.
-        problems: each in one sentence; empty where the chain is whole.
-    """
-
-    records: int
-    head: str
-    problems: list[str] = field(default_factory=list)
 
 
 def new_id(kind: str) -> str:
@@ -116,67 +101,6 @@ def row_hash(row: Mapping[str, Any]) -> str:
     """SHA-256 of all columns of a record, the hash of the record before among them."""
     values = [row[name] for name in COLUMNS]
     return hashlib.sha256(json.dumps(values, ensure_ascii=True).encode()).hexdigest()
-
-
-def verify(connection: Connection, head: str | None = None) -> Verdict:
-    """Reads the whole chain and whatever it commits to.
-
-    A row that was changed, removed, added or moved is seen. So is a content that was changed, or removed in
-    any other way than by a purge. Rows cut off at the end, or a chain computed anew from some row on, are
-    seen by a `head` that was kept elsewhere: a chain alone cannot show them.
-
-    Args:
-        connection: a `Database.reading` transaction.
-        head: the head of an earlier verdict.
-    """
-    problems: list[str] = []
-    expected: dict[tuple[str, str], str] = {}  # contents that must be there
-    purged: set[tuple[str, str]] = set()
-    seq, last, head_seen = 0, BEGINNING, head in (None, BEGINNING)
-    rows = connection.execution_options(yield_per=1000).execute(sa.select(records).order_by(records.c.seq))
-    for row in rows:
-        seq += 1
-        if row.seq != seq:
-            problems.append(f"row {seq} is missing: {row.seq} ({row.id}) follows {seq - 1}")
-            seq = row.seq
-        if row.previous != last:
-            problems.append(
-                f"row {seq} ({row.id}) does not follow the row before it: one was removed or changed"
-            )
-        if row.hash != row_hash(row._asdict()):
-            problems.append(f"row {seq} ({row.id}) was changed after it was written")
-        last = row.hash
-        head_seen = head_seen or row.hash == head
-        _note_contents(row, expected, purged, problems)
-    if not head_seen:
-        problems.append(
-            f"the head {head} is no row of the chain: its end was cut off, or it was written anew"
-        )
-    held = connection.execution_options(yield_per=100).execute(sa.select(contents))
-    for row in held:
-        place = (row.record, row.name)
-        if place in purged:
-            problems.append(f"the {row.name} of {row.record} is there, though it was purged")
-        elif place not in expected:
-            problems.append(f"the {row.name} of {row.record} belongs to no record")
-        elif commitment(row.salt, row.value) != expected[place]:
-            problems.append(f"the {row.name} of {row.record} was changed after it was written")
-        expected.pop(place, None)
-    for record, name in expected.keys() - purged:
-        problems.append(f"the {name} of {record} is gone, and no purge took it")
-    return Verdict(seq, last, problems)
-
-
-def _note_contents(
-    row: Row[Any], expected: dict[tuple[str, str], str], purged: set[tuple[str, str]], problems: list[str]
-) -> None:
-    try:
-        body = json.loads(row.body)
-        expected.update({(row.id, str(name)): str(c) for name, c in body["contents"].items()})
-        if row.kind == "purge":
-            purged.update((str(record), str(name)) for record, name in body["purged"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        problems.append(f"row {row.seq} ({row.id}) holds no readable body")
 
 
 def of_kind(connection: Connection, kind: str, subject: str | None = None) -> Iterator[Row[Any]]:

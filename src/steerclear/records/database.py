@@ -91,6 +91,13 @@ class Database:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS_LOCK)))
             yield connection
 
+    def forget(self) -> None:
+        """Overwrites on disk what was deleted: SQLite's log still holds it. PostgreSQL's next VACUUM does."""
+        if self.is_sqlite:
+            with self._errors(), self._engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Closes all connections."""
         self._engine.dispose()
@@ -154,7 +161,7 @@ def _engine(url: URL) -> Engine:
 def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
     # WAL: readers and one writer at once; FULL: the log is on disk before a commit returns
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

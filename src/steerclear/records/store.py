@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 
 import sqlalchemy as sa
 
-from steerclear.records import chain, migrations
-from steerclear.records.chain import Verdict
-from steerclear.records.database import Database
+from steerclear.records import chain, migrations, purging
+from steerclear.records.database import Database, now
+from steerclear.records.exporting import export
+from steerclear.records.floods import HISTORY, WINDOW, Flood, floods
 from steerclear.records.incidents import Incidents
 from steerclear.records.keys import Keys
+from steerclear.records.negatives import Negatives
 from steerclear.records.sealing import Keep
+from steerclear.records.verifying import Verdict, verify
 
 
 class Records:
@@ -22,6 +27,7 @@ class Records:
     Attributes:
         keys: who may use a server.
         incidents: what was not clear, and the reviewers' queue.
+        negatives: overruled pictures, for calibration.
         name: the database's address, without its password.
     """
 
@@ -30,6 +36,7 @@ class Records:
         self.name = database.name
         self.keys = Keys(database)
         self.incidents = Incidents(database, keep)
+        self.negatives = Negatives(database, self.incidents, keep)
 
     @classmethod
     def open(cls, url: str, keep: Keep | None = None) -> Records:
@@ -74,13 +81,52 @@ class Records:
             database.close()
 
     def verify(self, head: str | None = None) -> Verdict:
-        """Reads the whole chain and says what is wrong with it, see `chain.verify`.
+        """Reads the whole chain and says what is wrong with it, see `verifying.verify`.
 
         Args:
             head: hash of the last row at an earlier verification, kept outside the database.
         """
         with self._database.reading() as connection:
-            return chain.verify(connection, head)
+            return verify(connection, head)
+
+    def export(self, file: Path) -> int:
+        """Writes all records to a .jsonl or .parquet file and returns how many, see `exporting.export`."""
+        return export(self._database, file)
+
+    def purge(self, texts_older_than: timedelta | None = None) -> dict[str, int]:
+        """Takes out thumbnails whose time is over, and old texts if asked to; see `purging.purge_old`."""
+        return purging.purge_old(self._database, texts_older_than, now())
+
+    def purge_incident(self, id: str, why: str) -> int:
+        """Takes out the texts and pictures of one incident; see `purging.purge_one`."""
+        return purging.purge_one(self._database, id, why)
+
+    def floods(
+        self, *, window: timedelta = WINDOW, history: timedelta = HISTORY, present: datetime | None = None
+    ) -> list[Flood]:
+        """Names items that suddenly match far more than their share; see `floods.floods`.
+
+        Args:
+            window: the time that is looked at.
+            history: the time before it that it is compared with.
+            present: end of the window; by default now.
+        """
+        return floods(self._database, present or now(), window, history)
+
+    def note_share(self, item: str, percent: float, why: str) -> str:
+        """Records that an item of the library is enforced for a share of the seeds from now on.
+
+        Args:
+            item: its id.
+            percent: of the seeds, from 0 to 100.
+            why: as it was given.
+
+        Returns:
+            The id of the record.
+        """
+        with self._database.writing() as connection:
+            _, id = chain.append(connection, "share", {"percent": percent, "why": why}, item=item)
+        return id
 
     def check_reachable(self) -> None:
         """Raises RecordsError unless the database answers."""

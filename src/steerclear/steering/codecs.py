@@ -92,7 +92,7 @@ def _packing(pipe: Any, names: frozenset[str]) -> Packing | None:
 
 
 def _scaled(pipe: Any, vae: Any) -> AutoencoderCodec:
-    """One scaling factor; one shift, or a mean and a standard deviation per channel; as the call has it."""
+    """A codec with one scaling factor, and one shift or a mean and a standard deviation per channel."""
     names, config = decoding_names(pipe), vae.config
     scale: Any = config.scaling_factor if "scaling_factor" in names else 1.0
     shift: Any = (getattr(config, "shift_factor", None) or 0.0) if "shift_factor" in names else 0.0

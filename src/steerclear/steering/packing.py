@@ -48,7 +48,15 @@ class Packing:
         return rows, columns
 
     def tokens_to_map(self, tokens: Tensor, rows_and_columns: tuple[int, int]) -> Tensor:
-        """Tokens (B, h·w, 4C) → map."""
+        """Arrange tokens as a map.
+
+        Args:
+            tokens: (B, h·w, 4C).
+            rows_and_columns: h and w.
+
+        Returns:
+            The map, see the class.
+        """
         patches = tokens.transpose(1, 2).reshape(len(tokens), -1, *rows_and_columns)
         return patches if self._patched else _unpatch(patches)
 

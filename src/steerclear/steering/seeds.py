@@ -1,4 +1,4 @@
-"""A seed per image: an image must not depend on its batch, nor an attempt on the one before."""
+"""Seeds per image: the noise of an image depends neither on its batch nor on earlier attempts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def seeds_of(generator: torch.Generator | list[torch.Generator], count: int) -> 
 
 
 def drawn(count: int) -> list[torch.Generator]:
-    """A generator for each of several images. Their seeds are drawn from torch's own generator, so that
+    """Make a generator for each of several images. Their seeds come from torch's global generator, so
     `torch.manual_seed` repeats them.
 
     Args:
@@ -68,13 +68,16 @@ def drawn(count: int) -> list[torch.Generator]:
 
 
 def telling_seeds(generator: torch.Generator | list[torch.Generator], count: int) -> list[int | None]:
-    """For each image the seed of a new generator that makes it again; None where no seed can tell.
+    """Find for each image the seed that makes it again, with a new generator.
 
-    No seed tells the images that share a generator, nor one whose generator was drawn from before.
+    There is none for images that share a generator, nor for a generator that was used before.
 
     Args:
         generator: of the request, before anything is drawn; one per image, or one for all.
         count: number of images.
+
+    Returns:
+        One seed per image; None where there is none.
     """
     if not isinstance(generator, list):
         generator = [generator] * count

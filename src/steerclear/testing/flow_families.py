@@ -1,15 +1,17 @@
-"""Families that predict a flow velocity."""
+"""Families that predict a flow velocity, but for FLUX and its kin."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from steerclear.testing.parts import (
+    COGVIEW_SHAPE,
     TEXT_WIDTH,
     byte_tokenizer,
     clip_text,
     clip_tokenizer,
     dc_autoencoder,
+    flux_vae,
     kl_vae,
     language_model,
     t5_text,
@@ -46,86 +48,6 @@ def sd3() -> Any:
         text_encoder_3=None,
         tokenizer_3=None,
     )
-
-
-def flux() -> Any:
-    """A tiny FLUX.1."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-
-    transformer = FluxTransformer2DModel(
-        patch_size=1,
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=TEXT_WIDTH,
-        pooled_projection_dim=TEXT_WIDTH,
-        axes_dims_rope=(4, 4, 8),
-    )
-    pipe = FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=kl_vae(
-            scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False
-        ),
-        text_encoder=clip_text(),
-        tokenizer=clip_tokenizer(),
-        text_encoder_2=t5_text(),
-        tokenizer_2=byte_tokenizer(512),
-        transformer=transformer,
-    )
-    pipe.default_sample_size = 8
-    return pipe
-
-
-def flux2() -> Any:
-    """A tiny FLUX.2 Klein."""
-    from diffusers import Flux2KleinPipeline
-
-    return Flux2KleinPipeline(**_flux2_parts("Qwen3", guidance_embeds=False))
-
-
-def flux2_dev() -> Any:
-    """FLUX.2 as first published: guidance is an embedding, and a system message precedes every prompt."""
-    from diffusers import Flux2Pipeline
-
-    pipe = Flux2Pipeline(**_flux2_parts("Mistral", guidance_embeds=True))
-    pipe.system_message = "-"
-    return pipe
-
-
-def _flux2_parts(text_encoder: str, guidance_embeds: bool) -> dict[str, Any]:
-    """The components of a FLUX.2, with a language model of this kind as its text encoder."""
-    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler
-    from diffusers import Flux2Transformer2DModel as Transformer
-
-    vae = AutoencoderKLFlux2(
-        block_out_channels=(4, 4, 8, 8),
-        latent_channels=4,
-        norm_num_groups=4,
-        layers_per_block=1,
-        sample_size=64,
-    )
-    # statistics like a trained model's: a fresh batch norm would normalise nothing
-    vae.bn.running_mean.uniform_(-0.5, 0.5)
-    vae.bn.running_var.uniform_(0.5, 2.0)
-    transformer = Transformer(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=2 * TEXT_WIDTH,
-        axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=guidance_embeds,
-    )
-    return {
-        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        "vae": vae,
-        "text_encoder": language_model(text_encoder),
-        "tokenizer": byte_tokenizer(512),
-        "transformer": transformer,
-    }
 
 
 def qwen() -> Any:
@@ -202,9 +124,7 @@ def zimage() -> Any:
     )
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=kl_vae(
-            scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False
-        ),
+        vae=flux_vae(),
         text_encoder=language_model("Qwen3"),
         tokenizer=byte_tokenizer(512),
         transformer=transformer,
@@ -231,11 +151,58 @@ def lumina2() -> Any:
     pipe = Lumina2Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
-        vae=kl_vae(
-            scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False
-        ),
+        vae=flux_vae(),
         text_encoder=language_model("Gemma2"),
         tokenizer=byte_tokenizer(256),
     )
     pipe.default_sample_size = 8
     return pipe
+
+
+def auraflow() -> Any:
+    """A tiny AuraFlow."""
+    from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, FlowMatchEulerDiscreteScheduler
+
+    transformer = AuraFlowTransformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=TEXT_WIDTH,
+        caption_projection_dim=16,
+        out_channels=4,
+        pos_embed_max_size=64,
+    )
+    return AuraFlowPipeline(
+        tokenizer=byte_tokenizer(256),
+        text_encoder=t5_text(),
+        vae=kl_vae(scaling_factor=0.13025),
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.73),
+    )
+
+
+def cogview4() -> Any:
+    """A tiny CogView4."""
+    from diffusers import CogView4Pipeline, CogView4Transformer2DModel, FlowMatchEulerDiscreteScheduler
+
+    transformer = CogView4Transformer2DModel(
+        rope_axes_dim=(8, 8),
+        **COGVIEW_SHAPE,
+    )
+    return CogView4Pipeline(
+        tokenizer=byte_tokenizer(1024, begins=True),
+        text_encoder=language_model("Qwen3"),
+        vae=kl_vae(),
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            base_shift=0.25,
+            max_shift=0.75,
+            base_image_seq_len=256,
+            use_dynamic_shifting=True,
+            time_shift_type="linear",
+        ),
+    )

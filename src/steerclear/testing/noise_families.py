@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steerclear.testing.parts import (
+    COGVIEW_SHAPE,
     TEXT_WIDTH,
     bert_text,
     byte_tokenizer,
@@ -72,6 +73,17 @@ def sdxl() -> Any:
     )
 
 
+def lcm() -> Any:
+    """A tiny latent consistency model: few steps, and guidance as an embedding."""
+    from diffusers import LatentConsistencyModelPipeline, LCMScheduler, UNet2DConditionModel
+
+    parts = sd1().components
+    parts["unet"] = UNet2DConditionModel.from_config(parts["unet"].config, time_cond_proj_dim=8)
+    schedule = {k: v for k, v in sd1_scheduler_config().items() if k != "skip_prk_steps"}
+    parts["scheduler"] = LCMScheduler(**schedule)
+    return LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
+
+
 def pixart() -> Any:
     """A tiny PixArt-Σ."""
     from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
@@ -94,6 +106,14 @@ def pixart() -> Any:
         transformer=transformer,
         scheduler=DPMSolverMultistepScheduler(),
     )
+
+
+def pixart_alpha() -> Any:
+    """A tiny PixArt-α."""
+    from diffusers import PixArtAlphaPipeline
+
+    parts = pixart().components
+    return PixArtAlphaPipeline(**{**parts, "vae": kl_vae()})
 
 
 def dit() -> Any:
@@ -141,4 +161,51 @@ def hunyuandit() -> Any:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+
+
+def deepfloyd() -> Any:
+    """A tiny DeepFloyd IF, first stage: it denoises pixels, and has no autoencoder."""
+    from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=6,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        encoder_hid_dim=TEXT_WIDTH,
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        norm_num_groups=4,
+        resnet_time_scale_shift="scale_shift",
+    )
+    return IFPipeline(
+        tokenizer=byte_tokenizer(77),
+        text_encoder=t5_text(),
+        unet=unet,
+        scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range"),
+        safety_checker=None,
+        feature_extractor=None,
+        watermarker=None,
+        requires_safety_checker=False,
+    )
+
+
+def cogview3() -> Any:
+    """A tiny CogView3-Plus."""
+    from diffusers import CogVideoXDDIMScheduler, CogView3PlusPipeline, CogView3PlusTransformer2DModel
+
+    transformer = CogView3PlusTransformer2DModel(
+        **COGVIEW_SHAPE,
+    )
+    return CogView3PlusPipeline(
+        tokenizer=byte_tokenizer(224),
+        text_encoder=t5_text(),
+        vae=kl_vae(scaling_factor=0.13025),
+        transformer=transformer,
+        scheduler=CogVideoXDDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
     )

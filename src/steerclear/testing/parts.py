@@ -5,6 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 TEXT_WIDTH = 16
+# of the transformers of FLUX.1 and its kin, and of CogView's
+FLUX_SHAPE: dict[str, Any] = {
+    "patch_size": 1,
+    "in_channels": 16,
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": TEXT_WIDTH,
+    "axes_dims_rope": (4, 4, 8),
+}
+COGVIEW_SHAPE: dict[str, Any] = {
+    "patch_size": 2,
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_layers": 1,
+    "attention_head_dim": 8,
+    "num_attention_heads": 2,
+    "text_embed_dim": TEXT_WIDTH,
+    "time_embed_dim": 8,
+    "condition_dim": 4,
+    "pos_embed_max_size": 16,
+    "sample_size": 8,
+}
 
 
 def clip_tokenizer(length: int = 77) -> Any:
@@ -146,6 +170,11 @@ def kl_vae(channels: int = 4, **config: Any) -> Any:
         sample_size=64,
         **config,
     )
+
+
+def flux_vae() -> Any:
+    """An AutoencoderKL with the scaling of FLUX.1's."""
+    return kl_vae(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False)
 
 
 def dc_autoencoder(channels: int = 4) -> Any:

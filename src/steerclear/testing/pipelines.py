@@ -10,8 +10,8 @@ import torch
 
 from steerclear.errors import InputError
 from steerclear.testing import flow_families as flow
+from steerclear.testing import flux_families as flux
 from steerclear.testing import image_families as image
-from steerclear.testing import more_families as more
 from steerclear.testing import noise_families as noise
 from steerclear.testing import prior_families as prior
 
@@ -64,20 +64,20 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "sd1": noise.sd1,
     "sdxl": noise.sdxl,
     "sd3": flow.sd3,
-    "flux": flow.flux,
+    "flux": flux.flux,
     "pixart": noise.pixart,
     "sana": flow.sana,
     "dit": noise.dit,
     "zimage": flow.zimage,
     "lumina2": flow.lumina2,
-    "flux2": flow.flux2,
+    "flux2": flux.flux2,
     "qwen": flow.qwen,
-    "lcm": more.lcm,
-    "pixart-alpha": more.pixart_alpha,
-    "auraflow": more.auraflow,
-    "cogview4": more.cogview4,
-    "chroma": more.chroma,
-    "flux2-dev": flow.flux2_dev,
+    "lcm": noise.lcm,
+    "pixart-alpha": noise.pixart_alpha,
+    "auraflow": flow.auraflow,
+    "cogview4": flow.cogview4,
+    "chroma": flux.chroma,
+    "flux2-dev": flux.flux2_dev,
     "hunyuandit": noise.hunyuandit,
     "kandinsky22": prior.kandinsky22,
     "kandinsky3": prior.kandinsky3,

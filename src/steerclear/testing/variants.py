@@ -9,7 +9,8 @@ import torch
 
 from steerclear.errors import InputError
 from steerclear.steering.call import parameters_of
-from steerclear.testing import further_families as further
+from steerclear.testing import flux_families as flux
+from steerclear.testing import noise_families as noise
 from steerclear.testing.image_families import mask, picture
 from steerclear.testing.pipelines import tiny_call, tiny_pipeline
 
@@ -39,9 +40,9 @@ _FAMILIES = {
     "ZImage": "zimage",
 }
 _FURTHER = {
-    "CogView3Plus": further.cogview3,
-    "IF": further.deepfloyd,
-    "OvisImage": further.ovis,
+    "CogView3Plus": noise.cogview3,
+    "IF": noise.deepfloyd,
+    "OvisImage": flux.ovis,
 }
 # more channels that a denoiser reads: a picture's latents, a picture, or a mask beside its noisy latents
 _MORE_CHANNELS = {
@@ -77,8 +78,8 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
     source = _source(cls, seed)
     if type(source) is cls:
         return source
-    taken = inspect.signature(cls).parameters
-    parts = {name: part for name, part in source.components.items() if name in taken}
+    accepted = inspect.signature(cls).parameters
+    parts = {name: part for name, part in source.components.items() if name in accepted}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if cls.__name__ == "StableDiffusion3InpaintPipeline":  # it takes no other number of channels
@@ -89,28 +90,28 @@ def tiny_variant(cls: type, seed: int = 0) -> Any:
             )
         if more := _MORE_CHANNELS.get(cls.__name__):
             _widen(parts, more)
-        if "controlnet" in taken:
+        if "controlnet" in accepted:
             parts["controlnet"] = _controlnet(cls, parts)
-        if "low_res_scheduler" in taken:
+        if "low_res_scheduler" in accepted:
             from diffusers import DDPMScheduler, UNet2DConditionModel
 
             parts["low_res_scheduler"] = DDPMScheduler()
             parts["unet"] = UNet2DConditionModel.from_config(parts["unet"].config, num_class_embeds=1000)
-        if "adapter" in taken:
+        if "adapter" in accepted:
             parts.update(_adapted(parts["unet"]))
     options: dict[str, Any] = {"requires_safety_checker": False, "add_watermarker": False}
-    if "pag_applied_layers" in taken:
+    if "pag_applied_layers" in accepted:
         options["pag_applied_layers"] = _PERTURBED.get(
-            _family(cls) or "", taken["pag_applied_layers"].default
+            _family(cls) or "", accepted["pag_applied_layers"].default
         )
     missing = [
         name
-        for name, parameter in taken.items()
+        for name, parameter in accepted.items()
         if name not in parts and name not in options and parameter.default is inspect.Parameter.empty
     ]
     if missing:
         raise InputError(f"no tiny {cls.__name__}: no family has a {', '.join(missing)}")
-    pipe = cls(**parts, **{name: value for name, value in options.items() if name in taken})
+    pipe = cls(**parts, **{name: value for name, value in options.items() if name in accepted})
     if hasattr(source, "default_sample_size"):
         pipe.default_sample_size = source.default_sample_size
     for component in pipe.components.values():

@@ -135,11 +135,11 @@ def supported(summary: dict[str, dict[str, Row]]) -> str:
     for name in list(summary)[:2]:
         # a user's wish is no default, and neither is the plain pipeline
         automatic = {
-            way: way_figures
-            for way, way_figures in summary[name].items()
-            if way != PLAIN and not way.startswith(("user", "style"))
+            choice: choice_figures
+            for choice, choice_figures in summary[name].items()
+            if choice != PLAIN and not choice.startswith(("user", "style"))
         }
-        best = max(automatic, key=lambda way: (value(automatic[way], "served"), way == AUTOMATIC))
+        best = max(automatic, key=lambda choice: (value(automatic[choice], "served"), choice == AUTOMATIC))
         lines.append(
             f"*{name.removeprefix(PULLS).capitalize()}*: the most requests are served by "
             f"“{best}”, {value(automatic[best], 'served'):.2f}; "

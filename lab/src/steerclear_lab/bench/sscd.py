@@ -39,7 +39,7 @@ class SscdJudge:
             pictures: the references.
             work: a folder where their vectors are kept.
         """
-        encoder = SscdEncoder.load(file, f"sscd:{file.name}")
+        encoder = SscdEncoder.load(file, f"sscd:{file.name}", trust=True)
         library = Library.open_or_create(work / "sscd", [encoder])
         add_references(library, pictures, encoder)
         return cls(encoder, library.vectors(encoder.name)[1])

@@ -67,7 +67,7 @@ class Model:
         ordinary: prompts that ask for nothing protected.
         protected: folder of the protected pictures.
         bystander: judges; it has seen no protected picture.
-        own: the model's own CLIP, if it has one.
+        model_clip: the model's own CLIP, if it has one.
         texts: by name of a concept, the text by which a CLIP is asked for it.
         concepts: by file of a protected picture, the name of what it shows.
     """
@@ -77,7 +77,7 @@ class Model:
     ordinary: Sequence[str]
     protected: Path
     bystander: Clip
-    own: Clip | None
+    model_clip: Clip | None
     texts: Mapping[str, str]
     concepts: Mapping[str, str]
 
@@ -94,7 +94,7 @@ class Model:
             ordinary=[prompt for prompt, _ in read_prompts("ordinary")],
             protected=PROTECTED_FOLDER,
             bystander=Clip.load(BYSTANDER_FOLDER),
-            own=Clip.load(MODEL_FOLDER),
+            model_clip=Clip.load(MODEL_FOLDER),
             texts={name: f"a {name}" for name in CONCEPTS.values()},
             concepts={file: name for _, file in planted if (name := concept_of(file)) is not None},
         )
@@ -105,14 +105,14 @@ class Model:
         lines = (folder / "prompts" / "planted.txt").read_text().splitlines()
         known = folder / "prompts" / "concepts.json"
         concepts: dict[str, dict[str, str]] = json.loads(known.read_text()) if known.exists() else {}
-        own = Path(model)
+        model_folder = Path(model)
         return cls(
             guard=Guard.from_pretrained(model, library=library),
             planted=[(prompt, file) for prompt, _, file in (line.partition("\t") for line in lines)],
             ordinary=(folder / "prompts" / "ordinary.txt").read_text().splitlines(),
             protected=folder / "protected",
             bystander=Clip.load(folder / "bystander"),
-            own=Clip.load(own) if (own / "clip").is_dir() else None,
+            model_clip=Clip.load(model_folder) if (model_folder / "clip").is_dir() else None,
             texts=concepts.get("texts", {}),
             concepts=concepts.get("of", {}),
         )
@@ -170,8 +170,10 @@ def requests(
                     "bystander", clip=model.bystander, picture=picture, prompt=prompt, model=model, file=file
                 ),
                 **(
-                    _judged("own", clip=model.own, picture=picture, prompt=prompt, model=model, file=file)
-                    if model.own
+                    _judged(
+                        "own", clip=model.model_clip, picture=picture, prompt=prompt, model=model, file=file
+                    )
+                    if model.model_clip
                     else {}
                 ),
             }

@@ -7,6 +7,8 @@ import typer
 from steerclear.cli.library.add import add
 from steerclear.cli.library.change import export, index, remove, restore
 from steerclear.cli.library.look import list_items, log, search, show, stats, verify
+from steerclear.cli.library.share import share
+from steerclear.cli.library.upkeep import compact, migrate, purge
 
 __all__ = ["app"]
 
@@ -20,5 +22,19 @@ app = typer.Typer(
 
 app.command("add")(add)
 app.command("list")(list_items)
-for command in (show, remove, search, stats, verify, index, export, log, restore):
+for command in (
+    show,
+    share,
+    remove,
+    search,
+    stats,
+    verify,
+    index,
+    export,
+    log,
+    restore,
+    compact,
+    purge,
+    migrate,
+):
     app.command()(command)

@@ -12,13 +12,14 @@ import typer
 from steerclear.cli.inputs import read_names
 from steerclear.cli.library.recognition import print_plain, print_recognition
 from steerclear.cli.opening import open_encoders
-from steerclear.cli.options import DEFAULT_LIBRARY, LibraryOption
+from steerclear.cli.options import DEFAULT_LIBRARY, DownloadOption, LibraryOption, TrustOption
 from steerclear.cli.terminal import OK, PROBLEMS, echo, one_line_errors, progress
 from steerclear.embedded import is_embedded
 from steerclear.errors import InputError, LibraryError
 from steerclear.library import ingest
 from steerclear.library.files import MAX_BYTES, Reach
 from steerclear.library.schema import POLICIES, Policy
+from steerclear.library.sources import in_words
 from steerclear.library.store import Library
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ def add(
         typer.Option(
             metavar="FOLDER_OR_ID",
             help="The model that a new library is for: without --encoder, that model's own autoencoder is "
-            "the encoder, and nothing else is downloaded.",
+            "the encoder.",
         ),
     ] = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Also read addresses (with ://) that a list names.")
     ] = False,
@@ -99,36 +102,33 @@ def add(
     with one_line_errors("stopped; what was committed is safe, the same command again does the rest"):
         chosen_policy = _policy(policy)
         captions_by_path = _read_captions(captions)
-        encoders = _encoders(library, encoder or (), model)
-        created = not _exists(library)
-        opened = Library.open_or_create(library, encoders)
-        try:
-            with progress("adding") as advance:
-                report = ingest.add(
-                    opened,
-                    paths,
-                    encoders,
-                    owner=owner,
-                    licence=licence,
-                    note=note,
-                    tags=tag or (),
-                    policy=chosen_policy,
-                    captions=captions_by_path,
-                    batch=batch,
-                    reach=Reach(remote=allow_remote, outside=allow_outside, max_bytes=max_bytes),
-                    ray_actors=ray,
-                    on_progress=lambda state: advance(state.done, state.total),
-                )
-            total = len(opened)
-        finally:
-            # a library without pictures protects nothing, and nobody asked for that
-            discarded = created and opened.discard_unused()
+        encoders = _encoders(library, encoder or (), model, trust=trust, allow_download=allow_download)
+        opened = Library.open_or_plan(library, encoders)
+        with progress("adding") as advance:
+            report = ingest.add(
+                opened,
+                paths,
+                encoders,
+                owner=owner,
+                licence=licence,
+                note=note,
+                tags=tag or (),
+                policy=chosen_policy,
+                captions=captions_by_path,
+                batch=batch,
+                reach=Reach(remote=allow_remote, outside=allow_outside, max_bytes=max_bytes),
+                ray_actors=ray,
+                on_progress=lambda state: advance(state.done, state.total),
+            )
+        total = len(opened)
         thresholds_missing = total > 0 and needs_calibration(opened)
     for path, reason in report.failed:
         echo(f"failed: {path}: {reason}", err=True)
     skipped, failed = len(report.skipped_duplicates), len(report.failed)
-    holds = "no library was created" if discarded else f"the library holds {total}"
+    holds = "no library was created" if opened.planned else f"the library holds {total}"
     echo(f"{len(report.added)} added, {skipped} already there, {failed} failed; {holds}")
+    if report.skipped:
+        echo(f"skipped, no pictures: {in_words(report.skipped)}")
     if report.added:
         print_plain(opened, report.added)
     if total:
@@ -143,14 +143,6 @@ def add(
     raise typer.Exit(PROBLEMS if report.failed else OK)
 
 
-def _exists(library: str) -> bool:
-    try:
-        Library.open(library)
-    except LibraryError:  # none, or a damaged one, which opening it again will say
-        return False
-    return True
-
-
 def _policy(text: str) -> Policy:
     for policy in POLICIES:
         if text == policy:
@@ -158,7 +150,9 @@ def _policy(text: str) -> Policy:
     raise InputError(f"policy {text!r} is none of {', '.join(POLICIES)}")
 
 
-def _encoders(library: str, names: Sequence[str], model: str | None = None) -> list[Encoder]:
+def _encoders(
+    library: str, names: Sequence[str], model: str | None, *, trust: bool, allow_download: bool
+) -> list[Encoder]:
     """The encoders that the user names, else those of the library, else the one that a new library gets.
 
     The shipped model's is its descriptor; for any other model it is that model's autoencoder, which sees what
@@ -173,7 +167,10 @@ def _encoders(library: str, names: Sequence[str], model: str | None = None) -> l
             names = [DEFAULT if model is None or is_embedded(model) else f"vae:{model}"]
         else:
             return open_encoders(existing, Path(model) if model else None)
-    return [load_encoder(encoder_name(name)) for name in read_names("encoder", names)]
+    return [
+        load_encoder(encoder_name(name), trust=trust, allow_download=allow_download)
+        for name in read_names("encoder", names)
+    ]
 
 
 def _read_captions(path: Path | None) -> dict[str, str]:
@@ -181,7 +178,7 @@ def _read_captions(path: Path | None) -> dict[str, str]:
         return {}
     try:
         captions = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read the captions {str(path)!r}: {error}") from error
     if not isinstance(captions, dict):
         raise InputError(f"the captions {str(path)!r} must be one JSON object, path → caption")

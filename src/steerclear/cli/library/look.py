@@ -11,7 +11,7 @@ import typer
 
 from steerclear.cli.inputs import read_names
 from steerclear.cli.library.recognition import print_recognition
-from steerclear.cli.options import DEFAULT_LIBRARY, JsonOption, LibraryOption
+from steerclear.cli.options import DEFAULT_LIBRARY, DownloadOption, JsonOption, LibraryOption, TrustOption
 from steerclear.cli.terminal import OK, PROBLEMS, echo, one_line_errors, print_json, print_table
 from steerclear.library.store import Library
 
@@ -69,6 +69,8 @@ def search(
         str | None,
         typer.Option(metavar="NAME", help="Compare with this encoder of the library; default: the first."),
     ] = None,
+    trust: TrustOption = False,
+    allow_download: DownloadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find the protected pictures most like IMAGE, by cosine.
@@ -77,7 +79,14 @@ def search(
     steerclear library search suspicious.png -l protected -k 3
     """
     with one_line_errors():
-        matches = _search(Library.open(library), image, count=count, encoder=encoder)
+        matches = _search(
+            Library.open(library),
+            image,
+            count=count,
+            encoder=encoder,
+            trust=trust,
+            allow_download=allow_download,
+        )
     if as_json:
         print_json([{"id": item_id, "score": score} for item_id, score in matches])
     else:
@@ -133,23 +142,29 @@ def verify(
 
 
 def log(library: LibraryOption = DEFAULT_LIBRARY) -> None:
-    """List the versions of the library, oldest first.
+    """List the versions of the library, oldest first, and what was purged: when, by whom and why.
 
     \b
     steerclear library log -l protected
     """
     with one_line_errors():
         opened = Library.open(library)
-        versions = opened.log()
+        versions, purges = opened.log(), opened.purges()
     rows = [
         (str(version.version), f"{version.committed:%Y-%m-%d %H:%M:%S} UTC", str(version.items))
         for version in versions
     ]
     print_table(("version", "committed", "items"), rows)
+    for purge in purges:
+        state = "" if purge.finished else "; not finished: run the same purge again"
+        when = purge.when[:19].replace("T", " ")
+        echo(f"purged {when} UTC by {purge.who}, {purge.items} items: {purge.why}{state}")
     print_recognition(opened)
 
 
-def _search(library: Library, image: Path, *, count: int, encoder: str | None) -> list[tuple[str, float]]:
+def _search(
+    library: Library, image: Path, *, count: int, encoder: str | None, trust: bool, allow_download: bool
+) -> list[tuple[str, float]]:
     import torch
 
     from steerclear.encoders import check_consent, check_embedding, encoder_name, load_encoder
@@ -161,7 +176,7 @@ def _search(library: Library, image: Path, *, count: int, encoder: str | None) -
     else:
         (name,) = read_names("encoder", [encoder])
         spec = library.spec(encoder_name(name))
-    loaded = load_encoder(spec.name, fingerprint=spec.fingerprint)
+    loaded = load_encoder(spec.name, fingerprint=spec.fingerprint, trust=trust, allow_download=allow_download)
     library.check_encoder(loaded)
     with torch.no_grad():
         query = loaded(square_tensor(read_image(image), loaded.size)[None])

@@ -60,5 +60,5 @@ def plain_items(library: Library, ids: Sequence[str]) -> Iterator[str]:
     from steerclear.copy_detection import is_plain
 
     for first in range(0, len(ids), AT_ONCE):
-        some, thumbnails = library.thumbnails(ids[first : first + AT_ONCE])
-        yield from (item for item, picture in zip(some, thumbnails, strict=True) if is_plain(picture))
+        batch, thumbnails = library.thumbnails(ids[first : first + AT_ONCE])
+        yield from (item for item, picture in zip(batch, thumbnails, strict=True) if is_plain(picture))

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from steerclear.nudge.guidance_window import past_minimum
 from steerclear_lab.bench.baselines.base import Context, MethodOutput, Run, SamplingStep
+from steerclear_lab.guidance_window import past_minimum
 
 
 @dataclass(frozen=True)

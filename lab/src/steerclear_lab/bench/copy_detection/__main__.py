@@ -192,13 +192,13 @@ def measure(work: Path, drawn: int) -> Row:
     """All rows: of copies, of other pictures and of `drawn` ordinary generations, for each set; and the
     costs.
     """
-    everything, drawings = stamps(), ordinary_drawings()
-    sets = protected_sets(everything)
+    all_stamps, drawings = stamps(), ordinary_drawings()
+    sets = protected_sets(all_stamps)
     results: Row = {"copies": {}, "others": {}}
     for name, pictures in sets.items():
         rest = [
             (key, picture)
-            for key, picture in {**drawings, **everything}.items()
+            for key, picture in {**drawings, **all_stamps}.items()
             if key not in pictures and not is_true_copy(key, of=name)
         ]
         results["copies"][name] = kept(

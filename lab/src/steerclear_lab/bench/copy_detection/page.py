@@ -12,7 +12,7 @@ from steerclear.copy_detection import Evidence, Thresholds
 from steerclear_lab.pages import render, table
 
 Row = Mapping[str, Any]
-WAYS = ("whole-picture filters", "torch only", "with OpenCV", "together")
+METHODS = ("whole-picture filters", "torch only", "with OpenCV", "together")
 LOOKED_AT = 16
 CURVE = [round(0.8 + 0.025 * i, 3) for i in range(17)]  # of the score's threshold
 
@@ -26,13 +26,13 @@ def score(row: Row, thresholds: Thresholds, inliers: bool) -> float:
     )
 
 
-def flagged(row: Row, way: str, thresholds: Thresholds) -> bool:
-    """Whether a row's picture is flagged in one of WAYS."""
+def flagged(row: Row, method: str, thresholds: Thresholds) -> bool:
+    """Whether a row's picture is flagged in one of METHODS."""
     whole = bool(row.get("whole"))
-    if way == WAYS[0]:
+    if method == METHODS[0]:
         return whole
-    copy_filter = score(row, thresholds, inliers=way != WAYS[1]) >= 1
-    return copy_filter or (way == WAYS[3] and whole)
+    copy_filter = score(row, thresholds, inliers=method != METHODS[1]) >= 1
+    return copy_filter or (method == METHODS[3] and whole)
 
 
 def exact_interval(hits: int, count: int) -> tuple[float, float]:
@@ -58,7 +58,7 @@ def reported(name: str, rows: Iterable[Row]) -> list[Row]:
 
 
 def caught_by_kind(rows: Sequence[Row], thresholds: Thresholds) -> dict[str, dict[str, Any]]:
-    """Caught of each kind and of all, by each way: kind → {"count", way: share}."""
+    """Caught of each kind and of all, by each method: kind → {"count", method: share}."""
     kinds: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         kinds[row["kind"]].append(row)
@@ -66,20 +66,20 @@ def caught_by_kind(rows: Sequence[Row], thresholds: Thresholds) -> dict[str, dic
     return {
         kind: {
             "count": len(some),
-            **{w: sum(flagged(r, w, thresholds) for r in some) / len(some) for w in WAYS},
+            **{w: sum(flagged(r, w, thresholds) for r in some) / len(some) for w in METHODS},
         }
         for kind, some in kinds.items()
     }
 
 
 def alarms(rows: Sequence[Row], thresholds: Thresholds) -> dict[str, Any]:
-    """False alarms by each way of the copy detector: how many, of how many, and the exact interval of the
+    """False alarms by each method of the copy detector: how many, of how many, and the exact interval of the
     rate.
     """
     result: dict[str, Any] = {"count": len(rows)}
-    for way in WAYS[1:3]:
-        hits = sum(flagged(row, way, thresholds) for row in rows)
-        result[way] = {"flagged": hits, "interval": exact_interval(hits, len(rows))}
+    for method in METHODS[1:3]:
+        hits = sum(flagged(row, method, thresholds) for row in rows)
+        result[method] = {"flagged": hits, "interval": exact_interval(hits, len(rows))}
     return result
 
 
@@ -112,11 +112,11 @@ def summary(rows: Mapping[str, Any], thresholds: Thresholds) -> dict[str, Any]:
         "named": {name: sum(r["right"] for r in some) / len(some) for name, some in rows["copies"].items()},
         "others": {name: alarms(some, thresholds) for name, some in others.items() if some},
         "flagged others": {
-            name: [dict(r) for r in some if flagged(r, WAYS[2], thresholds)]
+            name: [dict(r) for r in some if flagged(r, METHODS[2], thresholds)]
             for name, some in rows["others"].items()
         },
         "missed": {
-            name: [dict(r) for r in some if not flagged(r, WAYS[2], thresholds)]
+            name: [dict(r) for r in some if not flagged(r, METHODS[2], thresholds)]
             for name, some in rows["copies"].items()
         },
         "curve": curve(caught, innocent, thresholds) if innocent else [],
@@ -162,24 +162,29 @@ def page(figures: Mapping[str, Any], sets: Sequence[str]) -> str:
 
 
 def _caught(copies: Mapping[str, Any], sets: Sequence[str]) -> str:
-    """The share of each alteration that is caught of what is reported, by set and way."""
+    """The share of each alteration that is caught of what is reported, by set and method."""
     columns = [copies[f"{name}, reported"] for name in sets]
     rows = []
     for kind in columns[0]:
         counts = ", ".join(str(column[kind]["count"]) for column in columns)
         rows.append(
-            [f"{kind} ({counts})", *(f"{column[kind][way]:.1%}" for column in columns for way in WAYS)]
+            [
+                f"{kind} ({counts})",
+                *(f"{column[kind][method]:.1%}" for column in columns for method in METHODS),
+            ]
         )
-    return table(["alteration", *(f"{name}: {way}" for name in sets for way in WAYS)], rows)
+    return table(["alteration", *(f"{name}: {method}" for name in sets for method in METHODS)], rows)
 
 
 def _all_caught(copies: Mapping[str, Any], sets: Sequence[str]) -> str:
-    """What is caught of all copies, by way; of the sets of which not all is reported."""
+    """What is caught of all copies, by method; of the sets of which not all is reported."""
     shares = []
     for name in sets:
         every = copies[name]["all"]
         if every != copies[f"{name}, reported"]["all"]:
-            shares.append(f"{name} ({every['count']}) " + ", ".join(f"{every[way]:.1%}" for way in WAYS))
+            shares.append(
+                f"{name} ({every['count']}) " + ", ".join(f"{every[method]:.1%}" for method in METHODS)
+            )
     return "; ".join(shares)
 
 
@@ -191,11 +196,11 @@ def _alarms(others: Mapping[str, Any]) -> str:
         if others.get(f"{name}, reported", {}).get("count") == count:
             continue
         cells = []
-        for way in WAYS[1:3]:
-            low, high = alarms_of_set[way]["interval"]
-            cells.append(f"{alarms_of_set[way]['flagged']} ({low:.2%}–{high:.2%})")
+        for method in METHODS[1:3]:
+            low, high = alarms_of_set[method]["interval"]
+            cells.append(f"{alarms_of_set[method]['flagged']} ({low:.2%}–{high:.2%})")
         rows.append([name, str(count), *cells])
-    return table(["protected: others", "pictures", *WAYS[1:3]], rows)
+    return table(["protected: others", "pictures", *METHODS[1:3]], rows)
 
 
 def _plain(plain: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -108,20 +108,20 @@ def flattened(file: Path) -> Image.Image:
     return flat
 
 
-def protected_stamps(everything: dict[str, Image.Image]) -> dict[str, Image.Image]:
-    """STAMPS_PROTECTED of them, evenly over the subjects: no letters and signs, none long or small."""
+def protected_stamps(all_stamps: dict[str, Image.Image]) -> dict[str, Image.Image]:
+    """STAMPS_PROTECTED of all stamps, evenly over the subjects: no letters and signs, none long or small."""
     fit = [
         name
-        for name, p in everything.items()
+        for name, p in all_stamps.items()
         if not name.startswith("symbols") and min(p.size) >= 64 and max(p.size) <= 1.6 * min(p.size)
     ]
     step = len(fit) / STAMPS_PROTECTED
-    return {fit[int(i * step)]: everything[fit[int(i * step)]] for i in range(STAMPS_PROTECTED)}
+    return {fit[int(i * step)]: all_stamps[fit[int(i * step)]] for i in range(STAMPS_PROTECTED)}
 
 
-def protected_sets(everything: dict[str, Image.Image]) -> dict[str, dict[str, Image.Image]]:
-    """Both protected sets by name. everything: all stamps."""
-    return {"embedded": embedded(), "stamps": protected_stamps(everything)}
+def protected_sets(all_stamps: dict[str, Image.Image]) -> dict[str, dict[str, Image.Image]]:
+    """Both protected sets by name. all_stamps: by name."""
+    return {"embedded": embedded(), "stamps": protected_stamps(all_stamps)}
 
 
 def generations(folder: Path, count: int) -> Iterator[tuple[str, Image.Image]]:
@@ -146,7 +146,7 @@ def generations(folder: Path, count: int) -> Iterator[tuple[str, Image.Image]]:
             whole = file.with_suffix(".part.npy")
             np.save(whole, np.stack([np.asarray(p.convert("RGB")) for p in drawn]))
             os.replace(whole, file)
-        for n, pixels in zip(numbers, np.load(file), strict=True):
+        for n, pixels in zip(numbers, np.load(file, allow_pickle=False), strict=True):
             if n < count:
                 yield f"generation {n}: {prompts[n % len(prompts)]}", Image.fromarray(pixels)
 

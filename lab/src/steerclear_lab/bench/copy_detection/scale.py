@@ -145,7 +145,7 @@ def _among(side: ProtectedSide, more: int, work: Path) -> Tensor:
     if not file.exists():
         named = {f"other {i}": squared(to_tensor([p]), SIDE)[0] for i, p in enumerate(distractors(more))}
         torch.save(ProtectedSide.of(named, skip_blank=True).sought, file)
-    return torch.cat([side.sought, torch.load(file)])
+    return torch.cat([side.sought, torch.load(file, weights_only=True)])
 
 
 def _rank(items: Tensor, row: int) -> int:

@@ -30,8 +30,8 @@ def write(summary: Mapping[str, Any], drawn: Path, file: Path, unshipped: Path) 
     shipped;
     unshipped: PNG of pairs that show a stamp, whose licence is another.
     """
-    everything = stamps()
-    sets, drawings = protected_sets(everything), ordinary_drawings()
+    all_stamps = stamps()
+    sets, drawings = protected_sets(all_stamps), ordinary_drawings()
     shipped: list[Pair] = []
     others: list[Pair] = []
     for name, rows in summary["missed"].items():
@@ -43,9 +43,9 @@ def write(summary: Mapping[str, Any], drawn: Path, file: Path, unshipped: Path) 
     for name, rows in summary["flagged others"].items():
         for row in rows[:WORST]:
             item, protected_set = row["item"], name.split(":")[0]
-            picture = {**drawings, **everything}.get(item) or generation(drawn, row["number"])
+            picture = {**drawings, **all_stamps}.get(item) or generation(drawn, row["number"])
             pair = (f"no copy: {item.split('/')[-1]}", picture, sets[protected_set][row["matched"]])
-            (shipped if protected_set == "embedded" and item not in everything else others).append(pair)
+            (shipped if protected_set == "embedded" and item not in all_stamps else others).append(pair)
     sheet(shipped, file)
     sheet(others, unshipped)
 

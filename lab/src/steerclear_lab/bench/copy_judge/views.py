@@ -86,9 +86,9 @@ def hue_turns(angle: Tensor) -> Tensor:
     """Rotations (B, 3, 3) about the grey axis of the colour cube by angles (B,) in radians (Rodrigues)."""
     k = 1 / math.sqrt(3)
     cross = torch.tensor([[0, -k, k], [k, 0, -k], [-k, k, 0]])
-    eye, outer = torch.eye(3), torch.full((3, 3), 1 / 3)
+    identity, outer = torch.eye(3), torch.full((3, 3), 1 / 3)
     cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
-    return cos * eye + sin * cross + (1 - cos) * outer
+    return cos * identity + sin * cross + (1 - cos) * outer
 
 
 def covered(images: Tensor, generator: torch.Generator) -> Tensor:
