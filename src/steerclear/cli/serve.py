@@ -37,6 +37,19 @@ def serve(
             help="Of keys and incidents: a SQLite file, or postgresql+psycopg://USER@HOST/NAME.",
         ),
     ] = "",
+    keep_prompts: Annotated[
+        str,
+        typer.Option(metavar="HOW", help="What incidents keep of prompts: text, or hash for a hash alone."),
+    ] = "text",
+    keep_thumbnails: Annotated[
+        float,
+        typer.Option(
+            parser=number,
+            metavar="DAYS",
+            help="Keep a small picture of what was flagged, encrypted, for so many days; needs a key, see "
+            "`steerclear audit`. None is kept by default.",
+        ),
+    ] = 0.0,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Serve without keys; only this machine can reach the server.")
     ] = False,
@@ -164,6 +177,8 @@ def serve(
             host=host,
             port=port,
             database=database,
+            keep_prompts=keep_prompts,
+            keep_thumbnails=keep_thumbnails,
             insecure=insecure,
             queue=queue,
             time_limit=time_limit,
