@@ -65,6 +65,7 @@ class Delivered:
                 for a in report.attempts
             ],
             "reason": report.reason,
+            "seconds": report.seconds,
             "library_version": report.library_version,
         }
 
