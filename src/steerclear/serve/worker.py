@@ -31,9 +31,9 @@ END_WITHIN = 4.0  # seconds that a process has to end by itself
 
 log = logging.getLogger("steerclear.serve.worker")
 
-# what the server sends: ("work", lane, [(number, request, wants progress), …]), ("cancel", number), or ("stop",)
-# what it is sent: ("ready", Abilities), ("progress", number, Progress), ("done", number, result), ("lost", message)
-Message = tuple[Any, ...]
+# what the server sends: ("work", lane, [(number, request, wants progress), …]), ("cancel", number), ("stop",);
+# what it is sent: ("ready", Abilities), ("progress", number, Progress), ("done", number, result),
+# ("lost", message), ("unloadable", message)
 
 
 def main(connection: Connection, settings: ServeSettings, device: str) -> None:
