@@ -31,7 +31,7 @@ END_WITHIN = 4.0  # seconds that a process has to end by itself
 
 log = logging.getLogger("steerclear.serve.worker")
 
-# what the server sends: ("work", lane, [(number, request, wants progress), …]), ("cancel", number), ("stop",);
+# what the server sends: ("work", lane, [(number, request, wants progress) …]), ("cancel", number), ("stop",);
 # what it is sent: ("ready", Abilities), ("progress", number, Progress), ("done", number, result),
 # ("lost", message), ("unloadable", message)
 
