@@ -60,19 +60,23 @@ def serve(
         ),
     ] = 1,
     queue: Annotated[
-        int, typer.Option(parser=whole_number, metavar="N", help="Most requests that wait; further ones get 429.")
+        int,
+        typer.Option(parser=whole_number, metavar="N", help="Most requests that wait; further ones get 429."),
     ] = 64,
     time_limit: Annotated[
         float, typer.Option(parser=number, metavar="S", help="Most seconds of a request, waiting included.")
     ] = 300.0,
     drain: Annotated[
-        float, typer.Option(parser=number, metavar="S", help="Seconds that requests have to end after SIGTERM.")
+        float,
+        typer.Option(parser=number, metavar="S", help="Seconds that requests have to end after SIGTERM."),
     ] = 60.0,
     steps: StepsOption = 25,
     guidance: Annotated[
         float | None,
         typer.Option(
-            parser=number, metavar="X", help="Guidance scale; default 7.5, or what the model's own recipe says."
+            parser=number,
+            metavar="X",
+            help="Guidance scale; default 7.5, or what the model's own recipe says.",
         ),
     ] = None,
     filter_names: FilterOption = None,
@@ -86,7 +90,9 @@ def serve(
     budget: Annotated[
         float,
         typer.Option(
-            parser=number, metavar="X", help="Most that one picture may cost, as a multiple of the plain cost."
+            parser=number,
+            metavar="X",
+            help="Most that one picture may cost, as a multiple of the plain cost.",
         ),
     ] = 8.0,
     dtype: Annotated[
@@ -115,7 +121,8 @@ def serve(
         typer.Option(metavar="ORIGIN", help="A site whose pages may call the server; none by default."),
     ] = None,
     log_prompts: Annotated[
-        bool, typer.Option("--log-prompts", help="Write prompts into the log; they are kept out of it by default.")
+        bool,
+        typer.Option("--log-prompts", help="Write prompts into the log; they are kept out of it by default."),
     ] = False,
 ) -> None:
     """Serve pictures in the OpenAI images schema, none of which resembles anything protected.

@@ -70,7 +70,13 @@ class Delivered:
 
 
 async def delivered(
-    server: Server, caller: Caller, *, request_id: str, asked: PictureRequest, settings: dict[str, Any], made: Made
+    server: Server,
+    caller: Caller,
+    *,
+    request_id: str,
+    asked: PictureRequest,
+    settings: dict[str, Any],
+    made: Made,
 ) -> list[Delivered]:
     """The pictures of a request, encoded, once every one that was not clear is on record.
 
@@ -82,7 +88,12 @@ async def delivered(
 
 
 def _encoded_and_recorded(
-    server: Server, caller: Caller, request_id: str, asked: PictureRequest, settings: dict[str, Any], made: Made
+    server: Server,
+    caller: Caller,
+    request_id: str,
+    asked: PictureRequest,
+    settings: dict[str, Any],
+    made: Made,
 ) -> list[Delivered]:
     pictures = []
     for index, (image, report) in enumerate(zip(made.images, made.reports, strict=True)):

@@ -157,11 +157,15 @@ def _parts(server: Server, given: Any) -> tuple[list[Image.Image], list[str], li
                 param, f"{param} is {shown(part)}; send parts of type text, or image_url with a data: URL"
             )
         if len(images) > MOST_PICTURES or len(texts) > MOST_TEXTS:
-            raise bad_field("input", f"input has too many parts; {MOST_PICTURES} pictures and {MOST_TEXTS} texts are the most")
+            raise bad_field(
+                "input",
+                f"input has too many parts; {MOST_PICTURES} pictures and {MOST_TEXTS} texts are the most",
+            )
     for text in texts:
         if len(text) > server.settings.longest_prompt:
             raise bad_field(
-                "input", f"a text has {len(text)} characters; {server.settings.longest_prompt} is the most here"
+                "input",
+                f"a text has {len(text)} characters; {server.settings.longest_prompt} is the most here",
             )
     return images, texts, [*results, together] if together else results
 

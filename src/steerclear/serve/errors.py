@@ -188,7 +188,10 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     path = f"{request.method} {request.url.path}"
     known = {
         404: (f"there is no {path}; see /openapi.json for what there is", "not_found"),
-        405: (f"{path} is not possible; see /openapi.json for the methods of this path", "method_not_allowed"),
+        405: (
+            f"{path} is not possible; see /openapi.json for the methods of this path",
+            "method_not_allowed",
+        ),
     }
     message, code = known.get(error.status_code, (f"the request cannot be read: {error.detail}", "invalid"))
     answer = ApiError(error.status_code, message, code=code, headers=error.headers)

@@ -58,7 +58,9 @@ async def edits(request: Request, caller: Generating) -> Response:
     async with form_of(request) as form:
         try:
             fields = {k: v for k, v in form.multi_items() if not isinstance(v, UploadFile)}
-            preferred = [v for k, v in form.multi_items() if k in ("prefer", "prefer[]") and isinstance(v, str)]
+            preferred = [
+                v for k, v in form.multi_items() if k in ("prefer", "prefer[]") and isinstance(v, str)
+            ]
             asked = EditRequest.model_validate({**fields, "prefer": preferred})
         except ValidationError as error:
             raise invalid(error.errors()) from error
@@ -103,7 +105,9 @@ async def _settings(
             "response_format is 'url', and this server keeps no pictures to serve later; ask for b64_json",
         )
     if asked.n > limits.most_images:
-        raise bad_field("n", f"n is {asked.n}; this server makes at most {limits.most_images} pictures a request")
+        raise bad_field(
+            "n", f"n is {asked.n}; this server makes at most {limits.most_images} pictures a request"
+        )
     steps = asked.num_inference_steps or limits.steps
     if steps > limits.most_steps:
         raise bad_field(
@@ -172,7 +176,9 @@ def _preferred(server: Server, wish: str) -> str | Image.Image:
     if wish.startswith("data:"):
         return decode_data_url(wish, "prefer", most_pixels=server.settings.most_upload_pixels)
     if not wish.strip():
-        raise bad_field("prefer", f"prefer holds {shown(wish)}; say what a picture should resemble, or leave it out")
+        raise bad_field(
+            "prefer", f"prefer holds {shown(wish)}; say what a picture should resemble, or leave it out"
+        )
     _check_text("prefer", wish, server.settings.longest_prompt)
     return wish
 

@@ -47,7 +47,9 @@ async def _of_records(request: Request, ask: Callable[[Incidents], Result]) -> R
 async def list_incidents(
     request: Request,
     caller: Reviewing,
-    after: Annotated[int, Query(ge=0, le=2**62, description="The seq of the last one of the page before.")] = 0,
+    after: Annotated[
+        int, Query(ge=0, le=2**62, description="The seq of the last one of the page before.")
+    ] = 0,
     state: Annotated[Literal["open", "claimed", "decided"] | None, Query()] = None,
     item: Annotated[str | None, Query(description="Only those of a protected picture.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -89,9 +91,7 @@ async def decide(incident_id: str, asked: Decision, request: Request, caller: Re
     def decided(incidents: Incidents) -> Any:
         incidents.get(incident_id)  # an unknown one is 404, and what the database refuses then is 409
         try:
-            return incidents.decide(
-                incident_id, asked.decision, caller.id, asked.note, revise=asked.revise
-            )
+            return incidents.decide(incident_id, asked.decision, caller.id, asked.note, revise=asked.revise)
         except RecordsError as error:
             raise ApiError(409, str(error), code="conflict", param="incident_id") from error
 

@@ -52,7 +52,10 @@ def _item(library: Library, item_id: str) -> Item:
         if not str(error).startswith("no item"):
             raise
         raise ApiError(
-            404, f"no item {item_id!r} in the library; GET /v1/library lists all", code="not_found", param="item_id"
+            404,
+            f"no item {item_id!r} in the library; GET /v1/library lists all",
+            code="not_found",
+            param="item_id",
         ) from error
 
 
@@ -136,9 +139,7 @@ async def search(
         files = await files_of(form, "image")
     if len(files) != 1:
         raise bad_field("image", f"{len(files)} pictures were sent as image; send one")
-    image = await asyncio.to_thread(
-        decode, files[0], "image", most_pixels=server.settings.most_upload_pixels
-    )
+    image = await asyncio.to_thread(decode, files[0], "image", most_pixels=server.settings.most_upload_pixels)
     matches = await looked(server, request, caller, Search(image=image, count=k))
     return {"data": [{"id": item_id, "score": score} for item_id, score in matches]}
 

@@ -66,7 +66,9 @@ def decode_mask(raw: bytes, size: tuple[int, int], *, most_pixels: int) -> Image
         )
     mask = alpha.point(lambda value: 255 if value < 128 else 0)
     if mask.getextrema() == (0, 0):
-        raise bad_field("mask", "mask is opaque everywhere, so nothing would be painted; make a part transparent")
+        raise bad_field(
+            "mask", "mask is opaque everywhere, so nothing would be painted; make a part transparent"
+        )
     return mask
 
 
@@ -88,7 +90,9 @@ def decode_data_url(url: Any, param: str, *, most_pixels: int) -> Image.Image:
     try:
         raw = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise bad_field(param, f"{param} holds no valid base64 ({error}); send data:image/png;base64,…") from error
+        raise bad_field(
+            param, f"{param} holds no valid base64 ({error}); send data:image/png;base64,…"
+        ) from error
     return decode(raw, param, most_pixels=most_pixels)
 
 

@@ -245,7 +245,9 @@ class ServedGuards:
 
         encoder = self._opened_encoders()[0]
         with torch.no_grad():
-            query = encoder(square_tensor(asked.image, encoder.size)[None].to(self._guard.pipe._execution_device))
+            query = encoder(
+                square_tensor(asked.image, encoder.size)[None].to(self._guard.pipe._execution_device)
+            )
         index = self._library.index(encoder.name)
         matches: list[tuple[str, float]] = index.matches(query.float().cpu(), asked.count)[0]
         return matches

@@ -70,7 +70,11 @@ class PictureRequest(BaseModel):
     @field_validator("n", "output_format", "stream", "negative_prompt", "prefer", mode="before")
     @classmethod
     def _null_is_the_default(cls, value: Any, info: Any) -> Any:
-        return cls.model_fields[info.field_name].get_default(call_default_factory=True) if value is None else value
+        return (
+            cls.model_fields[info.field_name].get_default(call_default_factory=True)
+            if value is None
+            else value
+        )
 
     @field_validator("prompt")
     @classmethod

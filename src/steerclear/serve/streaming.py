@@ -126,9 +126,7 @@ async def _until(
     """Progress until the result is there; None after a silence. What is waited for is raised by its result."""
     while not waiting.done():
         coming = asyncio.ensure_future(progress.get())
-        done, _ = await asyncio.wait(
-            (waiting, coming), timeout=SILENCE, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait((waiting, coming), timeout=SILENCE, return_when=asyncio.FIRST_COMPLETED)
         if coming in done:
             yield coming.result()
             continue

@@ -100,7 +100,10 @@ class Worker:
 
         if not isinstance(error, SteerclearError):
             log.exception("the model cannot be loaded")
-        self._send("unloadable", f"{error}" if isinstance(error, SteerclearError) else f"{type(error).__name__}: {error}")
+        self._send(
+            "unloadable",
+            f"{error}" if isinstance(error, SteerclearError) else f"{type(error).__name__}: {error}",
+        )
 
     # ── messages ────────────────────────────────────────────────────────────────────────────────────────────
 
