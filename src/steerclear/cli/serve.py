@@ -10,7 +10,8 @@ import typer
 from steerclear.cli.inputs import number, whole_number
 from steerclear.cli.opening import model_folder, usual_guidance
 from steerclear.cli.options import FilterOption, ProtectedOption, StepsOption
-from steerclear.cli.recipe import EMBEDDED, read_encoder, read_filters, read_ladder
+from steerclear.cli.recipe import EMBEDDED
+from steerclear.cli.recipe_options import read_encoder, read_filters, read_ladder
 from steerclear.cli.terminal import BAD_INPUT, echo, one_line_errors, print_error
 from steerclear.errors import ConfigError
 

@@ -192,6 +192,8 @@ class Dispatcher:
                     job.begun = time.monotonic()
                     self._metrics.queue_wait.observe(job.begun - job.entered)
                     job.result.add_done_callback(lambda _, job=job: self._ended(job))
+                if lane == "pictures":
+                    self._metrics.calls.inc()
                 worker.send(together)
         self._changed_depth()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -31,11 +32,13 @@ FIELD_OF = {
     "num_images_per_prompt": "n",
 }
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
 log = logging.getLogger("steerclear.serve")
 
 
-class ApiError(Exception):
-    """An answer that is an error.
+class ApiError(HTTPException):
+    """An answer that is an error. The framework lets it pass where it is raised while a body is read.
 
     Args:
         status: of the HTTP response.
@@ -58,9 +61,7 @@ class ApiError(Exception):
         details: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = dict(headers or {})
+        super().__init__(status, message, dict(headers or {}))
         self.error = {"message": message, "type": type, "param": param, "code": code, **(details or {})}
 
     @property
@@ -71,7 +72,7 @@ class ApiError(Exception):
     @property
     def response(self) -> JSONResponse:
         """The whole answer."""
-        return JSONResponse(self.body, self.status, self.headers)
+        return JSONResponse(self.body, self.status_code, self.headers)
 
 
 def bad_field(param: str, message: str, *, code: str = "invalid_value") -> ApiError:
@@ -130,7 +131,7 @@ def of_failure(failure: Failure) -> ApiError:
 
 def naming_the_field(error: ApiError) -> ApiError:
     """The error with the field that a worker's refusal speaks of, where it names one."""
-    if error.status == 400 and error.error["param"] is None:
+    if error.status_code == 400 and error.error["param"] is None:
         message = error.error["message"]
         error.error["param"] = next((f for word, f in FIELD_OF.items() if word in message), None)
     return error
@@ -164,7 +165,17 @@ async def _steerclear_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    kind = request.headers.get("content-type", "")
+    of_the_whole = any(row["loc"] == ("body",) for row in error.errors())
+    if of_the_whole and "json" not in kind.partition(";")[0] and await request.body():
+        return wrong_content_type(kind, "application/json").response
     return invalid(error.errors()).response
+
+
+def wrong_content_type(kind: str, wanted: str) -> ApiError:
+    """415 for a body of another kind."""
+    message = f"the content type is {kind[:100]!r}; send {wanted}"
+    return ApiError(415, message, code="unsupported_media_type", param="content-type")
 
 
 def invalid(errors: Any) -> ApiError:
@@ -200,6 +211,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 async def _full(request: Request, error: Exception) -> JSONResponse:
     """A disk that is full, or cannot be written: nothing was kept, so nothing is handed out."""
+    if not isinstance(error, OSError) or error.errno not in NO_ROOM:
+        log.exception("%s %s", request.method, request.url.path, exc_info=error)
+        return internal().response
     log.error("%s %s: %s", request.method, request.url.path, error)
     return unavailable(
         "the server cannot write to its disk now, so nothing was done; try again later", code="storage"

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 
-from steerclear.serve.errors import ApiError
+from steerclear.serve.errors import wrong_content_type
 
 MOST_FILES = 64
 MOST_FIELDS = 64
@@ -23,12 +23,7 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
     """
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
-        raise ApiError(
-            415,
-            f"the content type is {kind!r}; send multipart/form-data",
-            code="unsupported_media_type",
-            param="content-type",
-        )
+        raise wrong_content_type(kind, "multipart/form-data")
     async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS) as form:
         yield form
 

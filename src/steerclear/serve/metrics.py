@@ -48,6 +48,9 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.calls = Counter(
+            "steerclear_calls", "Calls of a pipeline; a batch of requests is one.", registry=registry
+        )
         self.overhead = Histogram(
             "steerclear_overhead_ratio",
             "Denoiser evaluations of a picture over the plain pipeline's.",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from steerclear.embedded import is_embedded_library
 from steerclear.errors import InputError, LibraryError
-from steerclear.filters.base import answers
+from steerclear.filters.base import PromptsFilter, answers
 from steerclear.generators.accepted import call_parameters
 from steerclear.guard import Guard
 from steerclear.library import Library, ingest
@@ -233,11 +233,9 @@ class ServedGuards:
 
     def check_texts(self, asked: CheckTexts) -> list[tuple[Detection, ...]]:
         """What the prompt filters say of texts."""
-        texts = list(asked.texts)
-        columns = [
-            answers(f, lambda f=f: f.check_prompts(texts), len(texts)) for f in self._guard.prompt_filters
-        ]
-        return [tuple(column[i] for column in columns) for i in range(len(texts))]
+        filters = self._guard.prompt_filters
+        # one by one: a filter that fails at a text has failed at that text alone
+        return [tuple(_read(f, text) for f in filters) for text in asked.texts]
 
     def search(self, asked: Search) -> list[tuple[str, float]]:
         """The ids and cosines of the protected pictures most like one, by the library's first encoder."""
@@ -294,6 +292,10 @@ def _seeds(job: MakePictures) -> list[int]:
 
 def _asking(asked: Callable[[int], bool], i: int) -> Callable[[], bool]:
     return lambda: asked(i)
+
+
+def _read(filter_: PromptsFilter, text: str) -> Detection:
+    return answers(filter_, lambda: filter_.check_prompts([text]), 1)[0]
 
 
 def _reader(raw: bytes) -> Callable[[], bytes]:
