@@ -17,13 +17,16 @@ DISTRIBUTIONS = {
     "c2pa": "c2pa-python",
     "cv2": "opencv-python-headless",
     "huggingface_hub": "huggingface-hub",
+    "opentelemetry": "opentelemetry-api",
+    "prometheus_client": "prometheus-client",
     "resvg_py": "resvg-py",
     "skimage": "scikit-image",
     "umap": "umap-learn",
 }
 TOOLS = ("dev", "docs")  # extras with programs that are run, not imported
-# imported by a name in a text: formats of pictures, and SQLAlchemy's driver
-BY_NAME = {"pillow-heif", "pillow-jxl-plugin", "psycopg"}
+# Imported by a name in a text (formats of pictures, SQLAlchemy's driver), by another package (uploads in
+# FastAPI), or under the name of a sibling (the SDK of OpenTelemetry).
+BY_NAME = {"opentelemetry-sdk", "pillow-heif", "pillow-jxl-plugin", "psycopg", "python-multipart"}
 
 
 def imported(package: Path) -> set[str]:

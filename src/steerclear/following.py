@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from steerclear.filters import EarlyVerdict
 from steerclear.library import Library, Policy
-from steerclear.library.rollout import notes_version, shares
+from steerclear.library.rollout import NotesVersion, shares
 from steerclear.loading import GuardParts, guard_parts
 
 Part = TypeVar("Part")
@@ -36,6 +36,9 @@ class FollowedLibrary:
     policy: Policy | None
     _notes_seen: int | None = None
 
+    def __post_init__(self) -> None:
+        self._notes = NotesVersion(self.parts.library.uri)
+
     @property
     def library(self) -> Library:
         """The library itself."""
@@ -50,9 +53,9 @@ class FollowedLibrary:
         """
         if self.library.version != self.parts.version:
             return True
-        # read only where some note has been written
-        version = notes_version(self.library)
-        if version != self.parts.notes_version and version != self._notes_seen:
+        # the shares are notes, and read only once some note has been written
+        version = self._notes.read()
+        if version not in (self.parts.notes_version, self._notes_seen):
             if tuple(shares(self.library)) != self.parts.shares:
                 return True
             self._notes_seen = version

@@ -556,7 +556,7 @@ class Guard(DropIn):
             request=request,
             judges=judges,
             tasks=tasks,
-            ladders=[replace(self.ladder, budget=own or self.ladder.budget) for own in budgets],
+            ladders=[replace(self.ladder, budget=budget or self.ladder.budget) for budget in budgets],
             placeholders=self.on_withheld == "placeholder",
             library_version=None if self._followed is None else self._followed.parts.version,
             on_flagged=on_flagged,

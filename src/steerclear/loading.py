@@ -31,7 +31,7 @@ from steerclear.filters.rolled_out import RolledOut
 from steerclear.fingerprints import file_fingerprint, sampled_fingerprint
 from steerclear.generators.accepted import denoiser_of
 from steerclear.library import Library, Policy
-from steerclear.library.rollout import Selection, Share, notes_version, shares
+from steerclear.library.rollout import NotesVersion, Selection, Share, shares
 from steerclear.library.schema import POLICIES
 from steerclear.nudge.base import OrdinaryPrompts
 from steerclear.nudge.ladder import Ladder, strategies
@@ -121,7 +121,7 @@ def guard_parts(
         raise ConfigError(f"early is {early!r}; pass True, False or an EarlyVerdict")
     opened = library if isinstance(library, Library) else Library.open(library)
     # first of all: what is added while the parts are read then counts as a change
-    version, noted = opened.version, notes_version(opened)
+    version, noted = opened.version, NotesVersion(opened.uri).read()
     opened.check_holds_items()
     model = model if model is not None else getattr(pipe, "name_or_path", None) or ""
     device = pipe._execution_device

@@ -120,3 +120,28 @@ def test_a_flood_is_printed_with_its_figures(database):
     printed = run(audit_app, "floods")
     assert "bear: 15 of 15 incidents, 0.0 expected (0 of 30 before)" in printed
     assert [flood["item"] for flood in json.loads(run(audit_app, "floods", "--json"))] == ["bear"]
+
+
+def test_a_share_of_an_item_is_set_listed_and_recorded(database, tmp_path):
+    from steerclear.cli.library import app as library_app
+    from steerclear.embedded import PROTECTED_FOLDER
+    from steerclear.library import Library, add
+    from steerclear.testing import FakeEncoder
+
+    encoder = FakeEncoder(name="tiny")
+    library = Library.create(tmp_path / "library", [encoder])
+    for name in ("mascot-acme", "mascot-norvo"):
+        add(library, PROTECTED_FOLDER / f"{name}.png", [encoder])
+    where = ("--library", library.uri)
+    assert "25 % of the seeds" in run(library_app, "share", "mascot-acme", 25, "--why", "new", *where)
+    assert "25 %" in run(library_app, "share", *where)
+    assert json.loads(run(library_app, "share", "--json", *where))[0]["why"] == "new"
+    assert "say for how many per cent" in run(library_app, "share", "mascot-acme", *where, code=2)
+    assert "for all seeds" in run(library_app, "share", "mascot-acme", 100, *where)
+    assert json.loads(run(library_app, "share", "--json", *where)) == []
+    run(audit_app, "export", tmp_path / "all.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert [(row["kind"], row["item"], json.loads(row["body"])["percent"]) for row in rows] == [
+        ("share", "mascot-acme", 25),
+        ("share", "mascot-acme", 100),
+    ]

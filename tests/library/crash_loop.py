@@ -70,16 +70,17 @@ def look(uri: str, plan: dict, say) -> None:
 def look_change_look(uri: str, plan: dict, say) -> None:
     """Make the same change again, and say what there was before and is afterwards."""
     look(uri, plan, say)
+    began = time.monotonic()
     try:
         change(uri, plan, lambda value: None)
-        say("done")
+        say({"took": time.monotonic() - began})
     except LibraryError as error:
         say({"refused": str(error)})
     look(uri, plan, say)
 
 
-def forked(work, uri: str, plan: dict, kill_after: float | None = None) -> tuple[list, float, int]:
-    """Run `work` in a child; what it said, how long it took once it had loaded everything, and its status."""
+def forked(work, uri: str, plan: dict, kill_after: float | None = None) -> tuple[list, int]:
+    """Run `work` in a child; what it said once it had loaded everything, and its status."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -107,14 +108,13 @@ def forked(work, uri: str, plan: dict, kill_after: float | None = None) -> tuple
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as stream:
         said = [json.loads(stream.readline() or '"dead"')]
-        began = time.monotonic()
         if kill_after is not None:
             time.sleep(kill_after)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         said += [json.loads(line) for line in stream if line.endswith("\n")]
     _, status = os.waitpid(child, 0)
-    return said[1:], time.monotonic() - began, os.waitstatus_to_exitcode(status)
+    return said[1:], os.waitstatus_to_exitcode(status)
 
 
 def plan_of(kind: str, ids: list[str], folder: Path, number: int, dice: random.Random) -> dict:
@@ -131,7 +131,7 @@ def plan_of(kind: str, ids: list[str], folder: Path, number: int, dice: random.R
 
 def held(said: list, moment: str) -> tuple[set[str], int, list[bool]]:
     """What a child saw in the library; fails if it does not open, or anything is wrong with it."""
-    assert said and isinstance(said[0], list), f"{moment}: the library does not open: {said}"
+    assert isinstance(next(iter(said), None), list), f"{moment}: the library does not open: {said}"
     ids, problems, note, purges = said[0]
     assert not problems, f"{moment}: {problems}"
     assert len(ids) == len(set(ids))
@@ -153,11 +153,13 @@ def main(folder: Path, rounds: int, seed: int) -> None:
         plan = plan_of(kind, sorted(known), folder, number, dice)
         moment = f"round {number}, {plan}"
         print(f"{time.strftime('%H:%M:%S')} {moment}", file=sys.stderr, flush=True)
-        said, _, status = forked(change, uri, plan, kill_after=dice.uniform(0, usual[kind]))
+        said, status = forked(change, uri, plan, kill_after=dice.uniform(0, usual[kind]))
         assert status in (0, -signal.SIGKILL), f"{moment}: {said}"
         (killed if status else finished_before)[kind] += 1
         acknowledged = "finished" in said
-        again, usual[kind], status = forked(look_change_look, uri, plan)
+        again, status = forked(look_change_look, uri, plan)
+        if len(again) > 1:
+            usual[kind] = again[1].get("took", usual[kind])
         now, note_now, _ = held(again, f"{moment}, after the kill")
         if kind == "add":
             stems = [Path(path).stem for path in plan["paths"]]

@@ -10,7 +10,7 @@ from steerclear import Library
 from steerclear.embedded import LIBRARY_FOLDER
 from steerclear.errors import InputError, LibraryError
 from steerclear.library import add
-from steerclear.library.rollout import Selection, Share, drawn, notes_version, set_share, shares
+from steerclear.library.rollout import NotesVersion, Selection, Share, drawn, set_share, shares
 from steerclear.testing import FakeEncoder
 
 ENCODER = FakeEncoder(name="tiny")
@@ -108,6 +108,9 @@ def test_a_selection_reads_as_a_library_of_its_items(library):
 
 
 def test_every_note_raises_the_version_of_the_notes(library):
-    before = notes_version(library)
-    library.write_note("x", {})
-    assert notes_version(library) > before
+    version = NotesVersion(library.uri)
+    assert version.read() == 0
+    for number in range(3):
+        before = version.read()
+        library.write_note("x", {"number": number})
+        assert version.read() > before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import resource
 
 import openai
 import pytest
@@ -141,22 +142,31 @@ def test_without_a_seed_the_seed_that_was_drawn_makes_the_picture_again(served):
     assert first.data[0].b64_json == again.data[0].b64_json
 
 
-def test_nothing_is_handed_out_that_cannot_be_recorded(served, monkeypatch):
-    """The database's table of records is moved away, as a full or broken disk would have it."""
-    import sqlite3
+@pytest.fixture
+def full_disk(served):
+    """The server's process cannot write a byte to any file until the test ends, as on a full disk."""
+    pid = served.server.process.pid
+    _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, most))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
 
-    from serve_doubles import RunningServer  # noqa: F401 - the server is another process: only its file is touched
 
-    file = served.records.name.removeprefix("sqlite:///")
-    with sqlite3.connect(file, timeout=30) as connection:
-        connection.execute("ALTER TABLE queue RENAME TO queue_away")
-    try:
-        with pytest.raises(openai.InternalServerError) as refusal:
-            served.client().images.generate(prompt=COPIED, extra_body={"seed": 0})
-        assert refusal.value.status_code == 503
-        assert refusal.value.code == "storage"
-        clear = served.client().images.generate(prompt=ORDINARY, extra_body={"seed": 0})
-        assert clear.data[0].steerclear["outcome"] == "clear"
-    finally:
-        with sqlite3.connect(file, timeout=30) as connection:
-            connection.execute("ALTER TABLE queue_away RENAME TO queue")
+def test_nothing_is_handed_out_that_cannot_be_recorded(served, full_disk):
+    with pytest.raises(openai.InternalServerError) as refusal:
+        served.client().images.generate(prompt=COPIED, extra_body={"seed": 0})
+    assert (refusal.value.status_code, refusal.value.code) == (503, "storage")
+    clear = served.client().images.generate(prompt=ORDINARY, extra_body={"seed": 0})
+    assert clear.data[0].steerclear["outcome"] == "clear"
+
+
+def test_an_upload_that_finds_no_room_is_refused(served, full_disk):
+    with served.http() as http:
+        answer = http.post("/v1/check", files={"image": ("large.png", bytes(3 * 2**20))})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage")
+
+
+def test_after_a_full_disk_incidents_are_recorded_again(served):
+    answer = served.client().images.generate(prompt=COPIED, extra_body={"seed": 0})
+    assert served.records.incidents.get(answer.data[0].steerclear["report_id"])
+    assert served.records.verify().problems == []

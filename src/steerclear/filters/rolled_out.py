@@ -1,4 +1,4 @@
-"""The filters over items that are enforced for a share of the seeds alone, see `library.rollout`."""
+"""Filters over items that are enforced only for some of the seeds, see `library.rollout`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ REMEMBERED = 16  # sets of items whose filters are kept
 
 @dataclass(frozen=True)
 class RolledOut:
-    """What looks for those items in a picture, apart from all other items.
+    """Checks pictures for items in a gradual roll-out, apart from all other items.
 
-    An item that is not enforced for a picture's seed decides nothing, and hides nothing: the other items are
-    looked for by filters of their own. A filter that fails is enforced, whatever it looks for.
+    An item that is not enforced for a picture's seed decides nothing, and does not hide others: the other
+    items have filters of their own. A filter that fails always counts as enforced.
 
     Attributes:
-        shares: the items.
+        shares: the items, each with the share of seeds for which it is enforced.
         build: makes the filters over some of the items: those for any picture, and further ones that a
             steered picture must pass.
     """
@@ -37,12 +37,12 @@ class RolledOut:
     )
 
     def look(self, image: Image.Image, seed: int, names: Collection[str]) -> tuple[Row, Row]:
-        """What the filters say of a picture.
+        """Check a picture.
 
         Args:
             image: a finished picture.
             seed: of the requested image.
-            names: of the filters that are asked.
+            names: of the filters to run.
 
         Returns:
             The detections that decide, and those of items that are only observed for this seed.
@@ -54,7 +54,15 @@ class RolledOut:
         return (*decides, *failed), tuple(d for d in tells if d.flagged and d.error is None)
 
     def all(self, image: Image.Image, names: Collection[str]) -> Row:
-        """The detections of all the items, as if each were enforced."""
+        """Check a picture as if every item were enforced.
+
+        Args:
+            image: a finished picture.
+            names: of the filters to run.
+
+        Returns:
+            All detections.
+        """
         return self._judge(frozenset(share.item for share in self.shares), image, names)
 
     def _judge(self, items: frozenset[str], image: Image.Image, names: Collection[str]) -> Row:

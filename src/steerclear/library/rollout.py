@@ -15,7 +15,7 @@ from steerclear.library import notes
 from steerclear.library.reading import EXACT_UP_TO
 from steerclear.library.search import Index
 from steerclear.library.store import Library
-from steerclear.library.table import NOTES, connect, lance_errors, local_folder
+from steerclear.library.table import NOTES, lance_errors, open_if_there
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,20 +111,29 @@ def shares(library: Library) -> list[Share]:
     ]
 
 
-def notes_version(library: Library) -> int:
-    """Returns a number that every note that is written raises; a look-up, quicker than reading them."""
-    if is_embedded_library(library.uri):
-        return 0
-    folder = local_folder(library.uri)
-    if folder is not None and not (folder / f"{NOTES}.lance").exists():
-        return 0
-    with lance_errors(library.uri):
-        try:
-            return int(connect(library.uri).open_table(NOTES).version)
-        except ValueError as error:
-            if "not found" not in str(error):
-                raise
+class NotesVersion:
+    """A number that every note that is written raises: a look-up, quicker than reading the notes.
+
+    Args:
+        uri: the library's.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._table: Any = None
+
+    def read(self) -> int:
+        """Returns the number; 0 where no note was ever written.
+
+        Raises:
+            LibraryError: if the notes cannot be read any more.
+        """
+        if is_embedded_library(self._uri):
             return 0
+        with lance_errors(self._uri):
+            if self._table is None:
+                self._table = open_if_there(self._uri, NOTES)
+            return 0 if self._table is None else int(self._table.version)
 
 
 class Selection(Library):

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import re
+import secrets
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ from steerclear.errors import LibraryError, SteerclearError
 T = TypeVar("T")
 ITEMS, NOTES, LATENTS = "items", "notes", "latents"  # names of the tables
 LOCK = ".write.lock"
+MADE = b"steerclear-made"  # key of a name in the metadata of a table at an address, of whoever made it
 NEW = ".new"  # where the tables of a library are made, before they are moved to their place
 LOCK_SECONDS = 300.0
 ATTEMPTS = 30
@@ -346,12 +348,16 @@ def create_items(uri: str, rows: Any) -> None:
     folder = local_folder(uri)
     if folder is None:
         with lance_errors(uri):
+            name = secrets.token_hex(16).encode()
+            rows = rows.replace_schema_metadata({**rows.schema.metadata, MADE: name})
             try:
-                connect(uri).create_table(ITEMS, rows)
+                table = connect(uri).create_table(ITEMS, rows)
             except ValueError as error:
                 if "already exists" not in str(error):
                     raise
                 raise already(uri) from error
+            if not _is_first(table, name):
+                raise already(uri)
         return
     made = not folder.exists()
     try:
@@ -369,6 +375,43 @@ def create_items(uri: str, rows: Any) -> None:
                 (folder / LOCK).unlink(missing_ok=True)
                 folder.rmdir()
         raise
+
+
+def _is_first(table: Any, name: bytes) -> bool:
+    """Whether a table that was just made at an address is the only one; else the other one is put back.
+
+    Where two processes make a table at once, Lance may commit the second as a version that replaces the
+    first, instead of refusing it. Its own state is then taken back, and what others have added to it since is
+    added again.
+    """
+    versions = [int(state["version"]) for state in table.list_versions()]
+    ours = next(version for version in versions if _name(table, version) == name)
+    table.checkout_latest()
+    if ours == 1:
+        return True
+    table.restore(ours - 1)
+    restored = int(table.version)
+    if restored != ours + 1:
+        table.checkout(restored - 1)
+        since = table.to_arrow()
+        table.checkout_latest()
+        known = set(_hashes(table, ours)) | set(_hashes(table, restored))
+        new = [sha256 not in known for sha256 in since["sha256"].to_pylist()]
+        table.checkout_latest()
+        table.add(since.filter(new))
+    return False
+
+
+def _name(table: Any, version: int) -> bytes | None:
+    table.checkout(version)
+    name: bytes | None = table.schema.metadata.get(MADE)
+    return name
+
+
+def _hashes(table: Any, version: int) -> list[str]:
+    table.checkout(version)
+    hashes: list[str] = table.search().select(["sha256"]).to_arrow()["sha256"].to_pylist()
+    return hashes
 
 
 def _create_aside(folder: Path, rows: Any) -> None:

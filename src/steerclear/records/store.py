@@ -8,7 +8,7 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
-from steerclear.records import migrations, purging
+from steerclear.records import chain, migrations, purging
 from steerclear.records.database import Database, now
 from steerclear.records.exporting import export
 from steerclear.records.floods import HISTORY, WINDOW, Flood, floods
@@ -112,6 +112,21 @@ class Records:
             present: end of the window; by default now.
         """
         return floods(self._database, present or now(), window, history)
+
+    def note_share(self, item: str, percent: float, why: str) -> str:
+        """Records that an item of the library is enforced for a share of the seeds from now on.
+
+        Args:
+            item: its id.
+            percent: of the seeds, from 0 to 100.
+            why: as it was given.
+
+        Returns:
+            The id of the record.
+        """
+        with self._database.writing() as connection:
+            _, id = chain.append(connection, "share", {"percent": percent, "why": why}, item=item)
+        return id
 
     def check_reachable(self) -> None:
         """Raises RecordsError unless the database answers."""

@@ -24,6 +24,7 @@ app.command("add")(add)
 app.command("list")(list_items)
 for command in (
     show,
+    share,
     remove,
     search,
     stats,
@@ -35,6 +36,5 @@ for command in (
     compact,
     purge,
     migrate,
-    share,
 ):
     app.command()(command)

@@ -21,6 +21,16 @@ def share(
     ] = None,
     library: LibraryOption = DEFAULT_LIBRARY,
     why: Annotated[str, typer.Option(metavar="TEXT", help="For whoever looks it up later.")] = "",
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            "-d",
+            metavar="URL",
+            envvar="STEERCLEAR_DATABASE",
+            help="Record the change in the audit of a server as well.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Enforce an item for PERCENT of the seeds alone; without ID, list such items.
@@ -39,6 +49,11 @@ def share(
             if percent is None:
                 raise InputError(f"say for how many per cent of the seeds {item_id!r} is enforced, 0 to 100")
             changed = set_share(opened, item_id, percent=percent, why=why)
+            if database is not None:
+                from steerclear.records import Records
+
+                with Records.open(database) as records:
+                    records.note_share(item_id, percent, why)
             if changed.percent == WHOLE:
                 echo(f"{item_id} is enforced for all seeds")
             else:
