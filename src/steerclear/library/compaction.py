@@ -65,7 +65,8 @@ def compact(library: Library, *, versions: int, days: float) -> Compacted:
         young = [state for state in states if state.committed > datetime.now(UTC) - timedelta(days=days)]
         oldest = min((*young, *states[-versions:]), key=lambda state: state.version)
         # in a locked folder nobody else writes, so that what no version refers to is of killed processes
-        drop_versions(library._table, oldest.committed, unfinished=folder is not None)
+        only = oldest.version == library.version
+        drop_versions(library._table, None if only else oldest.committed, unfinished=folder is not None)
         for name in (NOTES, LATENTS):  # nothing brings their versions back
             if (table := open_if_there(library.uri, name)) is not None:
                 merge_files(table)
