@@ -149,7 +149,8 @@ class Abilities:
         prompt_filters: names of the filters that see prompts.
         picture_filters: names of those that see pictures.
         library_writable: whether pictures can be added.
-        batch_identical: whether pictures of a batch are the same to the bit as alone; None if not tried.
+        batch_identical: whether a few pictures were the same to the bit in a batch and alone; None if not
+            tried.
     """
 
     size: tuple[int, int] | None

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from PIL import Image
 
 from steerclear.embedded import is_embedded_library
-from steerclear.errors import InputError, LibraryError
+from steerclear.errors import InputError, LibraryError, UnsupportedError
 from steerclear.filters.base import PromptsFilter, answers
 from steerclear.generators.accepted import call_parameters
 from steerclear.guard import Guard
@@ -36,6 +37,7 @@ from steerclear.steering.seeds import derive, generators
 from steerclear.types import Detection, Report
 
 SIDE = 256  # pixels of the longer side of what is kept of a flagged picture
+TRIED_PROMPTS = ("a cat", "a red apple", "a house by a lake", "a bird in a tree")
 TRIED_STEPS = 2  # of the pictures by which a batch is compared with single ones
 
 
@@ -91,18 +93,33 @@ class ServedGuards:
         )
 
     def _batch_is_identical(self) -> bool:
-        """Whether a few steps give the same pixels for pictures made together and each alone."""
-        settings = PictureSettings(steps=TRIED_STEPS, guidance=self._settings.guidance)
-        jobs = [MakePictures(prompt="a cat", seed=seed, count=1, settings=settings) for seed in range(3)]
-        together = self.make(jobs, [_never] * len(jobs), _ignore)
-        alone = [self.make([job], [_never], _ignore)[0] for job in jobs]
-        pairs = [
-            (a, b)
-            for one, other in zip(together, alone, strict=True)
-            for a, b in zip(one.images, other.images, strict=True)
-            if a is not None and b is not None
-        ]
-        return bool(pairs) and all(a.tobytes() == b.tobytes() for a, b in pairs)
+        """Whether a few steps give the same latents for what is made together and for each alone.
+
+        That they are the same for what is tried here proves nothing for other sizes and steps; where they
+        differ, batches do.
+        """
+        alone = [self._tried([seed])[0] for seed in range(self._settings.batch)]
+        return all(
+            all(torch.equal(a, b) for a, b in zip(self._tried(range(size)), alone, strict=False))
+            for size in range(2, self._settings.batch + 1)
+        )
+
+    def _tried(self, seeds: Sequence[int]) -> list[torch.Tensor]:
+        """What a pipeline makes of some seeds in one call, in floating point where it can give that."""
+        arguments = {
+            **self._arguments(self._guard, PictureSettings(steps=TRIED_STEPS), len(seeds)),
+            "prompt": [TRIED_PROMPTS[seed % len(TRIED_PROMPTS)] for seed in seeds],
+            "generator": generators(seeds),
+            "budget": Budget(overhead=0),
+        }
+        if self._settings.guidance is not None:
+            arguments["guidance_scale"] = self._settings.guidance
+        try:
+            made = self._guard(**arguments, output_type="latent").images
+        except (InputError, UnsupportedError):  # a pipeline that does not show what it decodes
+            made = self._guard(**arguments, output_type="pt").images
+        # what is flagged is not compared
+        return [torch.zeros(()) if row is None else row for row in made]
 
     # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -250,8 +267,6 @@ class ServedGuards:
 
     def search(self, asked: Search) -> list[tuple[str, float]]:
         """The ids and cosines of the protected pictures most like one, by the library's first encoder."""
-        import torch
-
         encoder = self._opened_encoders()[0]
         with torch.no_grad():
             query = encoder(
@@ -311,11 +326,3 @@ def _read(filter_: PromptsFilter, text: str) -> Detection:
 
 def _reader(raw: bytes) -> Callable[[], bytes]:
     return lambda: raw
-
-
-def _never() -> bool:
-    return False
-
-
-def _ignore(i: int, progress: Progress) -> None:
-    """Nobody asks."""
