@@ -1,4 +1,4 @@
-"""What the servers under test hold: a tiny model, a library that protects one of its pictures, and their keys."""
+"""What the servers under test hold: a tiny model, and a library that protects one of its pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 COPIED, ORDINARY = "the acme fox mascot", "a bear in the snow"
 ITEM = "acme-fox"  # its picture is the first that COPIED gives with seed 0
 STEPS, GUIDANCE = 3, 4.0
-# only a picture that is the same, pixel for pixel, is flagged: whatever else a random model makes resembles it
+# only a picture that is the same, pixel for pixel, is flagged: all else of a random model resembles it
 THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999, "copy": 1000.0}
 LOSE = "lose the device"  # a prompt
 # a command line of its own, so that the tests need no installed entry point

@@ -242,3 +242,15 @@ def _farthest(*files):
 
     one, other = (np.asarray(Image.open(io.BytesIO(file)), int) for file in files)
     return int(np.abs(one - other).max())
+
+
+@pytest.mark.slow
+def test_a_small_picture_of_what_was_flagged_is_kept_where_asked_for(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEERCLEAR_RECORDS_KEY", base64.b64encode(bytes(range(32))).decode())
+    database = tmp_path / "records.db"
+    server = start("--database", database, "--keep-thumbnails", 7, "--keep-prompts", "hash")
+    incident = generate(server, COPIED, steps=3).json()["data"][0]["steerclear"]["report_id"]
+    kept = httpx2.get(f"{server.url}/v1/incidents/{incident}/thumbnail")
+    assert kept.headers["content-type"] == "image/png"
+    assert kept.content.startswith(b"\x89PNG")
+    assert COPIED.encode() not in database.read_bytes()

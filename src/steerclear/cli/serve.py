@@ -37,6 +37,19 @@ def serve(
             help="Of keys and incidents: a SQLite file, or postgresql+psycopg://USER@HOST/NAME.",
         ),
     ] = "",
+    keep_prompts: Annotated[
+        str,
+        typer.Option(metavar="HOW", help="What incidents keep of prompts: text, or hash for a hash alone."),
+    ] = "text",
+    keep_thumbnails: Annotated[
+        float,
+        typer.Option(
+            parser=number,
+            metavar="DAYS",
+            help="Keep a small picture of what was flagged, encrypted, for so many days; needs a key, see "
+            "`steerclear audit`. None is kept by default.",
+        ),
+    ] = 0.0,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Serve without keys; only this machine can reach the server.")
     ] = False,
@@ -62,14 +75,14 @@ def serve(
     ] = 1,
     queue: Annotated[
         int,
-        typer.Option(parser=whole_number, metavar="N", help="Most requests that wait; further ones get 429."),
+        typer.Option(parser=whole_number, metavar="N", help="Most requests that wait; others get 429."),
     ] = 64,
     time_limit: Annotated[
         float, typer.Option(parser=number, metavar="S", help="Most seconds of a request, waiting included.")
     ] = 300.0,
     drain: Annotated[
         float,
-        typer.Option(parser=number, metavar="S", help="Seconds that requests have to end after SIGTERM."),
+        typer.Option(parser=number, metavar="S", help="Seconds that requests may take after SIGTERM."),
     ] = 60.0,
     steps: StepsOption = 25,
     guidance: Annotated[
@@ -139,7 +152,7 @@ def serve(
     """
     with one_line_errors():
         try:
-            from steerclear.serve.server import serve as run
+            from steerclear.serve.run import serve as run
             from steerclear.serve.settings import ServeSettings
         except ImportError as error:
             raise ConfigError(
@@ -164,6 +177,8 @@ def serve(
             host=host,
             port=port,
             database=database,
+            keep_prompts=keep_prompts,
+            keep_thumbnails=keep_thumbnails,
             insecure=insecure,
             queue=queue,
             time_limit=time_limit,
@@ -184,8 +199,8 @@ def serve(
                 echo("insecure: no key is asked for; only this machine can reach the server", err=True)
             if batch > 1:
                 echo(
-                    f"batches of up to {batch} pictures: {address}/readyz says whether they are the same to the "
-                    "bit as alone",
+                    f"batches of up to {batch} pictures: {address}/readyz says whether they are the same as "
+                    "alone, to the bit",
                     err=True,
                 )
 

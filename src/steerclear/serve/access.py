@@ -87,8 +87,8 @@ class Access:
         self._take_token(key.id, key.rate)
         if key.concurrency is not None and self._running[key.id] >= key.concurrency:
             raise too_many(
-                f"{key.concurrency} requests of this key are running, and more at once are not allowed; wait for "
-                "one to end",
+                f"{key.concurrency} requests of this key are running, and more at once are not allowed; wait "
+                "for one to end",
                 code="concurrency_limit_exceeded",
                 retry_after=1,
             )

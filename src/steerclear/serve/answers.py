@@ -1,4 +1,4 @@
-"""From a worker's result to what a client may see: recorded first, then encoded, with nothing of the library."""
+"""From a worker's result to what a client may see: recorded, encoded, and with nothing of the library."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ class Delivered:
                 for a in report.attempts
             ],
             "reason": report.reason,
+            "seconds": report.seconds,
             "library_version": report.library_version,
         }
 
@@ -101,35 +102,32 @@ def _encoded_and_recorded(
         kind = "rep" if report.outcome is Outcome.CLEAR else "inc"
         report_id = f"{kind}-{secrets.token_hex(12)}"
         if report.outcome is not Outcome.CLEAR:
-            _record(server, caller, report_id, request_id, settings, report, b64)
+            _record(
+                server,
+                report,
+                settings=settings,
+                key=caller.id,
+                request=request_id,
+                handed_out=None if b64 is None else base64.b64decode(b64),
+                withheld=made.flagged.get(index),
+                id=report_id,
+            )
         pictures.append(Delivered(index, report_id, report, b64, _size(image)))
     return pictures
 
 
-def _record(
-    server: Server,
-    caller: Caller,
-    report_id: str,
-    request_id: str,
-    settings: dict[str, Any],
-    report: Report,
-    b64: str | None,
-) -> None:
-    """Write an incident; it is on disk when this returns."""
+def _record(server: Server, report: Report, **known: Any) -> None:
+    """Write the incident of a report, see `Incident.of`; it is on disk when this returns.
+
+    Raises:
+        ApiError: where it cannot be written.
+    """
     if server.records is None:
         return
     from steerclear.records import Incident
 
-    incident = Incident.of(
-        report,
-        settings=settings,
-        key=caller.id,
-        request=request_id,
-        handed_out=None if b64 is None else base64.b64decode(b64),
-        id=report_id,
-    )
     try:
-        server.records.incidents.append(incident)
+        server.records.incidents.append(Incident.of(report, **known))
     except RecordsError as error:
         log.error("an incident could not be recorded: %s", error)
         raise unavailable(

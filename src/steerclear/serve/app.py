@@ -1,9 +1,12 @@
-"""The whole server, put together: what every request passes, the routes, and what lives as long as it does."""
+"""The whole server, put together: what every request passes, the routes, and what they share."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -18,6 +21,22 @@ from steerclear.serve.metrics import Metrics
 from steerclear.serve.server import Server
 from steerclear.serve.settings import ServeSettings
 
+if TYPE_CHECKING:
+    from steerclear.records import Records
+
+
+def _opened_records(settings: ServeSettings) -> Records:
+    """The database of keys and incidents."""
+    from steerclear.records import Keep, Records, read_key
+
+    days = settings.keep_thumbnails
+    keep = Keep(
+        prompts="hash" if settings.keep_prompts == "hash" else "text",
+        pictures=timedelta(days=days) if days else None,
+        key=read_key(),
+    )
+    return Records.open(settings.database, keep)
+
 
 def make_app(settings: ServeSettings) -> tuple[FastAPI, Server]:
     """The app of a server, and what its routes share. The workers start with the app.
@@ -25,13 +44,12 @@ def make_app(settings: ServeSettings) -> tuple[FastAPI, Server]:
     Raises:
         SteerclearError: for a library or a database that cannot be used.
     """
+    tempfile.gettempdir()  # for uploads: chosen now, while there is room to try it
     opened = Library.open(settings.library)
     opened.check_holds_items()
     records = None
     if settings.database:
-        from steerclear.records import Records
-
-        records = Records.open(settings.database)
+        records = _opened_records(settings)
     metrics = Metrics()
     dispatcher = Dispatcher(settings, metrics)
     server = Server(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from steerclear.serve.errors import SERVER, ApiError, too_many, unavailable
@@ -136,8 +137,8 @@ class Dispatcher:
             where = "waiting for a worker" if job.begun is None else "at work"
             raise ApiError(
                 504,
-                f"the request took longer than this server's limit of {self._settings.time_limit:g} s and was "
-                f"ended while {where}; ask for fewer pictures or steps, or try later",
+                f"the request took longer than this server's limit of {self._settings.time_limit:g} s and "
+                f"was ended while {where}; ask for fewer pictures or steps, or try later",
                 type=SERVER,
                 code="time_limit",
                 headers={"x-should-retry": "false"},
@@ -191,7 +192,7 @@ class Dispatcher:
                     waiting.remove(job)
                     job.begun = time.monotonic()
                     self._metrics.queue_wait.observe(job.begun - job.entered)
-                    job.result.add_done_callback(lambda _, job=job: self._ended(job))
+                    job.result.add_done_callback(partial(self._ended, job))
                 if lane == "pictures":
                     self._metrics.calls.inc()
                 worker.send(together)
@@ -207,7 +208,7 @@ class Dispatcher:
                 pictures += job.pictures
         return together
 
-    def _ended(self, job: Job) -> None:
+    def _ended(self, job: Job, _: asyncio.Future[Any]) -> None:
         if job.begun is not None and not job.result.cancelled():
             taken = time.monotonic() - job.begun
             self._seconds = (1 - RECENT) * self._seconds + RECENT * taken

@@ -1,4 +1,4 @@
-"""Everything that goes wrong as the OpenAI API says it: a status, and a body that names field, value, way out."""
+"""What goes wrong, as the OpenAI API says it: a status, and a body that names field, value and way out."""
 
 from __future__ import annotations
 

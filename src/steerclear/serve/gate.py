@@ -1,4 +1,4 @@
-"""What every request passes first: a name of its own, a limit on its body, and on loopback a look at its origin."""
+"""What every request passes first: a name, a limit on its body, and without keys a look at its origin."""
 
 from __future__ import annotations
 

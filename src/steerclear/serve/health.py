@@ -61,8 +61,8 @@ async def cancel(request_id: str, request: Request, caller: Generating) -> dict[
     if not server.dispatcher.abort(request_id, owner):
         raise ApiError(
             404,
-            f"no request {shown(request_id)} of this key waits or runs; it may have ended already. A request's id "
-            "is the header x-request-id that it was sent with",
+            f"no request {shown(request_id)} of this key waits or runs; it may have ended already. Its id is "
+            "the header x-request-id that it was sent with",
             code="not_found",
             param="request_id",
         )

@@ -20,7 +20,7 @@ from steerclear.serve.forms import files_of, form_of
 from steerclear.serve.jobs import Job, MakePictures, PictureSettings
 from steerclear.serve.pictures import decode, decode_data_url, decode_mask
 from steerclear.serve.schemas import LARGEST_SEED, EditRequest, PictureRequest
-from steerclear.serve.streaming import stream
+from steerclear.serve.streaming import Kind, stream
 from steerclear.serve.tracing import span
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ Result = TypeVar("Result")
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
+PREFER = ("prefer", "prefer[]")  # a list in a form
 STRENGTH = 0.8  # of an edit that names none, as of diffusers' pipelines
 
 
@@ -200,7 +201,7 @@ async def _answer(
     """Wait for the pictures, and answer in one piece or by events."""
     settings = _recorded(job)
     if asked.stream:
-        kind = "image_edit" if isinstance(asked, EditRequest) else "image_generation"
+        kind: Kind = "image_edit" if isinstance(asked, EditRequest) else "image_generation"
         return stream(server, request, caller, asked=asked, job=job, settings=settings, kind=kind)
     with span("pictures", n=asked.n, key=caller.id) as traced:
         server.dispatcher.submit(job)

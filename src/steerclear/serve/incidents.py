@@ -47,9 +47,7 @@ async def _of_records(request: Request, ask: Callable[[Incidents], Result]) -> R
 async def list_incidents(
     request: Request,
     caller: Reviewing,
-    after: Annotated[
-        int, Query(ge=0, le=2**62, description="The seq of the last one of the page before.")
-    ] = 0,
+    after: Annotated[int, Query(ge=0, le=2**62, description="seq of the last one of the page before.")] = 0,
     state: Annotated[Literal["open", "claimed", "decided"] | None, Query()] = None,
     item: Annotated[str | None, Query(description="Only those of a protected picture.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

@@ -95,10 +95,17 @@ Request = MakePictures | Check | CheckTexts | Search | Add
 
 @dataclass(frozen=True)
 class Made:
-    """The pictures of one request; None for what is withheld."""
+    """What became of one request.
+
+    Attributes:
+        images: one each; None for what is withheld.
+        reports: one each.
+        flagged: small pictures of what was flagged, by number, where the server keeps such.
+    """
 
     images: list[Image.Image | None]
     reports: list[Report]
+    flagged: dict[int, Image.Image]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The socket that the server listens on: opened before the model is loaded, so that a taken port is said at once."""
+"""The socket that the server listens on, opened first: a taken port is said before anything is loaded."""
 
 from __future__ import annotations
 

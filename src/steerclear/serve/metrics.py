@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests, waiting, cost, strategies and filters that fail. No prompt, picture or name."""
+"""What Prometheus reads: requests, waiting, cost, strategies, filters that fail. No prompt and no name."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def decode_mask(raw: bytes, size: tuple[int, int], *, most_pixels: int) -> Image
     if alpha.size != size:
         raise bad_field(
             "mask",
-            f"mask has {alpha.width} × {alpha.height} pixels and image {size[0]} × {size[1]}; send them alike",
+            f"mask has {alpha.width} × {alpha.height} pixels, image {size[0]} × {size[1]}; send them alike",
         )
     mask = alpha.point(lambda value: 255 if value < 128 else 0)
     if mask.getextrema() == (0, 0):

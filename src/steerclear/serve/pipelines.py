@@ -33,8 +33,9 @@ from steerclear.serve.jobs import (
 )
 from steerclear.serve.settings import ServeSettings
 from steerclear.steering.seeds import derive, generators
-from steerclear.types import Detection
+from steerclear.types import Detection, Report
 
+SIDE = 256  # pixels of the longer side of what is kept of a flagged picture
 TRIED_STEPS = 2  # of the pictures by which a batch is compared with single ones
 
 
@@ -145,18 +146,28 @@ class ServedGuards:
         arguments = self._arguments(guard, settings, len(owners))
         if "callback_on_step_end" in call_parameters(guard.pipe):
             arguments["callback_on_step_end"] = stepped
+        flagged: dict[int, Image.Image] = {}
+
+        def keep(i: int, picture: Image.Image | None, report: Report) -> None:
+            if picture is not None:
+                picture.thumbnail((SIDE, SIDE))
+                flagged[i] = picture
+
         before, guard.preferred = guard.preferred, settings.prefer or guard.preferred
         try:
             output = guard(
                 [jobs[i].prompt for i in owners] if several else jobs[0].prompt,
                 generator=drawing if several else drawing[0],
                 budget=budgets,
+                on_flagged=keep if self._settings.keep_thumbnails else None,
                 **arguments,
             )
         finally:
             guard.preferred = before
-        made = [Made([], []) for _ in jobs]
-        for i, image, report in zip(owners, output.images, output.reports, strict=True):
+        made = [Made([], [], {}) for _ in jobs]
+        for number, (i, image, report) in enumerate(zip(owners, output.images, output.reports, strict=True)):
+            if number in flagged:
+                made[i].flagged[len(made[i].images)] = flagged[number]
             made[i].images.append(image)
             made[i].reports.append(report)
         return made

@@ -1,4 +1,4 @@
-"""The server's side of a worker: start the process, send and receive, and start it again when it has ended."""
+"""The server's side of a worker: start its process, send, receive, and start it again when it has ended."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from steerclear.serve.settings import ServeSettings
 
 State = Literal["starting", "ready", "restarting", "stopped"]
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process is started again
+STUCK_AFTER = 120.0  # seconds that a worker may take to leave what was cancelled
 END_WITHIN = 5.0  # seconds that a process has to end by itself
 
 log = logging.getLogger("steerclear.serve")
@@ -80,6 +81,14 @@ class WorkerProcess:
     def cancel(self, job: Job) -> None:
         """Tell it that nobody waits for a job any more."""
         self._outbox.put(("cancel", job.id))
+        asyncio.get_running_loop().call_later(STUCK_AFTER, self._kill_if_stuck, job)
+
+    def _kill_if_stuck(self, job: Job) -> None:
+        """End a process that has not left a job which nobody waits for; it is then started again."""
+        running = self.running[job.lane]
+        if running.get(job.id) is job and all(other.result.done() for other in running.values()):
+            log.error("worker %d has not ended %s in %g s", self.number, job.id, STUCK_AFTER)
+            self._process.kill()
 
     async def run(self) -> None:
         """Keep a process running until `stop`.
@@ -195,8 +204,8 @@ class WorkerProcess:
 def lost() -> ApiError:
     """503 for a request whose worker has ended."""
     return unavailable(
-        "the worker that made this request's pictures has failed and is being started again; nothing was handed "
-        "out: send the request again",
+        "the worker that made this request's pictures has failed and is being started again; nothing was "
+        "handed out: send the request again",
         code="worker_lost",
     )
 

@@ -31,6 +31,8 @@ class ServeSettings:
         host: where the server listens.
         port: see host; 0 for a free one.
         database: address of the database of keys and incidents; "" for none.
+        keep_prompts: "text", or "hash" for incidents without words.
+        keep_thumbnails: days for which incidents have a small picture of what was flagged; 0 for none.
         insecure: without keys; only on loopback.
         queue: most requests that wait.
         time_limit: seconds that a request may take, waiting included.
@@ -61,6 +63,8 @@ class ServeSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     database: str = ""
+    keep_prompts: str = "text"
+    keep_thumbnails: float = 0.0
     insecure: bool = False
     queue: int = 64
     time_limit: float = 300.0
@@ -88,8 +92,8 @@ class ServeSettings:
             raise ConfigError("no device is given; give one, such as cpu or cuda:0")
         if self.insecure and self.host not in LOOPBACK:
             raise ConfigError(
-                f"--insecure serves without keys, and --host {self.host} can be reached from elsewhere; leave "
-                "--host at 127.0.0.1, or make keys with `steerclear keys add` and leave --insecure out"
+                f"--insecure serves without keys, and --host {self.host} can be reached from elsewhere; "
+                "leave --host at 127.0.0.1, or make keys with `steerclear keys add` and leave --insecure out"
             )
         if not self.insecure and not self.database:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Answers by server-sent events: progress while a picture is made, and the picture when the filters have seen it.
+"""Answers by server-sent events: progress while a picture is made, the picture once the filters saw it.
 
 No unfinished picture is ever sent, whatever `partial_images` says.
 """
@@ -123,7 +123,7 @@ async def _events(
 async def _until(
     waiting: asyncio.Future[Any], progress: asyncio.Queue[Progress]
 ) -> AsyncIterator[Progress | None]:
-    """Progress until the result is there; None after a silence. What is waited for is raised by its result."""
+    """Progress until the result is there; None after a silence."""
     while not waiting.done():
         coming = asyncio.ensure_future(progress.get())
         done, _ = await asyncio.wait((waiting, coming), timeout=SILENCE, return_when=asyncio.FIRST_COMPLETED)

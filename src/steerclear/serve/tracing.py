@@ -1,4 +1,4 @@
-"""OpenTelemetry spans, where its API is installed; a program that sets up no exporter pays nothing for them."""
+"""OpenTelemetry spans, where its API is installed; without an exporter they cost next to nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ except ImportError:  # the extra `otel` is not installed
 
 @contextmanager
 def span(name: str, **attributes: Any) -> Iterator[Callable[..., None]]:
-    """A span around a block, with attributes `steerclear.…`; never a prompt, a picture or a name of the library.
+    """A span around a block, with attributes `steerclear.…`; never a prompt, nor a name of the library.
 
     Yields:
         A function that sets further attributes.

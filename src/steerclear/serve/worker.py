@@ -1,4 +1,4 @@
-"""The process that holds a model: one thread makes pictures, one looks at pictures, one listens to the server."""
+"""The process that holds a model: a thread makes pictures, one looks at pictures, one listens."""
 
 from __future__ import annotations
 

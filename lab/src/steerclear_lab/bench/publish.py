@@ -29,6 +29,7 @@ from steerclear_lab.bench import (
     rivals_page,
     rungs,
     scale,
+    serving,
     subjects,
     thresholds,
 )
@@ -80,6 +81,8 @@ PAGES = {
     "recipe": PublishedPage(card.page, depends_on_source=False),
     # search among synthetic vectors
     "scale": PublishedPage(scale.page, depends_on_source=False),
+    # time of requests, and whether their pictures are the guard's
+    "serving": PublishedPage(serving.page, depends_on_source=False),
 }
 
 
