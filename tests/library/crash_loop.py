@@ -24,7 +24,7 @@ import torch
 from library_doubles import TinyEncoder, write_pictures
 
 from steerclear.errors import LibraryError
-from steerclear.library import Library, add, approximate, compaction, table, verify
+from steerclear.library import Library, add, approximate, compaction, failures, verify
 
 ENCODER = TinyEncoder()
 ITEMS = 40  # at the beginning
@@ -92,7 +92,7 @@ def forked(work, uri: str, plan: dict, kill_after: float | None = None) -> tuple
 
             approximate.LEAST_ROWS = 1  # so that a small library can have an index
             compaction.MANY_FRAGMENTS = 5  # so that additions compact
-            table._forked = False  # what is refused is a child of a process that has opened a library
+            failures._forked = False  # what is refused is a child of a process that has opened a library
             say("ready")
             work(uri, plan, say)
             status = 0

@@ -253,6 +253,37 @@ class Incidents:
                     return _one(connection, row.incident)
         return None
 
+    def take(self, id: str, reviewer: str, *, period: timedelta = CLAIM) -> LoggedIncident:
+        """Gives a reviewer an incident of their choice, and takes back what they have claimed before.
+
+        Who looks at a decided incident claims nothing.
+
+        Args:
+            id: of the incident.
+            reviewer: who asks.
+            period: for how long nobody else gets it.
+
+        Raises:
+            RecordsError: for an unknown id, and one that somebody else has claimed.
+        """
+        _check_reviewer(reviewer)
+        with self._database.writing() as connection:
+            wanted = _one(connection, id)
+            if wanted.claimed_by not in (None, reviewer):
+                raise RecordsError(f"{wanted.claimed_by!r} is reviewing {id}; claim another one")
+            connection.execute(
+                queue.update()
+                .where(queue.c.claimed_by == reviewer, queue.c.incident != id)
+                .values(claimed_by=None, claimed_until=None)
+            )
+            if wanted.decided is None:
+                connection.execute(
+                    queue.update()
+                    .where(queue.c.incident == id)
+                    .values(claimed_by=reviewer, claimed_until=stamp(now() + period))
+                )
+            return _one(connection, id)
+
     def release(self, id: str, reviewer: str) -> None:
         """Gives an incident back that a reviewer has claimed and not decided; else does nothing."""
         with self._database.writing() as connection:
@@ -326,14 +357,16 @@ class Incidents:
         state: State | None = None,
         item: str | None = None,
         limit: int = 100,
+        before: int | None = None,
     ) -> Sequence[LoggedIncident]:
-        """Incidents, oldest first.
+        """Incidents, oldest first; with `before`, newest first.
 
         Args:
             after: the `seq` of the last one of the page before.
             state: only those that are open, claimed or decided now.
             item: only those of a protected item.
             limit: the most that are returned.
+            before: only those below this `seq`, from there backwards.
 
         Raises:
             InputError: for an unknown state, or a limit below 1.
@@ -342,7 +375,11 @@ class Incidents:
             raise InputError(f"the state is {state!r}; there are {', '.join(STATES)}")
         if limit < 1:
             raise InputError(f"the limit is {limit}; it must be 1 or more")
-        query = _INCIDENTS.where(records.c.seq > after).order_by(records.c.seq).limit(limit)
+        query = _INCIDENTS.where(records.c.seq > after).limit(limit)
+        if before is None:
+            query = query.order_by(records.c.seq)
+        else:
+            query = query.where(records.c.seq < before).order_by(records.c.seq.desc())
         if item is not None:
             query = query.where(records.c.item == item)
         taken = queue.c.claimed_until > stamp(now())

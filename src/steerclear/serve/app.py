@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from steerclear._version import __version__
 from steerclear.library import Library
-from steerclear.serve import checks, errors, health, images, incidents, library
+from steerclear.serve import checks, errors, health, images, incidents, library, page
 from steerclear.serve.access import Access
 from steerclear.serve.dispatch import Dispatcher
 from steerclear.serve.gate import Gate
@@ -83,6 +83,7 @@ def make_app(settings: ServeSettings) -> tuple[FastAPI, Server]:
     errors.install(app)
     for room in (images, checks, library, incidents, health):
         app.include_router(room.router)
+    page.install(app)
     # the last one added is the first that a request meets
     app.add_middleware(Gate, settings=settings, metrics=metrics)
     if settings.cors:

@@ -40,7 +40,7 @@ STRENGTH = 0.8  # of an edit that names none, as of diffusers' pipelines
 async def generations(asked: PictureRequest, request: Request, caller: Generating) -> Response:
     """Make pictures of a prompt; what resembles a protected one is replaced, or withheld and named."""
     server: Server = request.app.state.server
-    job = _job(server, request, caller, asked, await _settings(server, asked))
+    job = job_of(server, request, caller, asked, await settings_of(server, asked))
     return await _answer(server, request, caller, asked, job)
 
 
@@ -66,8 +66,8 @@ async def edits(request: Request, caller: Generating) -> Response:
         pictures = await files_of(form, "image")
         masks = await files_of(form, "mask")
     image, mask = await asyncio.to_thread(_to_edit, server, pictures, masks)
-    settings = await _settings(server, asked, image=image, mask=mask)
-    job = _job(server, request, caller, asked, settings)
+    settings = await settings_of(server, asked, image=image, mask=mask)
+    job = job_of(server, request, caller, asked, settings)
     return await _answer(server, request, caller, asked, job)
 
 
@@ -85,7 +85,7 @@ def _to_edit(
     return image, decode_mask(masks[0], image.size, most_pixels=most) if masks else None
 
 
-async def _settings(
+async def settings_of(
     server: Server,
     asked: PictureRequest,
     *,
@@ -182,7 +182,7 @@ def _preferred(server: Server, wish: str) -> str | Image.Image:
     return wish
 
 
-def _job(
+def job_of(
     server: Server, request: Request, caller: Caller, asked: PictureRequest, settings: PictureSettings
 ) -> Job:
     seed = secrets.randbelow(LARGEST_SEED) if asked.seed is None else asked.seed
@@ -197,7 +197,7 @@ async def _answer(
     server: Server, request: Request, caller: Caller, asked: PictureRequest, job: Job
 ) -> Response:
     """Wait for the pictures, and answer in one piece or by events."""
-    settings = _recorded(job)
+    settings = recorded(job)
     if asked.stream:
         kind: Kind = "image_edit" if isinstance(asked, EditRequest) else "image_generation"
         return stream(server, request, caller, asked=asked, job=job, settings=settings, kind=kind)
@@ -214,7 +214,7 @@ async def _answer(
     return JSONResponse(images_response(pictures, asked, caller, job.id))
 
 
-def _recorded(job: Job) -> dict[str, Any]:
+def recorded(job: Job) -> dict[str, Any]:
     """What an incident keeps of a request beside prompt and report."""
     assert isinstance(job.request, MakePictures)
     settings = job.request.settings
