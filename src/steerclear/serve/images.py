@@ -211,7 +211,11 @@ async def _answer(
             server, caller, request_id=job.id, asked=asked, settings=settings, made=made
         )
         traced(outcomes=[str(picture.report.outcome) for picture in pictures])
-    return JSONResponse(images_response(pictures, asked, caller, job.id))
+    assert job.begun is not None
+    # milliseconds, as browsers show them
+    waited = f"queue;dur={1000 * (job.begun - job.entered):.1f}, guard;dur={1000 * made.seconds:.1f}"
+    answer = images_response(pictures, asked, caller, job.id)
+    return JSONResponse(answer, headers={"server-timing": waited})
 
 
 def recorded(job: Job) -> dict[str, Any]:

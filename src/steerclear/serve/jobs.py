@@ -102,11 +102,13 @@ class Made:
         images: one each; None for what is withheld.
         reports: one each.
         flagged: small pictures of what was flagged, by number, where the server keeps such.
+        seconds: that the guard's call took, which other requests may have shared.
     """
 
     images: list[Image.Image | None]
     reports: list[Report]
     flagged: dict[int, Image.Image]
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -170,6 +171,7 @@ class ServedGuards:
                 picture.thumbnail((SIDE, SIDE))
                 flagged[i] = picture
 
+        began = time.perf_counter()
         before, guard.preferred = guard.preferred, settings.prefer or guard.preferred
         try:
             output = guard(
@@ -181,7 +183,8 @@ class ServedGuards:
             )
         finally:
             guard.preferred = before
-        made = [Made([], [], {}) for _ in jobs]
+        seconds = time.perf_counter() - began
+        made = [Made([], [], {}, seconds) for _ in jobs]
         for number, (i, image, report) in enumerate(zip(owners, output.images, output.reports, strict=True)):
             if number in flagged:
                 made[i].flagged[len(made[i].images)] = flagged[number]

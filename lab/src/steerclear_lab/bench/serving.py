@@ -4,7 +4,7 @@
 
 The embedded model and library, on the CPU. Overhead: the same requests, each alone, once by a client of the
 server and once by a guard in this process, in turn, so that both see the same load of the machine. The
-server's own share of a request is what the client waited, less what the report says that the guard took.
+server's own share of a request is what the client waited, less what its answer says that the guard took.
 Batches: 16 requests at once, to a server that makes each alone and to one that makes them together.
 """
 
@@ -15,6 +15,7 @@ import io
 import multiprocessing
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -72,15 +73,17 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     raise RuntimeError(f"the server did not start:\n{log.read_text()}")
 
 
-def _ask(client: httpx2.Client, prompt: str, seed: int) -> tuple[float, Row]:
-    """Milliseconds until the answer, and its picture."""
+def _ask(client: httpx2.Client, prompt: str, seed: int) -> tuple[float, float, Row]:
+    """Milliseconds until the answer, those of them that the guard's call took, and the picture."""
     body = {"prompt": prompt, "seed": seed, "num_inference_steps": STEPS}
     began = time.perf_counter()
     answer = client.post("/v1/images/generations", json=body)
     taken = 1000 * (time.perf_counter() - began)
     answer.raise_for_status()
     picture: Row = answer.json()["data"][0]
-    return taken, picture
+    guard = re.search(r"guard;dur=([0-9.]+)", answer.headers["server-timing"])
+    assert guard is not None
+    return taken, float(guard[1]), picture
 
 
 def overhead(count: int) -> Row:
@@ -93,7 +96,7 @@ def overhead(count: int) -> Row:
     with server() as address, httpx2.Client(base_url=address, timeout=600) as client:
         for i in range(-WARM_UP, count):
             prompt, seed = prompts[i % len(prompts)], i + WARM_UP
-            taken, picture = _ask(client, prompt, seed)
+            taken, call, picture = _ask(client, prompt, seed)
             began = time.perf_counter()
             output = guard(
                 prompt,
@@ -106,7 +109,7 @@ def overhead(count: int) -> Row:
                 continue
             by_server.append(taken)
             by_guard.append(bare)
-            own.append(taken - 1000 * picture["steerclear"]["seconds"])
+            own.append(taken - call)
             image = output.images[0]
             identical += image is not None and bool((_pixels(picture) == np.asarray(image)).all())
     return {
@@ -129,7 +132,7 @@ def batches() -> Row:
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 began = time.perf_counter()
                 asked = [pool.submit(_ask, client, p, seed) for seed, p in enumerate(prompts)]
-                answers = [request.result()[1] for request in asked]
+                answers = [request.result()[-1] for request in asked]
                 seconds[name] = round(time.perf_counter() - began, 2)
             pictures[name] = [_pixels(picture) for picture in answers]
     apart = [int(np.abs(a - b).max()) for a, b in zip(*pictures.values(), strict=True)]
