@@ -44,6 +44,7 @@ def begun(server):
     return server.metric("steerclear_queue_wait_seconds_count")
 
 
+@pytest.mark.slow
 def test_a_server_without_keys_says_so_and_answers_this_machine_alone(start):
     server = start()
     assert "insecure: no key is asked for" in server.log.read_text()
@@ -65,10 +66,10 @@ def test_a_server_without_keys_says_so_and_answers_this_machine_alone(start):
     [
         (["--insecure", "--host", "0.0.0.0"], "--insecure serves without keys"),
         ([], "give --database"),
-        (["--insecure", "--model", "/nowhere"], "/nowhere"),
+        pytest.param(["--insecure", "--model", "/nowhere"], "/nowhere", marks=pytest.mark.slow),
         (["--insecure", "--library", "/nowhere"], "/nowhere"),
         (["--insecure", "--workers", "0"], "--workers is 0"),
-        (["--insecure", "--filter", "nosuch"], "nosuch"),
+        pytest.param(["--insecure", "--filter", "nosuch"], "nosuch", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_be_served_ends_with_one_line(words, error, options):
