@@ -16,6 +16,7 @@ import pytest
 from steerclear import protected
 from steerclear.calibrate import ordinary
 from steerclear.nudge import screen
+from steerclear.serve import images
 from steerclear_lab.assets import ASSETS
 from steerclear_lab.bench import publish, readme
 
@@ -107,6 +108,7 @@ DECLARED: dict[str, dict[str, str | Callable[[], str]]] = {
     "docs/how-to/calibrate.md": dict.fromkeys(("1 %", "95 %", "0.1 %", "0.95", "0.93", "90 %"), CONVENTION),
     "docs/tutorials/protect-a-folder.md": dict.fromkeys(("1 %", "95 %"), CONVENTION),
     "docs/tutorials/first-picture.md": {"3.11": CONVENTION},
+    "docs/how-to/serve.md": {"0.8": lambda: f"{images.STRENGTH}"},
     "docs/how-to/large-libraries.md": {
         "0.2": lambda: f"{math.ceil(exact_milliseconds(1_000_000) / 100) / 10}",
     },
