@@ -15,7 +15,8 @@ from steerclear.library import notes
 from steerclear.library.reading import EXACT_UP_TO
 from steerclear.library.search import Index
 from steerclear.library.store import Library
-from steerclear.library.table import NOTES, lance_errors, open_if_there
+from steerclear.library.failures import lance_errors
+from steerclear.library.table import NOTES, open_if_there
 
 if TYPE_CHECKING:
     import pyarrow as pa
