@@ -28,7 +28,7 @@ def test_a_threshold_flags_no_more_of_its_own_scores_than_the_bound_allows(score
         assert flagged == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.sampled_from([0.02, 0.05, 0.1]), st.integers(150, 600))
 def test_the_rate_holds_in_at_least_the_stated_share_of_calibrations(fpr, n):
     draw = torch.Generator().manual_seed(n)

@@ -45,7 +45,7 @@ def handed_out(pipe, strategy, kwargs, generator=seeded):
     return out, plain
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EVERY)
 def test_the_gradient_through_the_denoiser_agrees_with_finite_differences(family):
     pipe, kwargs = tiny_pipeline(family), ask(family)
     runner = PipelineRunner(pipe)
@@ -130,7 +130,10 @@ def test_one_step_of_a_scheduler_that_tells_no_clean_latent_is_refused_before_an
         guard(**ask("pixart-alpha", num_inference_steps=1))
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "cogview4"])
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=() if f in QUICK else pytest.mark.slow) for f in FAMILIES if f != "cogview4"],
+)
 def test_a_picture_does_not_depend_on_its_batch(family):
     """With one generator per image, up to one grey level: matrix products round differently in a batch."""
     pipe, kwargs = tiny_pipeline(family), ask(family)

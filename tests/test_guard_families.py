@@ -25,6 +25,26 @@ ADDS_NOISE = {"hunyuandit", "kandinsky3", "kandinsky22", "cascade"}  # as publis
 LISTS = {"zimage"}  # embeddings of any length in lists: prompts can be rewritten, embeddings not nudged
 
 
+# one of each way of predicting and of encoding a prompt; the slow tier walks all families
+SAMPLE = {
+    "sd1",
+    "sdxl",
+    "sd3",
+    "flux",
+    "pixart",
+    "kandinsky22",
+    "dit",
+    "sd1-image",
+    "sdxl-inpaint",
+    "lcm",
+    "zimage",
+}
+
+
+def walked(families):
+    return [pytest.param(f, marks=() if f in SAMPLE else pytest.mark.slow) for f in families]
+
+
 def seeded(seed=1):
     return torch.Generator().manual_seed(seed)
 
@@ -33,7 +53,7 @@ def ask(family, prompt="a small fox", **more):
     return {**tiny_call(family, prompt, steps=3), **more}
 
 
-@pytest.mark.parametrize("family", EXACT)
+@pytest.mark.parametrize("family", walked(EXACT))
 def test_an_encoded_prompt_and_its_noise_make_the_plain_picture_bit_for_bit(family):
     pipe = tiny_pipeline(family, "DDIMScheduler" if family in ADDS_NOISE else None)
     kwargs = ask(family)
@@ -55,7 +75,7 @@ def test_a_clear_picture_of_any_family_is_bit_identical_to_the_plain_pipelines(f
     assert out.reports[0].overhead == 1.0
 
 
-@pytest.mark.parametrize("family", PROMPTED)
+@pytest.mark.parametrize("family", walked(PROMPTED))
 @pytest.mark.parametrize("strategy", ["rewrite", "condition", "final-latent+condition", "resample"])
 def test_a_flagged_picture_of_any_family_is_steered_and_the_pipeline_left_as_it_was(family, strategy):
     pipe = tiny_pipeline(family)
@@ -77,7 +97,7 @@ def test_a_flagged_picture_of_any_family_is_steered_and_the_pipeline_left_as_it_
     assert pipe(generator=seeded(), **ask(family)).images[0].tobytes() == plain.tobytes()
 
 
-@pytest.mark.parametrize("family", PROMPTED)
+@pytest.mark.parametrize("family", walked(PROMPTED))
 def test_without_a_wish_the_default_ladder_steers_any_family(family):
     pipe = tiny_pipeline(family)
     out = Guard(pipe, [MockFilter([True, False])])(generator=seeded(), **ask(family))

@@ -173,7 +173,7 @@ def test_so_many_pictures_are_altered_as_were_asked_for_and_given_copies_and_neg
     assert f"{evidence['negatives_flagged']} of them are flagged" in result.stdout
 
 
-@pytest.mark.parametrize("choice", ["varied", "fixed"])
+@pytest.mark.parametrize("choice", ["varied", pytest.param("fixed", marks=pytest.mark.slow)])
 def test_clean_pictures_may_be_generated_from_prompts_and_too_few_of_them_are_warned_of(
     run, here, library, choice
 ):

@@ -55,6 +55,7 @@ def example_folder(request, assets, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_example_in_the_help_runs(example_folder, capsys):
     for command in ("generate", "check", "replay", "calibrate"):
         lines = examples(help_of(capsys, command))

@@ -31,6 +31,10 @@ SHOWN = ("text", "toml")  # nothing that could be run
 ENDINGS = (0, 3)  # 3: something is flagged or withheld
 
 
+# pages whose blocks take more than a few seconds: they run in the slow tier
+LONG = {"docs/how-to/command-line.md", "docs/tutorials/protect-a-folder.md", "docs/how-to/calibrate.md"}
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
@@ -38,7 +42,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if name_of(page) in LONG else ()) for page in PAGES],
+    ids=name_of,
+)
 def test_the_blocks_of_a_page_run_from_top_to_bottom(
     page: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

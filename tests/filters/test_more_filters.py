@@ -176,6 +176,7 @@ def test_the_nudity_filter_hands_the_detector_its_colours_in_the_order_it_expect
     assert seen[0][0, 0].tolist() == [0, 128, 255]
 
 
+@pytest.mark.slow
 def test_a_concept_that_no_library_holds_is_steered_away_and_never_handed_out():
     from steerclear import Guard, Outcome
 

@@ -51,6 +51,7 @@ def test_after_kill_9_everything_acknowledged_is_there_and_the_same_call_finishe
     assert verify(library, sources=True) == []
 
 
+@pytest.mark.slow
 def test_two_processes_add_while_a_third_reads_and_nothing_is_lost_or_doubled(tmp_path):
     encoder, uri = TinyEncoder(), tmp_path / "library"
     shared = write_pictures(tmp_path / "shared", range(12))

@@ -21,6 +21,7 @@ def cluster():
     ray.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own, of sockets and of what its next release does
 def test_two_actors_make_the_table_that_one_process_makes(cluster, tmp_path):
     encoder = FakeEncoder()

@@ -52,7 +52,7 @@ def flagged(family="sd1", steps=4, **more):
     return task, first
 
 
-@pytest.mark.parametrize("family", ["sd1", "sd3"])
+@pytest.mark.parametrize("family", ["sd1", pytest.param("sd3", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", plugins.names("strategy"))
 def test_a_strategy_makes_another_picture_the_same_for_the_same_seed_and_counts_what_it_costs(family, name):
     task, first = flagged(family, **GUIDED)

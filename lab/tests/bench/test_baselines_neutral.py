@@ -187,7 +187,9 @@ def test_the_loop_is_the_pipelines_own_under_other_schedulers(scheduler: str) ->
     assert output.image.tobytes() == plain(setting.pipe).tobytes()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if i % 4 else ()) for i, name in enumerate(METHODS)]
+)
 def test_the_same_seed_gives_the_same_picture_and_cost(name: str) -> None:
     first, second = (
         METHODS[name]().generate(

@@ -218,6 +218,7 @@ def test_the_report_is_one_file_that_asks_no_network(
     assert rivals_page.page(kept, kept["figures"]) == (tmp_path / "rivals.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_line_from_prompts_to_report(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,6 +71,7 @@ def sscd(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_comparison_fetches_its_references_once_and_asks_sscd(
     address: str, model: Path, sscd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
