@@ -134,7 +134,9 @@ async def _preferred_picture(sent: FormData) -> str | None:
     return f"data:image;base64,{base64.b64encode(raw).decode()}"
 
 
-def _form(request: Request, given: dict[str, str], *, run: Run | None, error: ApiError | None = None) -> Response:
+def _form(
+    request: Request, given: dict[str, str], *, run: Run | None, error: ApiError | None = None
+) -> Response:
     server: Server = request.app.state.server
     values = {
         "given": given,
