@@ -32,7 +32,7 @@ def incident(served):
     return answer.data[0].steerclear["report_id"]
 
 
-# ── logging in ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── logging in ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_nobody_sees_a_page_without_a_key(visit):
@@ -81,7 +81,7 @@ def test_a_revoked_key_ends_its_sessions(served, visit):
     assert person.get("/library").url.path == "/login"
 
 
-# ── scopes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scopes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_who_may_not_review_learns_nothing_of_what_was_matched(visit):
     assert "/incidents/inc-" in seen
 
 
-# ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_every_change_needs_the_token_of_the_session(visit, incident):
@@ -159,7 +159,7 @@ def test_a_form_of_another_site_is_refused(served, visit):
         assert visit(None).http.post("/login", data=login, headers=headers).status_code == 403
 
 
-# ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_every_answer_forbids_scripts_from_elsewhere_and_frames(visit):
@@ -206,7 +206,7 @@ def test_an_address_that_leads_nowhere_is_a_page(visit):
         assert 'role="alert"' in answer.text
 
 
-# ── generate ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── generate ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_clear_picture_is_shown_and_can_be_saved(visit):
@@ -235,7 +235,7 @@ def test_a_running_request_can_be_cancelled(visit):
     assert 'id="poll"' not in ended.text
 
 
-# ── library ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── library ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_pictures_are_added_found_described_and_removed_with_a_question(visit, tmp_path):
@@ -243,7 +243,9 @@ def test_pictures_are_added_found_described_and_removed_with_a_question(visit, t
     file = tmp_path / "heron.png"
     Image.effect_noise((64, 64), 90).convert("RGB").save(file)
     upload = {"image": (file.name, file.read_bytes(), "image/png")}
-    added = person.post("/library", {"owner": "Beta", "tags": "bird, grey", "policy": "withhold"}, files=upload)
+    added = person.post(
+        "/library", {"owner": "Beta", "tags": "bird, grey", "policy": "withhold"}, files=upload
+    )
     assert "added: heron" in added.text
     assert "heron" in person.get("/library?q=beta+BIRD").text
     assert "heron" not in person.get("/library?q=beta+lion").text
@@ -267,7 +269,7 @@ def test_what_is_no_picture_is_named(visit, tmp_path):
     assert person.post("/library/search", files={"image": ("x.png", b"no", "image/png")}).status_code == 400
 
 
-# ── incidents ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── incidents ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def decide_all(reviewer):
@@ -340,7 +342,7 @@ def test_an_incident_shows_the_match_and_says_that_no_picture_is_kept(visit, inc
     assert incident in reviewer.get(f"/incidents?state=&item={ITEM}").text
 
 
-# ── calibration and health ──────────────────────────────────────────────────────────────────────────────────────
+# ── calibration and health ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_another_threshold_counts_what_it_would_have_flagged(served, visit):
