@@ -43,6 +43,8 @@ check: $(READY_DEV)
 	$(BIN)/ruff check src tests lab docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src lab/src
+	$(BIN)/python -m steerclear_lab.audit constraints.txt
 
 format: $(READY_DEV)
 	$(BIN)/ruff format src tests lab docs

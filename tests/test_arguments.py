@@ -285,8 +285,14 @@ def test_without_return_dict_the_tuple_is_as_the_pipelines(family):
 
 def test_numpys_numbers_and_tuples_of_generators_mean_what_pythons_and_lists_do():
     pipe = tiny_pipeline("sd1")
-    plain = pipe("a fox", num_inference_steps=2, height=64, width=72, num_images_per_prompt=2,
-                 generator=[seeded(1), seeded(2)]).images  # fmt: skip
+    plain = pipe(
+        "a fox",
+        num_inference_steps=2,
+        height=64,
+        width=72,
+        num_images_per_prompt=2,
+        generator=[seeded(1), seeded(2)],
+    ).images
     out = guard_of(pipe, False)(
         "a fox",
         num_inference_steps=np.int64(2),

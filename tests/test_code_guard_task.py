@@ -125,9 +125,10 @@ def test_where_nothing_is_preferred_random_samples_pull_that_all_filters_pass_an
     samples = noise(32)
     pictures = samples.sigmoid()
     good = [
-        i for i, (code, image) in enumerate(zip(samples, pictures, strict=True))
+        i
+        for i, (code, image) in enumerate(zip(samples, pictures, strict=True))
         if code[0, 0, 0] <= 1 and not dark(image) and image[1].mean() >= 0.5
-    ]  # fmt: skip
+    ]
     assert 2 < len(good) < 20
     asked = []
 

@@ -140,8 +140,11 @@ def test_of_several_variants_the_plain_one_is_taken_unless_another_is_named(tmp_
 
 
 def test_a_single_file_keeps_its_type_as_well(folder, tmp_path):
-    half = {name: tensor.half() for name, tensor in in_original_layout(tiny_pipeline("sd1")).items()
-            if tensor.is_floating_point()}  # fmt: skip
+    half = {
+        name: tensor.half()
+        for name, tensor in in_original_layout(tiny_pipeline("sd1")).items()
+        if tensor.is_floating_point()
+    }
     save_file(half, tmp_path / "half.safetensors")
     pipe = load_pipeline(tmp_path / "half.safetensors", torch_dtype="auto", config=folder / "tiny")
     assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.float16}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import lancedb
 import pytest
 from cli_doubles import ENCODER, write_pictures
 from PIL import Image
@@ -101,6 +103,42 @@ def test_remove_tells_how_to_undo_it(filled):
     assert [line.split()[-1] for line in filled("log").stdout.splitlines()][-3:] == ["5", "3", "5"]
     assert filled("remove", "picture-1", "nobody").code == 2
     assert len(Library.open("filled")) == 5
+
+
+def test_compact_says_what_became_of_versions_and_bytes(filled):
+    for item in ("picture-1", "picture-2"):
+        assert filled("remove", item).code == 0
+    result = filled("compact", "--versions", "1")
+    assert result.code == 0, result.stderr
+    before, after, size_before, size = map(int, re.findall(r"\d+", result.stdout.replace(",", "")))
+    assert (before, after) == (4, 1)
+    assert size < size_before
+    assert filled("restore", "1").code == 2
+    assert filled("compact", "--versions", "0").code == 2
+
+
+def test_purge_leaves_a_line_in_the_log_that_does_not_say_what(filled):
+    assert filled("purge", "picture-1", "nobody", "--why", "test").code == 2
+    assert filled("purge", "picture-1").code == 2  # no reason
+    result = filled("purge", "picture-1", "picture-2", "--why", "licence\nended", "--who", "Ada")
+    assert result.code == 0, result.stderr
+    searched = r"2 purged, none of their bytes is in the \d+ files of the folder; only version \d+ is left"
+    assert re.match(searched, result.stdout)
+    logged = filled("log").stdout.splitlines()
+    assert re.fullmatch(r"purged \d{4}-\d\d-\d\d [\d:]+ UTC by Ada, 2 items: licence\\nended", logged[-1])
+    assert "picture-1" not in "".join(logged)
+    assert [i.id for i in Library.open("filled").items()] == ["picture-0", "picture-3", "picture-4"]
+
+
+def test_migrate_brings_an_older_library_in_order_and_says_how_to_undo_it(filled):
+    assert filled("migrate").stdout == "nothing to do\n"
+    table = lancedb.connect("filled").open_table("items")
+    table.drop_columns(["licence"])
+    result = filled("list")
+    assert (result.code, "run `steerclear library migrate --library filled`" in result.stderr) == (2, True)
+    result = filled("migrate")
+    assert "column licence brought in order\nmigrated; undo with: steerclear library restore" in result.stdout
+    assert len(json.loads(filled("list", "--json").stdout)) == 5
 
 
 def test_search_finds_the_picture_itself_first(filled):

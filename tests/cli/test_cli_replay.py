@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from cli_doubles import COPIED, ENCODER, ORDINARY, TOGETHER
@@ -55,6 +56,20 @@ def test_a_picture_that_has_become_protected_is_not_handed_out_again(run, here):
     assert result.code == 3
     assert "it is withheld now, and was clear; the library has changed since" in result.stdout
     assert not (here / "again.png").exists()
+
+
+def test_a_difference_names_a_version_of_the_library_that_was_compacted_away(run, here, assets):
+    library = here / "library"
+    shutil.copytree(assets / "library", library)
+    assert run("generate", ORDINARY, "--library", library, *TOGETHER).code == 0
+    version = read_png(here / "out" / "0000-0.png")[1]["library_version"]
+    add(Library.open(library), [here / "out" / "0000-0.png"], [ENCODER])
+    words = ("replay", "out/0000-0.png", "--library", library)
+    lost = f"version {version} of the library, with which it was compared, is no longer kept: a compaction"
+    assert lost not in run(*words).stdout
+    assert run("library", "compact", "--versions", "1", "--library", library).code == 0
+    result = run(*words)
+    assert (result.code, lost in result.stdout) == (3, True)
 
 
 def test_another_model_is_refused_before_anything_is_made(run, here):

@@ -116,5 +116,5 @@ def test_a_modular_pipeline_is_refused_in_one_line():
             pass
 
     for wrapped in (lambda pipe: Guard(pipe, [MockFilter(False)]), lambda pipe: Guard.wrap(pipe, "library")):
-        with pytest.raises(UnsupportedError, match="Blocks is put together of blocks"):
+        with pytest.raises(UnsupportedError, match="Blocks is a modular pipeline"):
             wrapped(Blocks())

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mutations import bounded_memory, read_as_captions, read_as_list, read_as_picture
 
-FEW, MANY = 15, 1500
+FEW, MANY = 15, 500
 
 SEEDS = {
     kind: [

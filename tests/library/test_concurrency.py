@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -87,3 +88,20 @@ def test_a_library_that_is_open_sees_what_another_handle_adds_and_removes(librar
     library.remove(["picture-77"])
     assert "picture-77" not in other.vectors("tiny")[0]
     assert add(other, tmp_path / "more", [encoder]).added == ["picture-77"]
+
+
+def _crash_loop(folder: Path, rounds: int, seed: int) -> dict[str, object]:
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    script = Path(__file__).with_name("crash_loop.py")
+    command = [sys.executable, "-W", "ignore", str(script), str(folder), str(rounds), str(seed)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork there")
+def test_after_200_kills_at_random_moments_nothing_acknowledged_is_missing(tmp_path):
+    result = _crash_loop(tmp_path, 200, seed=0)
+    assert sum(result["killed"].values()) > 100
+    assert len(result["killed"]) == 6

@@ -16,7 +16,7 @@ import pytest
 from library_doubles import TinyEncoder, write_pictures
 
 from steerclear.errors import LibraryError
-from steerclear.library import Library, add, table, verify
+from steerclear.library import Library, add, failures, verify
 from steerclear.library.table import LOCK, write_lock
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
@@ -160,8 +160,8 @@ def test_a_library_that_was_deleted_while_it_was_open_is_said_to_be_gone(library
         (RuntimeError("Not found: a.lance, /root/x.rs:1:2"), r"damaged: Not found: a\.lance;"),
     ],
 )
-def test_only_a_file_that_is_not_what_was_written_is_called_damage(error, expected):
-    with pytest.raises(LibraryError, match=expected), table.lance_errors("somewhere"):
+def test_only_a_file_that_is_not_what_was_written_is_called_damage(library, error, expected):
+    with pytest.raises(LibraryError, match=expected), failures.lance_errors(library.uri):
         raise error
 
 
@@ -226,7 +226,7 @@ def test_a_child_that_was_forked_before_any_library_was_opened_may_open_one(libr
 FIRST = """
 import os, signal, sys
 from library_doubles import TinyEncoder
-from steerclear.library import Library, add, table
+from steerclear.library import Library, add, creation
 stop = {"kill": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
         "interrupt": lambda *_: signal.raise_signal(signal.SIGINT)}[sys.argv[3]]
 if sys.argv[4] == "embedding":
@@ -235,7 +235,7 @@ if sys.argv[4] == "embedding":
             stop()
 else:  # when all of the table is written, and only its place is missing
     Encoder = TinyEncoder
-    table.Path.rename = stop
+    creation.Path.rename = stop
 add(Library.open_or_plan(sys.argv[1], [Encoder()]), sys.argv[2], [Encoder()], workers=1)
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -14,8 +15,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library_doubles import TinyEncoder, picture, write_pictures
+from PIL import Image
 
-from steerclear.errors import LibraryError
+from steerclear.errors import InputError, LibraryError
 from steerclear.library import Library, add, compaction, verify
 from steerclear.library.images import square_tensor
 from steerclear.pixels import to_tensor
@@ -74,6 +76,33 @@ def test_an_encoder_with_other_weights_or_width_is_refused_and_both_are_named(li
         with pytest.raises(LibraryError, match=r"tiny-1") as caught:
             use(other)
         assert f"({other.dim}-d, fingerprint {other.fingerprint})" in str(caught.value)
+
+
+def test_what_is_known_of_an_item_can_be_changed_and_the_rest_stays(library):
+    before = library.get("picture-3")
+    changed = library.change("picture-3", policy="withhold", tags=["a", "b"], note='it\'s "seen"')
+    assert changed == library.get("picture-3")
+    assert (changed.policy, changed.tags, changed.note) == ("withhold", ("a", "b"), 'it\'s "seen"')
+    assert (changed.owner, changed.sha256, changed.added) == (before.owner, before.sha256, before.added)
+    assert library.ids("withhold") == ["picture-3"]
+
+
+@pytest.mark.parametrize(
+    ("item", "columns"), [("picture-3", {"sha256": "0"}), ("picture-3", {"policy": "laugh"}), ("none", {})]
+)
+def test_what_cannot_be_changed_is_named_and_nothing_changes(library, item, columns):
+    before = library.version
+    with pytest.raises((InputError, LibraryError), match=f"{item}|sha256|laugh"):
+        library.change(item, **columns)
+    assert library.version == before
+
+
+def test_an_items_thumbnail_is_a_file_of_its_own(library):
+    file = library.thumbnail_file("picture-3")
+    with Image.open(io.BytesIO(file)) as opened:
+        assert (opened.format, opened.size) == ("PNG", (64, 64))
+    with pytest.raises(LibraryError, match="'none'"):
+        library.thumbnail_file("none")
 
 
 def test_removing_an_unknown_id_names_it_and_removes_nothing(library):

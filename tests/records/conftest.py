@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import postgres
 import pytest
+from records_doubles import report
 
-from steerclear import Detection, Outcome, Report
 from steerclear.records import Incident, Keep, Records
 
 
@@ -55,11 +55,6 @@ def keep():
 def with_pictures(url, keep):
     with Records.open(url, keep) as opened:
         yield opened
-
-
-def report(prompt="a fox", outcome=Outcome.WITHHELD, item="fox-1", **values):
-    detection = Detection("nearest", True, 0.93, 0.8, matched=item)
-    return Report(prompt, 7, outcome, (detection,), **values)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from conftest import report
 from PIL import Image
+from records_doubles import report
 
 from steerclear import Attempt, Detection, Outcome
 from steerclear.errors import ConfigError, InputError, RecordsError

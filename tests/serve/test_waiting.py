@@ -151,3 +151,17 @@ def test_a_request_id_is_the_clients_and_is_in_use_once(served):
     assert answer.headers["x-request-id"] == "twice"
     cancel(served, "twice")
     long.wait()
+
+
+def test_an_id_that_comes_again_while_a_worker_leaves_the_last_one_of_it_gets_its_own_answer(served, picture):
+    long = begin_a_long_one(served, request_id="again")
+    cancel(served, "again")
+    with served.http() as http:
+        answer = http.post(
+            "/v1/check",
+            files={"image": (picture.name, picture.read_bytes())},
+            headers={"x-request-id": "again"},
+        )
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["flagged"] is False
+    long.wait()

@@ -53,7 +53,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown for our own site, of our own numbers; HTML templates escape by `|e`
+        # Markdown for our own site, of our own numbers; HTML templates escape by `|e`
+        autoescape=False,  # nosec B701
     )
     environment.filters["fixed"] = lambda value, places: f"{value:.{places}f}"
     environment.filters["percent"] = lambda value, places=0: f"{value:.{places}%}"

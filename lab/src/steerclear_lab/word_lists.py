@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from steerclear.nudge.words import WORD_LISTS
+from steerclear.nudge.words import ENDINGS, WORD_LISTS
 
 SCOWL, WORDNET = Path("/usr/share/dict/scowl"), Path("/usr/share/wordnet")
 SIZES = (10, 20, 35, 40, 50)  # SCOWL's; 50 is what a small dictionary has
@@ -134,11 +134,8 @@ def _foreign(data: Path, names: set[str]) -> set[str]:
 
 def _without_inflections(words: set[str], things: set[str]) -> set[str]:
     """The words but for regular forms of others among them, which a look-up finds by their stems."""
-    endings = (("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("ed", "e"), ("ing", ""), ("ing", "e"),
-               ("ly", ""), ("er", ""), ("est", ""), ("ness", ""))  # fmt: skip
-
     def inflected(word: str) -> bool:
-        stems = [word.removesuffix(end) + base for end, base in endings if word.endswith(end)]
+        stems = [word.removesuffix(end) + base for end, base in ENDINGS if word.endswith(end)]
         return any(stem in words and len(stem) > 2 for stem in stems)
 
     return {word for word in words if word in things or not inflected(word)}

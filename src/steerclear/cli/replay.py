@@ -134,7 +134,7 @@ def replay(
         )
         differences = _differences(old_image, new_image=image, old=old, new=new)
         if differences and guard.library is not None:
-            differences += _lost_version(old, guard.library, relocated.library)
+            differences += _lost_version(old, guard.library)
         if out is not None and image is not None:
             save_png(out, image, new.to_dict())
     if not differences:
@@ -193,18 +193,15 @@ def _check_fingerprint(recipe: Recipe, fingerprint: str, model: str, file: Path)
         )
 
 
-def _lost_version(old: Recipe, library: Library, name: str) -> list[str]:
-    """What to say of the version that the picture was compared with, if it is not the newest."""
-    if old.library_version in (None, library.version):
+def _lost_version(old: Recipe, library: Library) -> list[str]:
+    """What to say where the version that the picture was compared with is no longer kept."""
+    if old.library_version is None or old.library_version >= library.version:
         return []
     if old.library_version in [state.version for state in library.log()]:
-        return [
-            f"it was compared with version {old.library_version} of the library, which "
-            f"`steerclear library restore {old.library_version} --library {name}` brings back"
-        ]
+        return []
     return [
         f"version {old.library_version} of the library, with which it was compared, is no longer kept: a "
-        "compaction or a purge has dropped it, so that the same picture cannot be made for sure"
+        "compaction or a purge has dropped it, so that the same picture need not come out"
     ]
 
 

@@ -152,7 +152,7 @@ def serve(
     """
     with one_line_errors():
         try:
-            from steerclear.serve.server import serve as run
+            from steerclear.serve.run import serve as run
             from steerclear.serve.settings import ServeSettings
         except ImportError as error:
             raise ConfigError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import EncoderError
-from steerclear.library.table import lance_errors, read_again
+from steerclear.library.failures import lance_errors, read_again
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,19 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import LibraryError
-from steerclear.library.table import (
-    LATENTS,
-    NOTES,
-    lance_errors,
-    local_folder,
-    open_if_there,
-    retry_conflicts,
-    write_lock,
-)
+from steerclear.library.failures import lance_errors, retry_conflicts
+from steerclear.library.table import LATENTS, NOTES, local_folder, open_if_there, write_lock
 
 if TYPE_CHECKING:
+    from steerclear.library.reading import LibraryReader
     from steerclear.library.schema import Version
-    from steerclear.library.store import Library
 
 MANY_FRAGMENTS = 64  # files of rows, from which on an addition merges them
 KEPT_VERSIONS = 20
@@ -49,7 +42,7 @@ class Compacted:
     bytes: int | None
 
 
-def compact(library: Library, *, versions: int, days: float) -> Compacted:
+def compact(library: LibraryReader, *, versions: int, days: float) -> Compacted:
     """See `Library.compact`."""
     if versions < 1 or days < 0:
         raise LibraryError(
@@ -65,7 +58,8 @@ def compact(library: Library, *, versions: int, days: float) -> Compacted:
         young = [state for state in states if state.committed > datetime.now(UTC) - timedelta(days=days)]
         oldest = min((*young, *states[-versions:]), key=lambda state: state.version)
         # in a locked folder nobody else writes, so that what no version refers to is of killed processes
-        drop_versions(library._table, oldest.committed, unfinished=folder is not None)
+        only = oldest.version == library.version
+        drop_versions(library._table, None if only else oldest.committed, unfinished=folder is not None)
         for name in (NOTES, LATENTS):  # nothing brings their versions back
             if (table := open_if_there(library.uri, name)) is not None:
                 merge_files(table)
@@ -73,7 +67,7 @@ def compact(library: Library, *, versions: int, days: float) -> Compacted:
         return Compacted(before, len(library.log()), size, folder_size(folder))
 
 
-def tidy(library: Library, since: int) -> None:
+def tidy(library: LibraryReader, since: int) -> None:
     """See `Library.tidy`."""
     with write_lock(library.uri), lance_errors(library.uri):
         if library._table.stats()["fragment_stats"]["num_fragments"] <= MANY_FRAGMENTS:

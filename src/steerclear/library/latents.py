@@ -12,16 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from steerclear.library.compaction import tidy_table
-from steerclear.library.table import (
-    LATENTS,
-    connect,
-    lance_errors,
-    open_if_there,
-    quoted,
-    read_again,
-    retry_conflicts,
-    write_lock,
-)
+from steerclear.library.failures import lance_errors, read_again, retry_conflicts
+from steerclear.library.table import LATENTS, connect, open_if_there, quoted, write_lock
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import LibraryError
 from steerclear.library import images
+from steerclear.library.creation import check_is_there
+from steerclear.library.failures import lance_errors
 from steerclear.library.schema import FORMAT, TURN, arrow_schema, other_columns, read_metadata
-from steerclear.library.table import ITEMS, connect, lance_errors, local_folder, write_lock
+from steerclear.library.table import ITEMS, connect, local_folder, write_lock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,8 +61,6 @@ def migrate(uri: str | Path, *, alone: bool = False) -> Migration:
     """
     uri = str(uri)
     far = local_folder(uri) is None
-    from steerclear.library.store import check_is_there
-
     check_is_there(uri)
     with write_lock(uri), lance_errors(uri):
         table = connect(uri).open_table(ITEMS)

@@ -7,15 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from steerclear.errors import LibraryError
-from steerclear.library.table import (
-    NOTES,
-    connect,
-    lance_errors,
-    open_if_there,
-    read_again,
-    retry_conflicts,
-    write_lock,
-)
+from steerclear.library.failures import lance_errors, read_again, retry_conflicts
+from steerclear.library.table import NOTES, connect, open_if_there, write_lock
 
 
 def read_all(uri: str) -> dict[str, dict[str, Any]]:

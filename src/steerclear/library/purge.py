@@ -13,22 +13,13 @@ from typing import TYPE_CHECKING, Any
 from steerclear.errors import LibraryError
 from steerclear.library import approximate, notes, snapshot
 from steerclear.library.compaction import drop_versions
-from steerclear.library.table import (
-    ITEMS,
-    LATENTS,
-    connect,
-    lance_errors,
-    local_folder,
-    open_if_there,
-    quoted,
-    retry_conflicts,
-    write_lock,
-)
+from steerclear.library.failures import lance_errors, retry_conflicts
+from steerclear.library.table import ITEMS, LATENTS, connect, local_folder, open_if_there, quoted, write_lock
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from steerclear.library.store import Library
+    from steerclear.library.reading import LibraryReader
 
 NOTE = "purges"
 
@@ -73,7 +64,7 @@ def purges(uri: str) -> list[Purge]:
     return [Purge(**row) for row in (notes.read_all(uri).get(NOTE) or {"purges": []})["purges"]]
 
 
-def purge(library: Library, ids: Sequence[str], *, why: str, who: str, alone: bool) -> Purged:
+def purge(library: LibraryReader, ids: Sequence[str], *, why: str, who: str, alone: bool) -> Purged:
     """See `Library.purge`."""
     uri, wanted = library.uri, list(dict.fromkeys(ids))
     if not wanted or not why.strip():
@@ -141,7 +132,7 @@ def _rewrite(table: Any, kept: str, locked: bool) -> None:
     drop_versions(table, None, unfinished=locked)
 
 
-def _check_gone(folder: Path, rows: pa.Table, library: Library) -> int:
+def _check_gone(folder: Path, rows: pa.Table, library: LibraryReader) -> int:
     """Searches every file of a folder for what the purged items were stored as; returns how many files.
 
     Raises:
@@ -158,7 +149,7 @@ def _check_gone(folder: Path, rows: pa.Table, library: Library) -> int:
     return len(files)
 
 
-def _stored(rows: pa.Table, library: Library) -> Iterator[tuple[str, str, bytes]]:
+def _stored(rows: pa.Table, library: LibraryReader) -> Iterator[tuple[str, str, bytes]]:
     """Id, column and bytes of whatever identifies the items: Lance keeps these columns as they are."""
     import numpy as np
 
@@ -176,7 +167,7 @@ def _holds(path: Path, content: bytes) -> bool:
         return mapped.find(content) >= 0
 
 
-def _is_of_another(library: Library, column: str, content: bytes) -> bool:
+def _is_of_another(library: LibraryReader, column: str, content: bytes) -> bool:
     """Whether an item that stays has the same: two files may be of the same pixels."""
     import numpy as np
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from steerclear.errors import LibraryError
 from steerclear.library import approximate, notes, snapshot
 from steerclear.library.approximate import LanceIndex
+from steerclear.library.failures import lance_errors, read_again
 from steerclear.library.pictures import IN_MEMORY, LazyThumbnails
 from steerclear.library.rows import items_from, thumbnails_from, vectors_from
-from steerclear.library.schema import ITEM_COLUMNS, TURN, EncoderSpec, Item, Policy, arrow_schema
+from steerclear.library.schema import ITEM_COLUMNS, TURN, EncoderSpec, Item, Policy, Version, arrow_schema
 from steerclear.library.search import Index
-from steerclear.library.table import ITEMS, connect, lance_errors, quoted, read_again
+from steerclear.library.table import ITEMS, connect, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -213,6 +215,19 @@ class LibraryReader:
             return saved.version
         with lance_errors(self.uri):
             return int(self._table.version)
+
+    def log(self) -> list[Version]:
+        """Returns all states that `restore` can bring back, oldest first."""
+        with lance_errors(self.uri):
+            versions = self._table.list_versions()
+        return [
+            Version(
+                version=int(row["version"]),
+                committed=row["timestamp"].astimezone(UTC),
+                items=int(row["metadata"].get("total_rows", -1)),
+            )
+            for row in versions
+        ]
 
     def read_note(self, name: str) -> dict[str, Any] | None:
         """Returns the JSON document stored under a name, such as "calibration"; None if there is none."""

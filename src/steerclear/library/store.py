@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import InputError, LibraryError
 from steerclear.library import approximate, compaction, notes, snapshot
 from steerclear.library.compaction import Compacted
+from steerclear.library.creation import check_free, check_is_there, create_items
+from steerclear.library.failures import ATTEMPTS, is_conflict, lance_errors, pause, retry_conflicts
 from steerclear.library.purge import Purge, Purged, purge, purges
 from steerclear.library.reading import Keys, LibraryReader
 from steerclear.library.rows import to_arrow
@@ -24,27 +22,11 @@ from steerclear.library.schema import (
     Entry,
     Inserted,
     Item,
-    Version,
     arrow_schema,
     free_id,
     read_specs,
 )
-from steerclear.library.table import (
-    ATTEMPTS,
-    ITEMS,
-    check_free,
-    connect,
-    create_items,
-    holds_rows,
-    is_conflict,
-    lance_errors,
-    local_folder,
-    pause,
-    quoted,
-    read_only,
-    retry_conflicts,
-    write_lock,
-)
+from steerclear.library.table import ITEMS, connect, holds_rows, local_folder, quoted, write_lock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -310,19 +292,6 @@ class Library(LibraryReader):
                 retry_conflicts(lambda: self._table.update(where=where, values=values))
             return self.get(item_id)
 
-    def log(self) -> list[Version]:
-        """Returns all states that `restore` can bring back, oldest first."""
-        with lance_errors(self.uri):
-            versions = self._table.list_versions()
-        return [
-            Version(
-                version=int(row["version"]),
-                committed=row["timestamp"].astimezone(UTC),
-                items=int(row["metadata"].get("total_rows", -1)),
-            )
-            for row in versions
-        ]
-
     def restore(self, version: int) -> None:
         """Makes the items of an earlier version the newest ones, as a new version: this too can be undone.
 
@@ -408,28 +377,6 @@ class Library(LibraryReader):
             ValueError: for a library in an object store.
         """
         return snapshot.write(self.uri, self.encoders, self.export)
-
-
-def check_is_there(uri: str) -> None:
-    """Raises LibraryError where a path holds no library; LanceDB would say the same of a damaged one."""
-    folder = local_folder(uri)
-    if folder is None:
-        return
-    try:
-        os.stat(folder / f"{ITEMS}.lance")
-        return
-    except PermissionError as error:
-        raise LibraryError(read_only(uri, error.strerror or str(error))) from error
-    except (OSError, ValueError):  # no such path, or none that there can be
-        with suppress(OSError, ValueError):
-            if stat.S_ISDIR(os.stat(folder).st_mode):
-                raise LibraryError(
-                    f"the folder {uri!r} is no library; create one with `steerclear library add`"
-                ) from None
-            raise LibraryError(
-                f"there is a file, not a library at {uri!r}; create one with `steerclear library add`"
-            ) from None
-    raise LibraryError(f"there is no library at {uri!r}; create one with `steerclear library add`")
 
 
 def _new_entries(entries: Sequence[Entry], keys: Keys) -> tuple[list[Entry], Inserted]:

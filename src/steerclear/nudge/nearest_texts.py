@@ -8,16 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
+from steerclear.nudge.words import MEDIUM_WORDS
+
 NEARLY_BEST = 0.75  # share of the best cosine: texts that differ in their style alone all count as nearest
 STOP_WORDS = frozenset(
-    ("a", "an", "and", "at", "by", "for", "from", "her", "his", "in", "is", "its", "of", "on", "or", "that",
-     "the", "their", "this", "to", "with")
-)  # fmt: skip
-# words for how a picture is made, not for what is in it: a photograph of something else is no substitute
-MEDIUM_WORDS = frozenset(
-    ("drawing", "icon", "illustration", "image", "painting", "photo", "photograph", "picture", "portrait",
-     "render", "sketch")
-)  # fmt: skip
+    "a an and at by for from her his in is its of on or that the their this to with".split()
+)
 SHORTEST_STEM = 5  # letters of a word that also counts inside a longer one, as "camera" in "cameraman"
 
 

@@ -13,27 +13,37 @@ from pathlib import Path
 WORD_LISTS = Path(__file__).with_name("words.txt.xz")
 # words for how a picture is made, not for what is in it: a photograph of something else is no substitute
 MEDIUM_WORDS = frozenset(
-    ("drawing", "icon", "illustration", "image", "painting", "photo", "photograph", "picture", "portrait",
-     "render", "sketch")
-)  # fmt: skip
+    "drawing icon illustration image painting photo photograph picture portrait render sketch".split()
+)
 # what else prompts say of a picture without saying what is in it: medium, camera, quality, praise
 STYLE_WORDS = MEDIUM_WORDS | frozenset(
-    ("aesthetic", "amazing", "art", "artistic", "artwork", "award", "beautiful", "best", "blur", "blurred",
-     "blurry", "bokeh", "cartoon", "cinematic", "closeup", "color", "colorful", "colors", "colour",
-     "colourful", "composition", "concept", "crisp", "depth", "design", "detail", "detailed", "details",
-     "digital", "dramatic", "drawn", "dynamic", "engine", "epic", "exposure", "fantastic", "fantasy",
-     "focus", "footage", "graphic", "hd", "hdr", "hyper", "hyperdetailed", "hyperrealism", "hyperrealistic",
-     "illustrated", "intricate", "light", "lighting", "lit", "logo", "lora", "masterpiece", "matte",
-     "minimalist", "octane", "official", "oil", "ornate", "painted", "perfect", "photographic",
-     "photography", "photoreal", "photorealistic", "professional", "quality", "raytracing", "realism",
-     "realistic", "rendered", "rendering", "resolution", "scene", "shading", "sharp", "shot", "smooth",
-     "stunning", "style", "styled", "styles", "stylised", "stylized", "surreal", "symmetrical", "texture",
-     "textured", "trending", "uhd", "ultra", "ultrarealistic", "unreal", "vector", "vibrant", "view",
-     "vivid", "volumetric", "wallpaper", "watercolor", "watercolour", "winning")
-)  # fmt: skip
+    """
+    aesthetic amazing art artistic artwork award beautiful best blur blurred blurry bokeh cartoon
+    cinematic closeup color colorful colors colour colourful composition concept crisp depth design
+    detail detailed details digital dramatic drawn dynamic engine epic exposure fantastic fantasy
+    focus footage graphic hd hdr hyper hyperdetailed hyperrealism hyperrealistic illustrated
+    intricate light lighting lit logo lora masterpiece matte minimalist octane official oil ornate
+    painted perfect photographic photography photoreal photorealistic professional quality
+    raytracing realism realistic rendered rendering resolution scene shading sharp shot smooth
+    stunning style styled styles stylised stylized surreal symmetrical texture textured trending uhd
+    ultra ultrarealistic unreal vector vibrant view vivid volumetric wallpaper watercolor
+    watercolour winning
+    """.split()
+)
 SHORTEST_STEM = 3  # letters that a word must have once its ending is cut off
-ENDINGS = (("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("ed", "e"), ("ing", ""), ("ing", "e"),
-           ("ly", ""), ("er", ""), ("est", ""), ("ness", ""))  # fmt: skip
+ENDINGS = (
+    ("s", ""),
+    ("es", ""),
+    ("ies", "y"),
+    ("ed", ""),
+    ("ed", "e"),
+    ("ing", ""),
+    ("ing", "e"),
+    ("ly", ""),
+    ("er", ""),
+    ("est", ""),
+    ("ness", ""),
+)
 
 
 class Kind(Enum):

@@ -152,7 +152,7 @@ class Dispatcher:
         if job in self._waiting[job.lane]:
             self._waiting[job.lane].remove(job)
         for worker in self.workers:
-            if worker.running[job.lane].get(job.id) is job and not job.result.done():
+            if worker.running[job.lane].get(job.number) is job and not job.result.done():
                 worker.cancel(job)
         if not job.result.done():
             job.result.cancel()
@@ -174,7 +174,7 @@ class Dispatcher:
         if job in self._waiting[job.lane]:
             self._waiting[job.lane].remove(job)
         for worker in self.workers:
-            if worker.running[job.lane].get(job.id) is job:
+            if worker.running[job.lane].get(job.number) is job:
                 worker.cancel(job)
         if not job.result.done():
             job.result.set_exception(aborted())

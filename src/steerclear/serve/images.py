@@ -59,9 +59,7 @@ async def edits(request: Request, caller: Generating) -> Response:
     async with form_of(request) as form:
         try:
             fields = {k: v for k, v in form.multi_items() if not isinstance(v, UploadFile)}
-            preferred = [
-                v for k, v in form.multi_items() if k in ("prefer", "prefer[]") and isinstance(v, str)
-            ]
+            preferred = [v for k, v in form.multi_items() if k in PREFER and isinstance(v, str)]
             asked = EditRequest.model_validate({**fields, "prefer": preferred})
         except ValidationError as error:
             raise invalid(error.errors()) from error

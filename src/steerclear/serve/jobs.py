@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -166,13 +167,14 @@ class Job:
     """One request on its way through the server.
 
     Attributes:
-        id: of the request.
+        id: of the request, which a client may have chosen.
         owner: id of the key that sent it.
         request: what the worker is sent.
         on_progress: called with each Progress; None where nobody asks.
         result: what became of it.
         entered: when it came, in seconds of the monotonic clock.
         begun: when a worker took it; None while it waits.
+        number: its own in this process: an id may come again while a worker still leaves the last one of it.
     """
 
     id: str
@@ -182,6 +184,7 @@ class Job:
     result: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     entered: float = field(default_factory=time.monotonic)
     begun: float | None = None
+    number: int = field(default_factory=count().__next__)
 
     @property
     def lane(self) -> Lane:

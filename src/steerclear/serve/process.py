@@ -54,7 +54,7 @@ class WorkerProcess:
         self.state: State = "starting"
         self.abilities: Abilities | None = None
         self.unloadable: str | None = None
-        self.running: dict[Lane, dict[str, Job]] = {lane: {} for lane in LANES}
+        self.running: dict[Lane, dict[int, Job]] = {lane: {} for lane in LANES}
         self._settings = settings
         self._on_change = on_change
         self._metrics = metrics
@@ -74,19 +74,19 @@ class WorkerProcess:
     def send(self, jobs: list[Job]) -> None:
         """Have it do jobs of one lane, together."""
         lane = jobs[0].lane
-        self.running[lane] = {job.id: job for job in jobs}
-        work = [(job.id, job.request, job.on_progress is not None) for job in jobs]
+        self.running[lane] = {job.number: job for job in jobs}
+        work = [(job.number, job.request, job.on_progress is not None) for job in jobs]
         self._outbox.put(("work", lane, work))
 
     def cancel(self, job: Job) -> None:
         """Tell it that nobody waits for a job any more."""
-        self._outbox.put(("cancel", job.id))
+        self._outbox.put(("cancel", job.number))
         asyncio.get_running_loop().call_later(STUCK_AFTER, self._kill_if_stuck, job)
 
     def _kill_if_stuck(self, job: Job) -> None:
         """End a process that has not left a job which nobody waits for; it is then started again."""
         running = self.running[job.lane]
-        if running.get(job.id) is job and all(other.result.done() for other in running.values()):
+        if running.get(job.number) is job and all(other.result.done() for other in running.values()):
             log.error("worker %d has not ended %s in %g s", self.number, job.id, STUCK_AFTER)
             self._process.kill()
 
@@ -162,12 +162,12 @@ class WorkerProcess:
             case ("ready", abilities):
                 self.abilities, self.state = abilities, "ready"
                 self._on_change()
-            case ("progress", job_id, progress):
-                job = self._job(job_id)
+            case ("progress", number, progress):
+                job = self._job(number)
                 if job is not None and job.on_progress is not None and not job.result.done():
                     job.on_progress(progress)
-            case ("done", job_id, result):
-                self._finish(job_id, result)
+            case ("done", number, result):
+                self._finish(number, result)
             case ("lost", why):
                 log.error("worker %d lost its device %s: %s", self.number, self.device, why)
                 self.state = "restarting"
@@ -175,12 +175,12 @@ class WorkerProcess:
             case ("unloadable", why):
                 self.unloadable = why
 
-    def _job(self, job_id: str) -> Job | None:
-        return next((jobs[job_id] for jobs in self.running.values() if job_id in jobs), None)
+    def _job(self, number: int) -> Job | None:
+        return next((jobs[number] for jobs in self.running.values() if number in jobs), None)
 
-    def _finish(self, job_id: str, result: Any) -> None:
+    def _finish(self, number: int, result: Any) -> None:
         for jobs in self.running.values():
-            job = jobs.pop(job_id, None)
+            job = jobs.pop(number, None)
             if job is None:
                 continue
             if job.result.done():

@@ -31,9 +31,9 @@ END_WITHIN = 4.0  # seconds that a process has to end by itself
 
 log = logging.getLogger("steerclear.serve.worker")
 
-# what the server sends: ("work", lane, [(id, request, wants progress), …]), ("cancel", id), or ("stop",)
-# what it is sent: ("ready", Abilities), ("progress", id, Progress), ("done", id, result), ("lost", message)
-Message = tuple[Any, ...]
+# what the server sends: ("work", lane, [(number, request, wants progress) …]), ("cancel", number), ("stop",);
+# what it is sent: ("ready", Abilities), ("progress", number, Progress), ("done", number, result),
+# ("lost", message), ("unloadable", message)
 
 
 def main(connection: Connection, settings: ServeSettings, device: str) -> None:
@@ -66,9 +66,9 @@ class Worker:
         self._settings = settings
         self._device = device
         self._sending = threading.Lock()
-        self._cancelled: set[str] = set()
-        self._running: set[str] = set()
-        self._waiting: dict[Lane, queue.SimpleQueue[list[tuple[str, Any, bool]] | None]] = {
+        self._cancelled: set[int] = set()
+        self._running: set[int] = set()
+        self._waiting: dict[Lane, queue.SimpleQueue[list[tuple[int, Any, bool]] | None]] = {
             lane: queue.SimpleQueue() for lane in LANES
         }
 
@@ -116,7 +116,7 @@ class Worker:
                 message = ("stop",)
             if message[0] == "work":
                 _, lane, jobs = message
-                self._running.update(job_id for job_id, _, _ in jobs)
+                self._running.update(number for number, _, _ in jobs)
                 self._waiting[lane].put(jobs)
             elif message[0] == "cancel":
                 if message[1] in self._running:
@@ -147,13 +147,13 @@ class Worker:
         do = self._make if lane == "pictures" else self._look
         while (jobs := self._waiting[lane].get()) is not None:
             results = self._results(guards, jobs, do)
-            for (job_id, _, _), result in zip(jobs, results, strict=True):
-                self._running.discard(job_id)
-                self._cancelled.discard(job_id)
-                self._send("done", job_id, result)
+            for (number, _, _), result in zip(jobs, results, strict=True):
+                self._running.discard(number)
+                self._cancelled.discard(number)
+                self._send("done", number, result)
 
     def _results(
-        self, guards: Any, jobs: list[tuple[str, Any, bool]], do: Callable[[Any, Any], list[Any]]
+        self, guards: Any, jobs: list[tuple[int, Any, bool]], do: Callable[[Any, Any], list[Any]]
     ) -> list[Any]:
         """What became of the jobs: results, or failures. A device that is lost ends the process."""
         import torch
@@ -180,18 +180,18 @@ class Worker:
             failure = Failure("internal", type(error).__name__)
         return [failure] * len(jobs)
 
-    def _make(self, guards: Any, jobs: list[tuple[str, MakePictures, bool]]) -> list[Made]:
-        ids = [job_id for job_id, _, _ in jobs]
+    def _make(self, guards: Any, jobs: list[tuple[int, MakePictures, bool]]) -> list[Made]:
+        numbers = [number for number, _, _ in jobs]
 
         def progress(i: int, state: Progress) -> None:
             if jobs[i][2]:
-                self._send("progress", ids[i], state)
+                self._send("progress", numbers[i], state)
 
-        cancelled = [_asks(self._cancelled, job_id) for job_id in ids]
+        cancelled = [_asks(self._cancelled, number) for number in numbers]
         made: list[Made] = guards.make([request for _, request, _ in jobs], cancelled, progress)
         return made
 
-    def _look(self, guards: Any, jobs: list[tuple[str, Any, bool]]) -> list[Any]:
+    def _look(self, guards: Any, jobs: list[tuple[int, Any, bool]]) -> list[Any]:
         return [_looked(guards, request) for _, request, _ in jobs]
 
 
@@ -207,5 +207,5 @@ def _looked(guards: Any, request: Check | CheckTexts | Search | Add) -> Any:
             return guards.add(request)
 
 
-def _asks(cancelled: set[str], job_id: str) -> Callable[[], bool]:
-    return lambda: job_id in cancelled
+def _asks(cancelled: set[int], number: int) -> Callable[[], bool]:
+    return lambda: number in cancelled

@@ -63,7 +63,8 @@ def byte_tokenizer(length: int = 64, begins: bool = False) -> Any:
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",
+        # a word of a tokenizer and no password
+        pad_token="<pad>",  # nosec B106
         eos_token="<eos>",
         bos_token="<bos>",
         model_max_length=length,

