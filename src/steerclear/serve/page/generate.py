@@ -165,7 +165,8 @@ def _shown(request: Request, run: Run | None) -> dict[str, Any]:
 def _result(run: Run, who: Visitor, picture: Delivered) -> dict[str, Any]:
     """One picture, as far as the visitor's scopes go."""
     reviewed = run.recorded and picture.report_id.startswith("inc-") and who.may("review")
-    return picture.described(who.caller) | {
+    hidden = {"matched": None, "attempts": (), "reason": None}  # without the scope review
+    return {**hidden, **picture.described(who.caller)} | {
         "handed_out": picture.b64 is not None,
         "size": picture.size,
         "incident": picture.report_id if reviewed else None,
