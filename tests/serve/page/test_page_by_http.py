@@ -191,7 +191,8 @@ def test_prompts_and_notes_are_shown_and_never_run(served, visit):
     changed = person.post(f"/library/items/{ITEM}", {"note": note, "policy": "steer"})
     assert SCRIPT not in changed.text
     assert "<img src=x" not in changed.text
-    assert served.http(served.keys.review).get(f"/v1/library/{ITEM}").json()["note"] == note
+    with served.http(served.keys.review) as client:
+        assert client.get(f"/v1/library/{ITEM}").json()["note"] == note
     person.post(f"/library/items/{ITEM}", {"note": "the mascot"})
     assert SCRIPT not in person.get(f"/library?q={SCRIPT}").text
     assert SCRIPT not in person.get(f"/generate?prompt={SCRIPT}").text

@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from steerclear._version import __version__
 from steerclear.errors import SteerclearError
-from steerclear.serve.errors import ApiError, invalid, of_steerclear
+from steerclear.serve.errors import ApiError, internal, invalid, log, of_steerclear
 from steerclear.serve.page.visit import TOKEN, LoginRequiredError, Visitor
 
 STATIC = Path(__file__).parent / "static"
@@ -131,6 +131,9 @@ class PageRoute(APIRoute):
                 response = _failed(request, ApiError(error.status_code, f"{error.detail}"))
             except SteerclearError as error:
                 response = _failed(request, of_steerclear(error))
+            except Exception:
+                log.exception("%s %s", request.method, request.url.path)
+                response = _failed(request, internal())
             finally:
                 await request.close()  # the files of a form
             response.headers.update(HEADERS)
