@@ -156,6 +156,27 @@ def test_a_claim_runs_out_and_can_be_given_back(records, incident):
     assert records.incidents.claim("anna").id == id
 
 
+def test_a_reviewer_takes_an_incident_of_their_choice_and_gives_back_the_one_before(records, incident):
+    first, second, third = (records.incidents.append(incident()) for _ in range(3))
+    assert records.incidents.claim("anna").id == first
+    assert records.incidents.take(second, "anna").claimed_by == "anna"
+    assert records.incidents.get(first).state == "open"
+    with pytest.raises(RecordsError, match="'anna' is reviewing"):
+        records.incidents.take(second, "ben")
+    records.incidents.decide(third, "copy", "ben")
+    assert records.incidents.take(third, "anna").claimed_by is None  # who looks back claims nothing
+    assert records.incidents.get(second).state == "open"
+    with pytest.raises(RecordsError, match="no incident"):
+        records.incidents.take("inc-none", "anna")
+
+
+def test_incidents_are_listed_backwards_from_a_place(records, incident):
+    ids = [records.incidents.append(incident()) for _ in range(3)]
+    last = records.incidents.get(ids[2]).seq
+    assert [row.id for row in records.incidents.list(before=last)] == [ids[1], ids[0]]
+    assert [row.id for row in records.incidents.list(before=last + 1, limit=1)] == [ids[2]]
+
+
 def test_reviewers_who_ask_at_the_same_moment_get_different_incidents(url, incident):
     with Records.open(url) as first, Records.open(url) as second:
         ids = [first.incidents.append(incident()) for _ in range(8)]

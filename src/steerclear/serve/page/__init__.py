@@ -1,7 +1,7 @@
 """The page: what reviewers, and those who try the server, see of it in a browser.
 
-Every route answers with HTML that works without scripts; htmx fetches the parts that change. `visit` knows who
-is there, `html` writes the answers, and each other module is one page.
+Every route answers with HTML that works without scripts; htmx fetches the parts that change. `visit` knows
+who is there, `html` writes the answers, `runs` follows requests for pictures; the others are one page each.
 """
 
 from __future__ import annotations

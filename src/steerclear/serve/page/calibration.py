@@ -56,7 +56,7 @@ class Panel:
         step: of the slider.
         chart: the histogram; None where the calibration holds no curve.
         evidence: the filter's figures in the calibration.
-        clean: bounds of the share of clean pictures that are flagged at the tried threshold; None without a curve.
+        clean: bounds of the share of clean pictures that the tried threshold flags; None without a curve.
         copies: the same of copies.
         recorded: the same counted on recorded incidents.
     """

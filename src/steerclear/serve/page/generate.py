@@ -134,7 +134,9 @@ async def _preferred_picture(sent: FormData) -> str | None:
     return f"data:image;base64,{base64.b64encode(raw).decode()}"
 
 
-def _form(request: Request, given: dict[str, str], *, run: Run | None, error: ApiError | None = None) -> Response:
+def _form(
+    request: Request, given: dict[str, str], *, run: Run | None, error: ApiError | None = None
+) -> Response:
     server: Server = request.app.state.server
     values = {
         "given": given,
@@ -163,7 +165,8 @@ def _shown(request: Request, run: Run | None) -> dict[str, Any]:
 def _result(run: Run, who: Visitor, picture: Delivered) -> dict[str, Any]:
     """One picture, as far as the visitor's scopes go."""
     reviewed = run.recorded and picture.report_id.startswith("inc-") and who.may("review")
-    return picture.described(who.caller) | {
+    hidden = {"matched": None, "attempts": (), "reason": None}  # without the scope review
+    return {**hidden, **picture.described(who.caller)} | {
         "handed_out": picture.b64 is not None,
         "size": picture.size,
         "incident": picture.report_id if reviewed else None,

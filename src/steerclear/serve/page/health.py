@@ -6,6 +6,7 @@ import asyncio
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -35,7 +36,7 @@ async def health(request: Request, who: Anybody) -> Response:
         **_state(request),
         "versions": _versions(),
         "library": {"items": known[0], "version": known[1]},
-        "model": server.settings.model if who.may("review", "admin") else None,
+        "model": _model(server.settings.model) if who.may("review", "admin") else None,
         "records": server.records is not None,
         "abilities": server.dispatcher.abilities,
         "settings": server.settings,
@@ -70,6 +71,12 @@ def _state(request: Request) -> dict[str, Any]:
         "waiting": {"pictures": dispatcher.depth("pictures"), "looks": dispatcher.depth("looks")},
         "most_waiting": server.settings.queue,
     }
+
+
+def _model(given: str) -> str:
+    """The model as it was named; of a folder its last part."""
+    path = Path(given)
+    return path.name if path.exists() else given
 
 
 def _versions() -> dict[str, str]:

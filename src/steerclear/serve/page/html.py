@@ -19,8 +19,8 @@ from starlette.types import Scope
 
 from steerclear._version import __version__
 from steerclear.errors import SteerclearError
-from steerclear.serve.errors import ApiError, invalid, of_steerclear
-from steerclear.serve.page.visit import TOKEN, LoginNeeded, Visitor
+from steerclear.serve.errors import ApiError, internal, invalid, log, of_steerclear
+from steerclear.serve.page.visit import TOKEN, LoginRequiredError, Visitor
 
 STATIC = Path(__file__).parent / "static"
 ASSET_SECONDS = 3600
@@ -65,7 +65,12 @@ def _figure(value: Any) -> str:
     return "–" if value is None else f"{value:.4g}" if isinstance(value, int | float) else str(value)
 
 
-templates.filters |= {"percent": _percent, "when": _when, "figure": _figure, "path": lambda s: quote(s, safe="")}
+templates.filters |= {
+    "percent": _percent,
+    "when": _when,
+    "figure": _figure,
+    "path": lambda s: quote(s, safe=""),
+}
 templates.globals |= {"version": __version__, "token_field": TOKEN}
 
 
@@ -82,13 +87,21 @@ def page(
     """
     visitor: Visitor | None = getattr(request.state, "visitor", None)
     pages = [
-        title for title, scopes in PAGES.items() if visitor is not None and (not scopes or visitor.may(*scopes))
+        title
+        for title, scopes in PAGES.items()
+        if visitor is not None and (not scopes or visitor.may(*scopes))
     ]
     said = ""
     if visitor is not None and not name.startswith("_"):  # a part of a page has no room for it
         said, visitor.session.said = visitor.session.said, ""
     text = templates.get_template(f"{name}.html").render(
-        {"visitor": visitor, "pages": pages, "here": request.url.path.split("/")[1], "said": said, **(values or {})}
+        {
+            "visitor": visitor,
+            "pages": pages,
+            "here": request.url.path.split("/")[1],
+            "said": said,
+            **(values or {}),
+        }
     )
     return HTMLResponse(text, status, {"cache-control": "no-store"})
 
@@ -108,7 +121,7 @@ class PageRoute(APIRoute):
         async def handler(request: Request) -> Response:
             try:
                 response: Response = await answer(request)
-            except LoginNeeded:
+            except LoginRequiredError:
                 response = _to_login(request)
             except ApiError as error:
                 response = _failed(request, error)
@@ -118,6 +131,9 @@ class PageRoute(APIRoute):
                 response = _failed(request, ApiError(error.status_code, f"{error.detail}"))
             except SteerclearError as error:
                 response = _failed(request, of_steerclear(error))
+            except Exception:
+                log.exception("%s %s", request.method, request.url.path)
+                response = _failed(request, internal())
             finally:
                 await request.close()  # the files of a form
             response.headers.update(HEADERS)

@@ -1,4 +1,4 @@
-"""`/incidents`: the queue of what was not clear, and one incident beside the protected picture that it resembles."""
+"""`/incidents`: the queue of what was not clear, each beside the protected picture that it resembles."""
 
 from __future__ import annotations
 
@@ -125,9 +125,7 @@ async def decide(
     def decided(records: Records) -> LoggedIncident | None:
         _incident(records, incident_id)
         incidents, reviewer = records.incidents, who.caller.id
-        _refused_as_conflict(
-            lambda: incidents.decide(incident_id, decision, reviewer, text, revise=revise)
-        )
+        _refused_as_conflict(lambda: incidents.decide(incident_id, decision, reviewer, text, revise=revise))
         return incidents.get(incident_id) if revise else incidents.claim(reviewer)
 
     row = await _of_records(request, decided)

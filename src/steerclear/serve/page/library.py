@@ -50,7 +50,11 @@ async def items(
 
     def listed(library: Library) -> dict[str, Any]:
         rows = [item for item in library.items() if _holds(item, q)]
-        return {"items": rows[start : start + ON_A_PAGE], "total": len(rows), "library_version": library.version}
+        return {
+            "items": rows[start : start + ON_A_PAGE],
+            "total": len(rows),
+            "library_version": library.version,
+        }
 
     shown = await _of_library(request, listed)
     before, after = max(0, start - ON_A_PAGE), start + ON_A_PAGE
@@ -105,7 +109,9 @@ async def add(request: Request, who: Administering) -> Response:
     known = _changes(form, ("owner", "note", "tags", "policy"))
     notes = {name: value for name, value in known.items() if value}
     async with visits.admitted(who, "admin") as caller:
-        report = await looked(server, request, caller, Add(files=tuple(files), notes={**notes, "captions": None}))
+        report = await looked(
+            server, request, caller, Add(files=tuple(files), notes={**notes, "captions": None})
+        )
     said = [f"added: {', '.join(report.added)}"] if report.added else []
     said += [f"there already: {name}" for name in report.skipped_duplicates]
     said += [f"not added: {name}: {reason}" for name, reason in report.failed]

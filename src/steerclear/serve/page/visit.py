@@ -1,4 +1,4 @@
-"""Who looks at the page: a key that was typed once, a session that remembers it, and a token for every change."""
+"""Who looks at the page: a key typed once, a session that remembers it, and a token for every change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKEN = "csrf"  # field of every form
 TOKEN_HEADER = "x-csrf-token"
 
 
-class LoginNeeded(Exception):
+class LoginRequiredError(Exception):
     """Nobody is logged in; the page of the login comes instead."""
 
 
@@ -106,18 +106,18 @@ class Visits:
         """Who sends a request.
 
         Raises:
-            LoginNeeded: without a session, and where its key is refused by now.
+            LoginRequiredError: without a session, and where its key is refused by now.
         """
         if self._server.settings.insecure or self._server.records is None:
             return Visitor(NOBODY_ASKED, "this machine", self._everybody, insecure=True)
         cookie = request.cookies.get(COOKIE, "")
         session = self._sessions.get(cookie)
         if session is None or session.secret is None or _is_over(session):
-            raise LoginNeeded
+            raise LoginRequiredError
         key = await asyncio.to_thread(self._server.records.keys.verify, session.secret)
         if key is None:
             self.end(cookie)
-            raise LoginNeeded
+            raise LoginRequiredError
         session.used = time.monotonic()
         return Visitor(Caller(key.id, frozenset(key.scopes)), key.name, session, insecure=False)
 
@@ -154,8 +154,8 @@ def visitor(*scopes: str) -> Callable[[Request], Awaitable[Visitor]]:
         if scopes and not present.may(*scopes):
             raise ApiError(
                 403,
-                f"the key {present.name!r} has the scope {', '.join(sorted(present.caller.scopes))}, and this "
-                f"page needs {' or '.join(scopes)}; log in with another key",
+                f"the key {present.name!r} has the scope {', '.join(sorted(present.caller.scopes))}, and "
+                f"this page needs {' or '.join(scopes)}; log in with another key",
                 type="permission_error",
                 code="insufficient_scope",
             )
