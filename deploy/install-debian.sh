@@ -65,6 +65,7 @@ fi
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed"
 
 echo "user steerclear"
+install -d -m 0755 "$root/etc"
 install -D -m 0644 "$here/sysusers.conf" "$root/usr/lib/sysusers.d/steerclear.conf"
 systemd-sysusers ${root:+--root="$root"} steerclear.conf
 IFS=: read -r _ _ uid gid _ < <(grep '^steerclear:' "$root/etc/passwd")

@@ -38,6 +38,7 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
 SCRIPT = DEPLOY / "install-debian.sh"
 EXPOSURE = 25  # tenths, as systemd-analyze rates a unit; without any hardening it is 96
 PATIENCE = 120.0
+PACKAGES = sysconfig.get_path("purelib")  # of this environment
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="the script makes a user, which only root may")
 needs_systemd = pytest.mark.skipif(
     not (shutil.which("systemd-analyze") and shutil.which("systemd-sysusers")), reason="systemd is not here"
@@ -180,12 +181,18 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def install(root: Path, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def install(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run the script below a folder, offline; what the package needs is taken from this environment."""
-    offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PYTHONPATH": sysconfig.get_path("purelib")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PYTHONPATH": PACKAGES, "PATH": path}
     return subprocess.run(
         [SCRIPT, "--root", root, *map(str, words)],
-        env={**os.environ, **offline, **environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env={
+            **os.environ,
+            **offline,
+            **environment,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
         capture_output=True,
         text=True,
     )
@@ -220,7 +227,12 @@ def test_the_script_installs_a_service_that_serves_and_drains(scratch, wheel):
     with log.open("wb") as stream:
         server = subprocess.Popen(
             [*as_user, f"{root}{program}", *start[:-1], *options],
-            env={**os.environ, **environment, "PYTHONPATH": sysconfig.get_path("purelib"), "HOME": str(state)},
+            env={
+                **os.environ,
+                **environment,
+                "PYTHONPATH": sysconfig.get_path("purelib"),
+                "HOME": str(state),
+            },
             cwd=root / "var/lib/steerclear",
             stderr=stream,
         )
