@@ -187,12 +187,7 @@ def install(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
     offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PYTHONPATH": PACKAGES, "PATH": path}
     return subprocess.run(
         [SCRIPT, "--root", root, *map(str, words)],
-        env={
-            **os.environ,
-            **offline,
-            **environment,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        },
+        env={**os.environ, **offline},
         capture_output=True,
         text=True,
     )
@@ -227,12 +222,7 @@ def test_the_script_installs_a_service_that_serves_and_drains(scratch, wheel):
     with log.open("wb") as stream:
         server = subprocess.Popen(
             [*as_user, f"{root}{program}", *start[:-1], *options],
-            env={
-                **os.environ,
-                **environment,
-                "PYTHONPATH": sysconfig.get_path("purelib"),
-                "HOME": str(state),
-            },
+            env={**os.environ, **environment, "PYTHONPATH": PACKAGES},
             cwd=root / "var/lib/steerclear",
             stderr=stream,
         )
