@@ -20,6 +20,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -193,6 +194,15 @@ def install(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def answers(log: Path) -> bool:
+    """Whether the server that writes this log answers."""
+    said = re.search(r"listening on (\S+);", log.read_text())
+    try:
+        return said is not None and urlopen(f"{said[1]}/healthz").status == 200
+    except URLError:  # the address is said a moment before it listens
+        return False
+
+
 @pytest.mark.slow
 @needs_root
 @needs_systemd
@@ -228,11 +238,10 @@ def test_the_script_installs_a_service_that_serves_and_drains(scratch, wheel):
         )
     try:
         end = time.monotonic() + PATIENCE
-        while not (said := re.search(r"listening on (\S+);", log.read_text())):
+        while not answers(log):
             assert time.monotonic() < end, log.read_text()
             assert server.poll() is None, log.read_text()
             time.sleep(0.05)
-        assert urlopen(f"{said[1]}/healthz").status == 200
         server.send_signal(signal.SIGTERM)
         assert server.wait(PATIENCE) == 0, log.read_text()
     finally:
