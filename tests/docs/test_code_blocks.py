@@ -108,6 +108,11 @@ def check_command(pieces: list[str], block: Block) -> None:
         place, _, extra = pieces[2].partition("[")
         project = tomllib.loads((ROOT / place / "pyproject.toml").read_text())["project"]
         assert not extra or extra.rstrip("]") in project["optional-dependencies"], pieces
+    elif pieces[0].startswith("deploy/") or pieces[0] in ("docker", "runuser"):
+        files = [piece for piece in pieces if piece.startswith("deploy/")]
+        assert all((ROOT / file).is_file() for file in files), pieces  # tests/deploy looks inside them
+        for start in (i for i, piece in enumerate(pieces) if piece.endswith("bin/steerclear")):
+            parse(pieces[start + 1 :])
     else:
         assert pieces[0] in ("printf", "export"), f"{pieces[0]!r} is not known to this test: {block.text}"
 

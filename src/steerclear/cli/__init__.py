@@ -14,7 +14,7 @@ from steerclear.cli.terminal import BAD_INPUT, STOPPED, print_error
 from steerclear.errors import ConfigError
 
 # the order in --help; commands of other packages follow
-FIRST = ("generate", "check", "replay", "library", "calibrate", "serve", "verify", "keys", "audit")
+FIRST = ("generate", "batch", "check", "replay", "library", "calibrate", "serve", "verify", "keys", "audit")
 # commands of the laboratory, which is a package of its own
 LABORATORY_COMMANDS = {
     "bench": "Compare all methods of preventing copies, or run one of the paper's experiments.",

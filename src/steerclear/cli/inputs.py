@@ -39,11 +39,20 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[str]:
         where = f"there is no prompt in {str(file)!r}" if file else "no prompt was given"
         raise InputError(f'{where}; try: steerclear generate "a cat, noto style"')
     for text, origin in prompts:
-        _check_prompt(text, origin)
+        check_prompt(text, origin)
     return [text for text, _ in prompts]
 
 
-def _check_prompt(text: str, origin: str) -> None:
+def check_prompt(text: str, origin: str) -> None:
+    """Check a prompt.
+
+    Args:
+        text: the prompt.
+        origin: where it stands, for the message.
+
+    Raises:
+        InputError: for an empty or an overlong one, or one that is no text.
+    """
     if not text.strip():
         raise InputError(f"{origin} is empty ({text!r}); say what the picture should show")
     from steerclear.prompts import LONGEST_PROMPT

@@ -33,6 +33,15 @@ def model_folder(model: str) -> Path | None:
     return folder.resolve() if folder.exists() or model == EMBEDDED else None
 
 
+def fingerprint_of(model: str) -> str:
+    """16 hex digits of the weights of a model: a folder, a file, a hub id that was downloaded, or "embedded".
+
+    Raises:
+        ModelError: if it is not here.
+    """
+    return model_fingerprint(model_folder(model) or _downloaded(model))
+
+
 def usual_guidance(model: str) -> float:
     """The guidance scale to use where the user gives none.
 
@@ -146,7 +155,7 @@ def load_guard(recipe: Recipe, *, trust: bool = False, allow_download: bool = Fa
         # the names as they were given: a strategy of the user's may have another name than its module:object
         ladder=recipe.ladder or tuple(rung.name for rung in guard.ladder.rungs),
         budget=budget.overhead,
-        model_fingerprint=model_fingerprint(folder or _downloaded(recipe.model)),
+        model_fingerprint=fingerprint_of(recipe.model),
         library_version=library.version,
         library_fingerprint=library.fingerprint()[:16],
     )
