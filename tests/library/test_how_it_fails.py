@@ -69,7 +69,7 @@ def test_without_room_no_new_library_is_begun(tmp_path, encoder, pictures, no_ro
 )
 def test_a_path_that_never_held_a_library_is_not_called_damaged(tmp_path, encoder, pictures, name):
     uri = f"{tmp_path}/{name}"
-    with pytest.raises(LibraryError, match="there is no library at|cannot be the folder of a library"):
+    with pytest.raises(LibraryError, match=r"there is no library at|cannot be the folder of a library"):
         Library.open(uri)
     said = []
     try:

@@ -134,6 +134,7 @@ def _foreign(data: Path, names: set[str]) -> set[str]:
 
 def _without_inflections(words: set[str], things: set[str]) -> set[str]:
     """The words but for regular forms of others among them, which a look-up finds by their stems."""
+
     def inflected(word: str) -> bool:
         stems = [word.removesuffix(end) + base for end, base in ENDINGS if word.endswith(end)]
         return any(stem in words and len(stem) > 2 for stem in stems)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from steerclear.embedded import is_embedded_library
 from steerclear.errors import InputError, LibraryError
 from steerclear.library import notes
+from steerclear.library.failures import lance_errors
 from steerclear.library.reading import EXACT_UP_TO
 from steerclear.library.search import Index
 from steerclear.library.store import Library
-from steerclear.library.failures import lance_errors
 from steerclear.library.table import NOTES, open_if_there
 
 if TYPE_CHECKING:

@@ -148,7 +148,7 @@ def _between(curve: Sequence[Mapping[str, float]], which: str, at: float) -> tup
 
 def _scores(name: str, incidents: Sequence[LoggedIncident]) -> list[tuple[str, float]]:
     """What reviewers said of incidents, and the score that a filter gave to each one's first picture."""
-    rows = []
+    rows: list[tuple[str, float]] = []
     for row in incidents:
         said = row.decided.decision if row.decided else "undecided"
         for detection in row.incident.report.get("detections", ()):
