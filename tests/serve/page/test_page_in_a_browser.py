@@ -249,7 +249,7 @@ def test_another_threshold_is_counted_while_it_is_moved(page):
     page.locator("#panel-nearest svg").wait_for()
     slide = page.get_by_role("slider", name="nearest: threshold")
     slide.fill("0.6")
-    page.wait_for_function("document.querySelector('#panel-nearest').innerText.includes('From 0.6 on')")
+    page.locator("#panel-nearest caption", has_text="From 0.6 on").wait_for()
     row = page.locator("#panel-nearest tr", has_text=re.compile("^copies"))
     assert "80 %" in row.inner_text()
 

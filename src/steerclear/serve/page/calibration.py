@@ -114,6 +114,7 @@ def _panel(
     threshold = float(note["thresholds"][name])
     evidence = note.get("evidence", {}).get("by_filter", {}).get(name, {})
     curve = evidence.get("curve") or []
+    points = [*curve, *_at_threshold(evidence)]
     scores = _scores(name, incidents)
     cuts = [row["threshold"] for row in curve] or [score for _, score in scores]
     low, high = min([threshold, *cuts]), max([threshold, *cuts])
@@ -130,20 +131,28 @@ def _panel(
         step=10.0 ** math.floor(math.log10((high - low) / 100)),
         chart=histogram(curve, low=low, high=high, threshold=threshold, tried=at) if curve else None,
         evidence=evidence,
-        clean=_between(curve, "clean", at) if curve else None,
-        copies=_between(curve, "copies", at) if curve else None,
+        clean=_between(points, "clean", at) if curve else None,
+        copies=_between(points, "copies", at) if curve else None,
         recorded=_recorded(scores, at),
     )
 
 
-def _between(curve: Sequence[Mapping[str, float]], which: str, at: float) -> tuple[float, float]:
-    """Bounds of the share that is flagged at a threshold, from the curve's points on either side of it.
+def _at_threshold(evidence: Mapping[str, Any]) -> list[Mapping[str, float]]:
+    """The curve's point at the threshold itself, which the calibration has counted exactly."""
+    if not {"threshold", "exceeding", "n", "copies_flagged"} <= evidence.keys():
+        return []
+    clean = evidence["exceeding"] / evidence["n"]
+    return [{"threshold": evidence["threshold"], "clean": clean, "copies": evidence["copies_flagged"]}]
 
-    The curve falls with the threshold, so the share lies between them. A calibration keeps no single scores.
+
+def _between(curve: Sequence[Mapping[str, float]], which: str, at: float) -> tuple[float, float]:
+    """Bounds of the share that is flagged at a threshold, from the points on either side of it.
+
+    The share falls with the threshold, so it lies between them. A calibration keeps no single scores.
     """
     above = [row[which] for row in curve if row["threshold"] >= at]
     below = [row[which] for row in curve if row["threshold"] <= at]
-    return (above[0] if above else 0.0), (below[-1] if below else 1.0)
+    return max(above, default=0.0), min(below, default=1.0)
 
 
 def _scores(name: str, incidents: Sequence[LoggedIncident]) -> list[tuple[str, float]]:
