@@ -25,6 +25,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
+        opened.listen()  # who comes before the server runs waits, and is not refused
     except OSError as error:
         opened.close()
         raise ConfigError(
