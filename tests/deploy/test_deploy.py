@@ -195,11 +195,11 @@ def install(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 def answers(log: Path) -> bool:
-    """Whether the server that writes this log answers."""
+    """Whether the server that writes this log can take requests, its model loaded."""
     said = re.search(r"listening on (\S+);", log.read_text())
     try:
-        return said is not None and urlopen(f"{said[1]}/healthz").status == 200
-    except URLError:  # the address is said a moment before it listens
+        return said is not None and urlopen(f"{said[1]}/readyz").status == 200
+    except URLError:  # 503 until then, or not even listening
         return False
 
 
