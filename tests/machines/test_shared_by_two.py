@@ -14,7 +14,7 @@ from steerclear.encoders import load_encoder
 from steerclear.library import Library, add
 from steerclear.records import Records
 
-LONG = 400  # steps, so that a request is still in flight when the library changes
+LONG = 150  # steps, so that a request is still in flight when the library changes
 
 
 @pytest.fixture
@@ -85,6 +85,13 @@ def generate(client: httpx2.Client, steps: int = STEPS) -> dict[str, object]:
     return answer.json()["data"][0]
 
 
+def pictures_made(client: httpx2.Client) -> float:
+    """How many clear pictures a server has made so far."""
+    line = 'steerclear_pictures_total{outcome="clear"} '
+    rows = client.get("/metrics").text.splitlines()
+    return sum(float(row.removeprefix(line)) for row in rows if row.startswith(line))
+
+
 def upload(client: httpx2.Client, name: str, png: bytes) -> None:
     answer = client.post("/v1/library", files={"image": (name, png, "image/png")})
     assert answer.status_code == 201, answer.text
@@ -128,6 +135,7 @@ def test_a_request_in_flight_keeps_the_version_that_it_began_with_and_names_it(t
             if event["type"] == "image_generation.progress" and event["step"] == 2:
                 # the very picture that is being made is protected from now on
                 upload(first, "in-flight.png", base64.b64decode(drawn["b64_json"]))
+                assert pictures_made(second) == 1, "it ended before the library changed"
             last = event
     assert last["type"] == "image_generation.completed"
     assert (last["steerclear"]["outcome"], last["steerclear"]["library_version"]) == ("clear", began_with)
