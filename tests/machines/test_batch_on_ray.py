@@ -24,6 +24,7 @@ def cluster(bucket, monkeypatch):
     mark = uuid4().hex
     monkeypatch.setenv("STEERCLEAR_TEST", mark)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else a busy machine starves its actors
     context = ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, configure_logging=False)
     monkeypatch.setenv("RAY_ADDRESS", context.address_info["gcs_address"])
     yield mark
