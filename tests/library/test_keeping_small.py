@@ -14,10 +14,11 @@ import torch
 from library_doubles import picture, write_pictures
 
 from steerclear.errors import LibraryError
-from steerclear.library import Library, add, compaction, snapshot, verify
+from steerclear.library import Library, add, compaction, notes, snapshot, verify
 from steerclear.library import purge as purge_module
 from steerclear.library.compaction import oldest_kept
 from steerclear.library.latents import LatentCache
+from steerclear.library.rollout import set_share, shares
 from steerclear.library.schema import Version
 
 
@@ -197,3 +198,52 @@ def test_files_of_killed_processes_go_with_a_purge(library):
     library.purge(["picture-1"], why="test")
     assert not orphan.exists()
     assert snapshot.read(library.uri) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "after"), [("_keep_pending", 0), ("_rewrite", 0), ("_rewrite", 1), ("_check_gone", 0)]
+)
+def test_a_purge_that_was_killed_at_any_step_is_finished_by_the_same_command(
+    library, monkeypatch, step, after
+):
+    digest = stored(library, "picture-1")[0]
+    calls, real = iter(range(after)), getattr(purge_module, step)
+
+    def dies(*args, **kwargs):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(purge_module, step, dies)
+    with pytest.raises(KeyboardInterrupt):
+        library.purge(["picture-1"], why="test")
+    monkeypatch.undo()
+    assert [entry.finished for entry in library.purges()] == [False]
+    assert library.purge(["picture-1"], why="test").searched_files
+    assert [entry.finished for entry in library.purges()] == [True]
+    assert len(library) == 4
+    assert not searched(library, digest)
+    assert not Path(library.uri, purge_module.PENDING).exists()
+
+
+def test_a_purge_that_died_before_it_said_that_it_was_finished_is_finished(library, monkeypatch):
+    put = notes.put
+    monkeypatch.setattr(
+        purge_module.notes, "put", lambda *a: put(*a) if not a[2]["purges"][-1]["finished"] else 1 / 0
+    )
+    with pytest.raises(LibraryError, match="division"):
+        library.purge(["picture-1"], why="test")
+    monkeypatch.undo()
+    library.purge(["picture-1"], why="test")
+    assert [entry.finished for entry in library.purges()] == [True]
+    with pytest.raises(LibraryError, match="in any version"):
+        library.purge(["picture-1"], why="test")
+
+
+def test_nothing_of_an_items_share_is_left_after_its_purge(library):
+    set_share(library, "picture-1", 50, "because of its secret reason")
+    set_share(library, "picture-2", 50, "another")
+    library.purge(["picture-1"], why="test")
+    assert not searched(library, b"picture-1")
+    assert not searched(library, b"secret reason")
+    assert [share.item for share in shares(library)] == ["picture-2"]

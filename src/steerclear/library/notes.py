@@ -10,6 +10,8 @@ from steerclear.errors import LibraryError
 from steerclear.library.failures import lance_errors, read_again, retry_conflicts
 from steerclear.library.table import NOTES, connect, open_if_there, write_lock
 
+SHARE_OF = "share of "  # begins the names of the notes of `library.rollout`, one for each item
+
 
 def read_all(uri: str) -> dict[str, dict[str, Any]]:
     """Reads all notes of a library.

@@ -14,7 +14,16 @@ from steerclear.errors import LibraryError
 from steerclear.library import approximate, notes, snapshot
 from steerclear.library.compaction import drop_versions
 from steerclear.library.failures import lance_errors, retry_conflicts
-from steerclear.library.table import ITEMS, LATENTS, connect, local_folder, open_if_there, quoted, write_lock
+from steerclear.library.table import (
+    ITEMS,
+    LATENTS,
+    NOTES,
+    connect,
+    local_folder,
+    open_if_there,
+    quoted,
+    write_lock,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from steerclear.library.reading import LibraryReader
 
 NOTE = "purges"
+PENDING = "purge.arrow"  # what is being purged, in a local library's folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +86,66 @@ def purge(library: LibraryReader, ids: Sequence[str], *, why: str, who: str, alo
             "writes to it, and say so with --alone"
         )
     with write_lock(uri), lance_errors(uri):
-        rows = _in_any_version(uri, wanted)
+        begun = [known for known in purges(uri) if not known.finished]
+        rows = _with_pending(folder, _in_any_version(uri, wanted))
         unknown = sorted(set(wanted) - set(rows["id"].to_pylist()))
-        if unknown:
+        # a purge that was killed at its very end has left nothing of the items, nor of what it was to purge
+        ended = len(unknown) == len(wanted) and any(known.items == len(wanted) for known in begun)
+        if unknown and not ended:
             raise LibraryError(
                 f"no item {', '.join(map(repr, unknown))} in any version of the library at {uri!r}; nothing "
                 "was purged"
             )
-        entry = Purge(datetime.now(UTC).isoformat(), who or getpass.getuser(), why, len(wanted), False)
         finished = [asdict(known) for known in purges(uri) if known.finished]
+        entry = Purge(datetime.now(UTC).isoformat(), who or getpass.getuser(), why, len(wanted), False)
         notes.put(uri, NOTE, {"purges": [*finished, asdict(entry)]})
         if folder is not None:
             (folder / snapshot.FILE).unlink(missing_ok=True)
-        # the items last: while they are in any version, a purge that was interrupted can be run again
+            _keep_pending(folder, rows)
+        gone: list[str] = rows["id"].to_pylist()
+        hashes: list[str] = rows["sha256"].to_pylist()
         latents = open_if_there(uri, LATENTS)
         if latents is not None:
-            _rewrite(latents, f"sha256 NOT IN ({quoted(rows['sha256'].to_pylist())})", folder is not None)
+            _rewrite(latents, f"sha256 NOT IN ({quoted(hashes)})" if hashes else "true", folder is not None)
         table = connect(uri).open_table(ITEMS)
         indexed = [spec.column for spec in library.encoders if approximate.has_index(table, spec.column)]
-        _rewrite(table, f"id NOT IN ({quoted(wanted)})", folder is not None)
+        _rewrite(table, f"id NOT IN ({quoted(gone)})" if gone else "true", folder is not None)
         for column in indexed:
             if table.count_rows() >= approximate.LEAST_ROWS:
                 approximate.build(table, column)
-        searched = None if folder is None else _check_gone(folder, rows, library)
+        shares = quoted([notes.SHARE_OF + item for item in gone])
+        _rewrite(
+            connect(uri).open_table(NOTES), f"name NOT IN ({shares})" if gone else "true", folder is not None
+        )
+        searched = None
+        if folder is not None:
+            searched = _check_gone(folder, rows, library)
+            (folder / PENDING).unlink(missing_ok=True)
         notes.put(uri, NOTE, {"purges": [*finished, asdict(entry) | {"finished": True}]})
         return Purged(len(wanted), library.version, searched)
+
+
+def _keep_pending(folder: Path, rows: pa.Table) -> None:
+    """Keeps what is being purged in a file until its absence is proven: the same command can then go on."""
+    import pyarrow as pa
+
+    partial = folder / f"{PENDING}.partial"
+    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    partial.replace(folder / PENDING)
+
+
+def _with_pending(folder: Path | None, rows: pa.Table) -> pa.Table:
+    """The rows to purge, and those of a purge that was interrupted."""
+    import pyarrow as pa
+
+    if folder is None or not (folder / PENDING).exists():
+        return rows
+    with pa.OSFile(str(folder / PENDING), "rb") as source:
+        pending = pa.ipc.open_file(source).read_all()
+    known = set(rows["id"].to_pylist())
+    further = pending.filter(pa.array([item not in known for item in pending["id"].to_pylist()], pa.bool_()))
+    return pa.concat_tables([rows, further], promote_options="default")
 
 
 def _in_any_version(uri: str, ids: Sequence[str]) -> pa.Table:
@@ -138,7 +183,8 @@ def _check_gone(folder: Path, rows: pa.Table, library: LibraryReader) -> int:
     Raises:
         LibraryError: if any of it is there.
     """
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    pending = folder / PENDING
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != pending]
     for item_id, what, content in _stored(rows, library):
         for path in files:
             if _holds(path, content) and not _is_of_another(library, what, content):

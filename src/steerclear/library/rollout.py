@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import torch
 
 WHOLE = 100.0  # percent
-PREFIX = "share of "  # of the notes' names, one for each item
 MOST = 100  # items in a roll-out at once: each picture is compared with them apart from the others
 
 
@@ -86,7 +85,7 @@ def set_share(library: Library, item: str, percent: float, why: str) -> Share:
             raise LibraryError(f"{MOST} items are in a roll-out already; enforce some of them first")
     since = datetime.now(UTC)
     document = {"percent": percent, "why": why, "since": since.isoformat(), "sha256": sha256}
-    library.write_note(PREFIX + item, document)
+    library.write_note(notes.SHARE_OF + item, document)
     return Share(item, float(percent), why, since)
 
 
@@ -99,9 +98,9 @@ def shares(library: Library) -> list[Share]:
     if is_embedded_library(library.uri):
         return []
     documents = {
-        name.removeprefix(PREFIX): document
+        name.removeprefix(notes.SHARE_OF): document
         for name, document in notes.read_all(library.uri).items()
-        if name.startswith(PREFIX)
+        if name.startswith(notes.SHARE_OF)
     }
     hashes = library.hashes_of(list(documents)) if documents else {}
     return [
@@ -188,6 +187,6 @@ def _share(uri: str, item: str, document: dict[str, Any]) -> Share:
         return Share(item, percent, str(document["why"]), datetime.fromisoformat(document["since"]))
     except (KeyError, TypeError, ValueError) as error:
         raise LibraryError(
-            f"the note {PREFIX + item!r} in the library at {uri!r} is damaged: {error}; set it again: "
-            f"steerclear library share {item} 100 --library {uri}"
+            f"the note {notes.SHARE_OF + item!r} in the library at {uri!r} is damaged: {error}; set it "
+            f"again: steerclear library share {item} 100 --library {uri}"
         ) from error
