@@ -232,14 +232,14 @@ def read_metadata(schema: pa.Schema, uri: str) -> tuple[int, tuple[EncoderSpec, 
         if not specs:
             raise ValueError("it names no encoder")
         for spec in specs:
+            if spec.column not in schema.names:
+                continue  # it lacks a column, which `read_specs` says and a migration cannot make up
             if getattr(schema.field(spec.column).type, "list_size", None) != spec.dim:
                 raise ValueError(f"the vectors of encoder {spec.name!r} have another width than {spec.dim}")
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise LibraryError(
             f"the library at {uri!r} is damaged: its metadata cannot be read ({error}); restore a backup"
         ) from error
-    if not specs:
-        raise LibraryError(f"the library at {uri!r} is damaged: it names no encoder; restore a backup")
     return version, specs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,13 +24,14 @@ def local_folder(uri: str) -> Path | None:
     """Returns the folder that `uri` names; None for an address such as s3://bucket/library.
 
     Raises:
-        LibraryError: for a name that no folder can have, or that may not be looked at.
+        LibraryError: for a name that no folder can have.
     """
     if "://" in uri:
         return None
     try:
         uri.encode()
-        Path(uri).exists()
+        with suppress(PermissionError):  # whoever uses the folder says what is not permitted
+            Path(uri).exists()
     except (OSError, UnicodeEncodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no valid UTF-8"
         raise LibraryError(f"{uri!r} cannot be the folder of a library: {reason}; choose another") from error
