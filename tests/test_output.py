@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from steerclear.errors import ImageError, InputError
-from steerclear.output import ReportFile, read_png, report_line, save_png
+from steerclear.output import ReportFile, read_png, report_line, save_png, staged_png
 from steerclear.types import Attempt, Detection, Outcome, Report
 
 RED, GREEN = (Image.new("RGB", (64, 64), colour) for colour in ("#ff0000", "#00ff00"))
@@ -132,3 +132,10 @@ def test_a_full_disk_leaves_no_half_line(tmp_path):
         with pytest.raises(InputError, match="No space left"):
             file.write({"b": 2})
     assert lines(tmp_path) == [{"a": 1, "run": file.run}]
+
+
+def test_a_picture_is_put_in_its_place_only_once_its_line_is_written(tmp_path):
+    with pytest.raises(InputError, match="full"), staged_png(tmp_path / "a.png", RED, {}):  # noqa: PT012
+        assert not (tmp_path / "a.png").exists()
+        raise InputError("the disk is full")
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -59,31 +60,50 @@ def save_png(
     Raises:
         InputError: if the file cannot be written.
     """
-    written = encode_png(image, recipe, credentials)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        try:
-            partial.write_bytes(written)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    with staged_png(path, image, recipe, credentials):
+        pass
 
 
-def encode_png(
+@contextmanager
+def staged_png(
+    path: Path,
     image: Image.Image,
     recipe: Mapping[str, Any] | None = None,
     credentials: Credentials | None = None,
-) -> bytes:
-    """The contents of the PNG that `save_png` writes; for its arguments see there."""
+) -> Iterator[None]:
+    """Write a PNG beside its place, and put it there once the block has ended well.
+
+    What fails inside the block, such as writing the picture's line in a report, leaves no picture.
+
+    Args:
+        path: the file.
+        image: the picture.
+        recipe: see `save_png`.
+        credentials: see `save_png`.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
     info = PngInfo()
     if recipe is not None:
         info.add_text(CHUNK, json.dumps(finite(recipe), allow_nan=False))
         info.add_itxt(XMP_KEYWORD, xmp().decode())
     encoded = BytesIO()
     image.save(encoded, "PNG", pnginfo=info)
-    return encoded.getvalue() if credentials is None else credentials.sign(encoded.getvalue(), "PNG")
+    written = encoded.getvalue() if credentials is None else credentials.sign(encoded.getvalue(), "PNG")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            partial.write_bytes(written)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        yield
+        try:
+            os.replace(partial, path)
+        except OSError as error:
+            raise unwritable(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_png(path: Path) -> tuple[Image.Image, dict[str, Any]]:

@@ -42,6 +42,7 @@ REPORT_KEYS = {
     "overhead",
     "steerclear_version",
     "library_version",
+    "observed",
 }
 
 
@@ -259,3 +260,11 @@ def test_an_interrupt_waits_for_the_end_of_a_block():
     with pytest.raises(KeyboardInterrupt):
         save()
     assert events == ["saved"]
+
+
+def test_no_picture_is_left_without_its_line(run, here):
+    (here / "out" / "report.jsonl").mkdir(parents=True)
+    result = run("generate", ORDINARY, *TOGETHER)
+    assert result.code == 2
+    assert "report.jsonl" in result.stderr
+    assert [path.name for path in (here / "out").iterdir()] == ["report.jsonl"]

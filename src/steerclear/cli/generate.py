@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -23,7 +24,7 @@ from steerclear.cli.recipe_checks import check_recipe
 from steerclear.cli.recipe_options import read_encoder, read_filters, read_ladder, read_loras, read_preferred
 from steerclear.cli.terminal import FLAGGED, OK, echo, one_line_errors, progress, uninterrupted
 from steerclear.errors import InputError
-from steerclear.output import SHEET, ReportFile, report_line, save_png, unwritable
+from steerclear.output import SHEET, ReportFile, report_line, save_png, staged_png, unwritable
 from steerclear.provenance import Credentials
 from steerclear.sheet import SheetRow, compare_sheet
 
@@ -350,8 +351,8 @@ def _make_all(
                             report=report,
                             recipe=picture_recipe,
                             credentials=credentials,
+                            report_file=report_file,
                         )
-                        report_file.write(line)
                         print_line(line, out)
                     code = FLAGGED if image is None else code
                     if compare:
@@ -364,24 +365,32 @@ def _make_all(
 
 
 def _save(
-    path: Path, image: Image.Image | None, report: Report, recipe: Recipe, credentials: Credentials | None
+    path: Path,
+    *,
+    image: Image.Image | None,
+    report: Report,
+    recipe: Recipe,
+    credentials: Credentials | None,
+    report_file: ReportFile,
 ) -> dict[str, Any]:
-    """Write the picture with its recipe. Returns its report line."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if image is None:
+    """Write the picture's line, then the picture with its recipe: none lies there without its own line.
+
+    Returns:
+        The line.
+    """
+    line = report_line(report, None if image is None else path.name)
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if image is not None:
+                made_by = replace(recipe, outcome=str(report.outcome)).to_dict()
+                stack.enter_context(staged_png(path, image, made_by, credentials))
             # an earlier run's picture would look as if it had been handed out now
             path.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    if image is not None:
-        save_png(
-            path,
-            image,
-            recipe=replace(recipe, outcome=str(report.outcome)).to_dict(),
-            credentials=credentials,
-        )
-    return report_line(report, None if image is None else path.name)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        report_file.write(line)
+    return line
 
 
 def _sheet_row(guard: Guard, recipe: Recipe, image: Image.Image | None, report: Report) -> SheetRow:
