@@ -150,6 +150,42 @@ def test_a_librarys_item_makes_nobody_read_more_than_its_own_file(tmp_path, sour
     assert asked == []
 
 
+def test_verifying_a_library_reads_addresses_only_with_consent(tmp_path, monkeypatch):
+    import fsspec
+
+    from steerclear.library import verify
+
+    encoder = FakeEncoder()
+    library = Library.create(tmp_path / "library", [encoder])
+    file = picture(tmp_path / "good.png")
+    address = f"file://{file}"
+    add(library, [address], [encoder])
+    opened, really_open = [], fsspec.open
+    monkeypatch.setattr("fsspec.open", lambda name, *args: opened.append(name) or really_open(name, *args))
+    (problem,) = verify(library, sources=True)
+    assert "allow those with --allow-remote" in problem.reason
+    assert opened == []
+    assert verify(library, sources=True, remote=True) == []
+    assert opened == [address]
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "pipe.tar#a.png", "folder.tar#a.png", "*.tar#a.png"])
+def test_verifying_a_library_reads_regular_files_alone(tmp_path, monkeypatch, source):
+    from steerclear.library import verify as module
+
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.tar")
+    picture(tmp_path / "folder.tar" / "a.png")
+    encoder = FakeEncoder()
+    library = Library.create(tmp_path / "library", [encoder])
+    add(library, [picture(tmp_path / "good.png")], [encoder])
+    rows = library.export()
+    rows = rows.set_column(rows.column_names.index("source"), "source", [[source]])
+    monkeypatch.setattr(library, "export", lambda: rows)
+    (problem,) = module(library, sources=True)
+    assert "cannot be read" in problem.reason
+
+
 LARGE = """
 import resource, sys
 from steerclear.library.images import read_image, square_tensor, thumbnail, phash
