@@ -119,6 +119,22 @@ def test_a_file_beyond_the_limit_is_refused_before_it_is_read_whole(tmp_path):
         source.read()
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+def test_a_list_without_an_end_of_line_is_refused_by_its_name(tmp_path, suffix):
+    listed = tmp_path / f"endless{suffix}"
+    with listed.open("wb") as stream:
+        stream.write(b"path\n")
+        stream.truncate(2**40)  # takes no room
+    with pytest.raises(InputError, match=r"line 2 of the list '.*endless.* more than 800,000 characters"):
+        discover([listed])
+
+
+def test_a_list_beyond_the_limit_is_refused_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("steerclear.library.sources.LONGEST_LIST", 20)
+    with pytest.raises(InputError, match=r"list\.txt' has more than 20 characters; split it"):
+        discover([text_list(tmp_path / "list", *(f"{number}.png" for number in range(10)))])
+
+
 def test_a_bad_row_is_reported_and_the_rest_goes_in(tmp_path):
     picture(tmp_path / "list" / "good.png")
     encoder = FakeEncoder()

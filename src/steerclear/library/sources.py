@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import os
 import re
@@ -12,18 +13,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from steerclear.errors import InputError
 from steerclear.library.content import HEAD, SUFFIXES, content_of
-from steerclear.library.files import Reach, is_within, read_address, read_file
+from steerclear.library.files import Reach, is_within, open_file, read_address, read_file
 
 LISTS = frozenset((".txt", ".csv", ".parquet", ".tar"))
 NEAR = Reach()
 FIELDS = ("id", "caption", "owner", "licence", "note", "tags", "policy")
 LONGEST_FIELD = 100_000  # characters of what a list says of a picture
+LONGEST_LINE = 8 * LONGEST_FIELD  # characters of a line in a list
+LONGEST_LIST = 256 * 2**20  # characters of a list, or of all that a list says of its pictures
+MOST_ROWS = 5_000_000  # of a list; as many sources take about 4 GB
 DATASET = "data-*.arrow"  # the files of a folder that `datasets` saved
 TAR_BLOCK = 512
 _MASS = frozenset(("audio", "empty", "model weights", "PDF", "PostScript", "text", "unknown", "video"))
@@ -190,25 +195,23 @@ class _Search:
 
     def text(self, path: Path) -> Iterator[Source]:
         """The pictures that the lines of a text name."""
-        with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-            for line in stream:
-                if line.strip() and not line.startswith("#"):
-                    yield _listed(path, {"path": line.strip()}, self.reach)
+        for line in _lines(path, newline=None):
+            if line.strip() and not line.startswith("#"):
+                yield _listed(path, {"path": line.strip()}, self.reach)
 
     def csv(self, path: Path) -> Iterator[Source]:
         """The pictures that the rows of a table in text name."""
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-            rows = csv.DictReader(stream)
-            _check_columns(path, rows.fieldnames or ())
-            while True:
-                try:
-                    row = next(rows)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield _refused(f"{path}, line {rows.line_num}", str(error))
-                else:
-                    yield _listed(path, row, self.reach)
+        rows = csv.DictReader(_lines(path, newline=""))
+        _check_columns(path, rows.fieldnames or ())
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield _refused(f"{path}, line {rows.line_num}", str(error))
+            else:
+                yield _listed(path, row, self.reach)
 
     def parquet(self, path: Path) -> Iterator[Source]:
         """The pictures that the rows of a Parquet table name."""
@@ -288,6 +291,28 @@ class _Search:
             self.failed.append(
                 (str(path), f"it is cut or damaged at byte {shard.offset:,}; the rest is missing")
             )
+
+
+def _lines(path: Path, newline: str | None) -> Iterator[str]:
+    """The lines of a list, of which none is read before it is known to be short enough."""
+    with io.TextIOWrapper(open_file(path), "utf-8-sig", "surrogateescape", newline) as stream:
+        size = 0
+        for number in count(1):
+            line = stream.readline(LONGEST_LINE + 1)
+            if not line:
+                return
+            size += len(line)
+            if len(line) > LONGEST_LINE:
+                raise InputError(
+                    f"line {number} of the list {str(path)!r} has more than {LONGEST_LINE:,} characters; is "
+                    "it a list of paths?"
+                )
+            if size > LONGEST_LIST:
+                raise InputError(
+                    f"the list {str(path)!r} has more than {LONGEST_LIST:,} characters; split it, and add "
+                    "the parts one after the other"
+                )
+            yield line
 
 
 def _list_reader(path: Path) -> Callable[[_Search, Path], Iterator[Source]] | None:
