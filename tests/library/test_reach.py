@@ -135,6 +135,43 @@ def test_a_list_beyond_the_limit_is_refused_by_its_name(tmp_path, monkeypatch):
         discover([text_list(tmp_path / "list", *(f"{number}.png" for number in range(10)))])
 
 
+REPEATED = """
+import resource, sys
+from steerclear.library.sources import discover
+sources = discover([sys.argv[1]]).sources
+assert len(sources) == 40_000 and {len(source.fields["caption"]) for source in sources} == {90_000}
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "getrusage"), reason="no peak of memory on this system")
+def test_a_dataset_that_repeats_a_long_text_takes_a_bounded_amount_of_memory(tmp_path):
+    captions = pa.DictionaryArray.from_arrays(pa.array([0] * 40_000, pa.int8()), ["a" * 90_000])  # 3.6 GB
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.nulls(40_000, kind), "text": captions})
+    file = tmp_path / "data-00000.arrow"
+    with pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    assert file.stat().st_size < 1_000_000
+    run = subprocess.run([sys.executable, "-c", REPEATED, file], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 1000
+
+
+def test_a_cell_of_many_or_nested_values_is_refused_unread(tmp_path):
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    many = pa.DictionaryArray.from_arrays(pa.array([0] * 10, pa.int8()), ["a" * 90_000])
+    tags = pa.ListArray.from_arrays([0, 10, 10, 10], many, mask=pa.array([False, False, True]))
+    notes = pa.array([None, {"a": 1}, None])
+    table = pa.table({"image": pa.nulls(3, kind), "tags": tags, "note": notes})
+    with pa.ipc.new_stream(tmp_path / "data-00000.arrow", table.schema) as writer:
+        writer.write_table(table)
+    for source, reason in zip(
+        discover([tmp_path]).sources, ["its tags has", "its note is a struct", "no picture"], strict=True
+    ):
+        with pytest.raises(InputError, match=reason):
+            source.read()
+
+
 def test_a_bad_row_is_reported_and_the_rest_goes_in(tmp_path):
     picture(tmp_path / "list" / "good.png")
     encoder = FakeEncoder()
