@@ -12,7 +12,13 @@ from steerclear.errors import ModelError
 
 def file_fingerprint(path: Path) -> str:
     """First 16 hex digits of the file's SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def content_fingerprint(content: bytes) -> str:
+    """As `file_fingerprint`, of what was read of a file."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def weights_fingerprint(module: Any, preprocessing: str) -> str:

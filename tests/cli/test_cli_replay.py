@@ -95,6 +95,30 @@ def test_nothing_is_fetched_because_a_picture_names_it(run, here):
 
 
 @pytest.mark.parametrize(
+    "reads",
+    [{"alternatives": "/dev/zero"}, {"prefer": [{"image": "/dev/zero", "sha256": "0" * 16}]}],
+)
+def test_a_recipe_makes_nobody_read_a_device(run, here, reads):
+    assert run("generate", ORDINARY, "--budget", "0", *TOGETHER).code == 0
+    rewrite_recipe(here / "out" / "0000-0.png", **reads)
+    result = run("replay", "out/0000-0.png")
+    assert (result.code, result.stdout) == (2, "")
+    assert "'/dev/zero'" in result.stderr
+
+
+@pytest.mark.parametrize("field", ["alternatives", "prefer"])
+def test_a_recipe_makes_nobody_read_a_file_without_end(run, here, field):
+    large = here / "large.txt"
+    with large.open("wb") as stream:
+        stream.truncate(2**40)  # takes no room
+    value = [{"image": str(large), "sha256": "0" * 16}] if field == "prefer" else str(large)
+    assert run("generate", ORDINARY, "--budget", "0", *TOGETHER).code == 0
+    rewrite_recipe(here / "out" / "0000-0.png", **{field: value})
+    result = run("replay", "out/0000-0.png")
+    assert (result.code, "more than the limit of" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("prompt", 3),

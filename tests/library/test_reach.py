@@ -119,6 +119,59 @@ def test_a_file_beyond_the_limit_is_refused_before_it_is_read_whole(tmp_path):
         source.read()
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+def test_a_list_without_an_end_of_line_is_refused_by_its_name(tmp_path, suffix):
+    listed = tmp_path / f"endless{suffix}"
+    with listed.open("wb") as stream:
+        stream.write(b"path\n")
+        stream.truncate(2**40)  # takes no room
+    with pytest.raises(InputError, match=r"line 2 of the list '.*endless.* more than 800,000 characters"):
+        discover([listed])
+
+
+def test_a_list_beyond_the_limit_is_refused_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("steerclear.library.sources.LONGEST_LIST", 20)
+    with pytest.raises(InputError, match=r"list\.txt' has more than 20 characters; split it"):
+        discover([text_list(tmp_path / "list", *(f"{number}.png" for number in range(10)))])
+
+
+REPEATED = """
+import resource, sys
+from steerclear.library.sources import discover
+sources = discover([sys.argv[1]]).sources
+assert len(sources) == 40_000 and {len(source.fields["caption"]) for source in sources} == {90_000}
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "getrusage"), reason="no peak of memory on this system")
+def test_a_dataset_that_repeats_a_long_text_takes_a_bounded_amount_of_memory(tmp_path):
+    captions = pa.DictionaryArray.from_arrays(pa.array([0] * 40_000, pa.int8()), ["a" * 90_000])  # 3.6 GB
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.nulls(40_000, kind), "text": captions})
+    file = tmp_path / "data-00000.arrow"
+    with pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    assert file.stat().st_size < 1_000_000
+    run = subprocess.run([sys.executable, "-c", REPEATED, file], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 1000
+
+
+def test_a_cell_of_many_or_nested_values_is_refused_unread(tmp_path):
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    many = pa.DictionaryArray.from_arrays(pa.array([0] * 10, pa.int8()), ["a" * 90_000])
+    tags = pa.ListArray.from_arrays([0, 10, 10, 10], many, mask=pa.array([False, False, True]))
+    notes = pa.array([None, {"a": 1}, None])
+    table = pa.table({"image": pa.nulls(3, kind), "tags": tags, "note": notes})
+    with pa.ipc.new_stream(tmp_path / "data-00000.arrow", table.schema) as writer:
+        writer.write_table(table)
+    for source, reason in zip(
+        discover([tmp_path]).sources, ["its tags has", "its note is a struct", "no picture"], strict=True
+    ):
+        with pytest.raises(InputError, match=reason):
+            source.read()
+
+
 def test_a_bad_row_is_reported_and_the_rest_goes_in(tmp_path):
     picture(tmp_path / "list" / "good.png")
     encoder = FakeEncoder()
@@ -148,6 +201,42 @@ def test_a_librarys_item_makes_nobody_read_more_than_its_own_file(tmp_path, sour
     hostile = replace(item, source=places.get(source, source))
     assert original(hostile, library_uri) is None
     assert asked == []
+
+
+def test_verifying_a_library_reads_addresses_only_with_consent(tmp_path, monkeypatch):
+    import fsspec
+
+    from steerclear.library import verify
+
+    encoder = FakeEncoder()
+    library = Library.create(tmp_path / "library", [encoder])
+    file = picture(tmp_path / "good.png")
+    address = f"file://{file}"
+    add(library, [address], [encoder])
+    opened, really_open = [], fsspec.open
+    monkeypatch.setattr("fsspec.open", lambda name, *args: opened.append(name) or really_open(name, *args))
+    (problem,) = verify(library, sources=True)
+    assert "allow those with --allow-remote" in problem.reason
+    assert opened == []
+    assert verify(library, sources=True, remote=True) == []
+    assert opened == [address]
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "pipe.tar#a.png", "folder.tar#a.png", "*.tar#a.png"])
+def test_verifying_a_library_reads_regular_files_alone(tmp_path, monkeypatch, source):
+    from steerclear.library import verify as module
+
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.tar")
+    picture(tmp_path / "folder.tar" / "a.png")
+    encoder = FakeEncoder()
+    library = Library.create(tmp_path / "library", [encoder])
+    add(library, [picture(tmp_path / "good.png")], [encoder])
+    rows = library.export()
+    rows = rows.set_column(rows.column_names.index("source"), "source", [[source]])
+    monkeypatch.setattr(library, "export", lambda: rows)
+    (problem,) = module(library, sources=True)
+    assert "cannot be read" in problem.reason
 
 
 LARGE = """

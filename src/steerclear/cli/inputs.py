@@ -12,6 +12,7 @@ import typer
 
 from steerclear import plugins
 from steerclear.errors import InputError
+from steerclear.library.files import read_text
 
 LARGEST_SEED = 2**63 - 1
 MOST_SEEDS = 100_000
@@ -32,7 +33,7 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[str]:
     if file is not None:
         prompts += [
             (line.partition("\t")[0], f"line {number} of {str(file)!r}")
-            for number, line in enumerate(_lines(file), start=1)
+            for number, line in enumerate(read_text(file, "prompts").splitlines(), start=1)
             if line.strip()
         ]
     if not prompts:
@@ -65,15 +66,6 @@ def check_prompt(text: str, origin: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{origin} is not valid UTF-8 text: {text!r}") from error
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read the prompts {str(file)!r}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"cannot read the prompts {str(file)!r}: not UTF-8 text ({error.reason})") from error
 
 
 def read_seeds(text: str) -> list[int]:

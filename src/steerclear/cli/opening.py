@@ -16,7 +16,8 @@ from steerclear.cli.recipe import EMBEDDED, USUAL_GUIDANCE, Preferred, Recipe
 from steerclear.cli.recipe_checks import scheduler_class
 from steerclear.cli.terminal import quiet_libraries
 from steerclear.errors import InputError, LibraryError, ModelError
-from steerclear.fingerprints import file_fingerprint, model_fingerprint
+from steerclear.fingerprints import content_fingerprint, file_fingerprint, model_fingerprint
+from steerclear.library.files import read_file
 from steerclear.library.images import read_image
 
 if TYPE_CHECKING:
@@ -252,13 +253,18 @@ def _read(preferred: Preferred) -> str | Image.Image:
         raise InputError(
             f"the preferred image {preferred.image!r} that the recipe names is not there; put it back"
         )
-    image = read_image(path)
-    if file_fingerprint(path) != preferred.sha256:
+    try:
+        content = read_file(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot read the preferred image {preferred.image!r}: {error.strerror or error}"
+        ) from error
+    if content_fingerprint(content) != preferred.sha256:  # before it is decoded
         raise InputError(
             f"the preferred image {preferred.image!r} has changed since: it is not the one that the recipe "
             "names"
         )
-    return image
+    return read_image(content, name=preferred.image)
 
 
 def _downloaded(hub_id: str) -> Path:

@@ -10,6 +10,7 @@ import typer
 
 from steerclear.cli.terminal import BAD_INPUT, FLAGGED, OK, one_line_errors, print_error
 from steerclear.errors import ConfigError, ImageError, InputError
+from steerclear.library.files import read_file
 
 
 def verify(
@@ -55,9 +56,10 @@ def verify(
 
 def _anchors(file: Path) -> bytes:
     try:
-        anchors = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read --trust {str(file)!r}: {error.strerror or error}") from error
+        anchors = read_file(file)
+    except (OSError, InputError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read --trust {str(file)!r}: {reason}") from error
     if b"-----BEGIN CERTIFICATE-----" not in anchors or not anchors.isascii():
         raise ConfigError(f"--trust {str(file)!r} holds no certificate in PEM")
     return anchors

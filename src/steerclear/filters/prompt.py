@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steerclear.errors import ConfigError, InputError
+from steerclear.errors import ConfigError
 from steerclear.filters.base import detection
+from steerclear.library.files import read_text
 from steerclear.types import Detection
 
 SHORTEST_FUZZY = 6  # characters; in a shorter entry one changed letter makes another word
@@ -75,10 +76,7 @@ class PromptFilter:
             InputError: if the file cannot be read.
             ConfigError: for a text without letters, or a file without texts.
         """
-        try:
-            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the block-list {str(file)!r}: {error}") from error
+        lines = read_text(file, "block-list").splitlines()
         return cls.of([line.strip() for line in lines if line.strip() and line[0] != "#"], threshold)
 
     def check_prompts(self, prompts: Sequence[str]) -> list[Detection]:

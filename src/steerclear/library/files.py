@@ -6,10 +6,12 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from steerclear.errors import InputError
 
+MAX_TEXT = 64 * 2**20  # bytes of a text, such as a list of prompts; a million prompts have about as many
 MAX_BYTES = 256 * 2**20  # of one picture's file; a photograph of 80 megapixels has about a tenth
 
 
@@ -39,14 +41,45 @@ def read_file(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
         InputError: for a device, a pipe, a folder and the like, and for a larger file.
         OSError: if it cannot be read.
     """
-    # without waiting for the other end of a pipe
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{str(path)!r} is no regular file")
+    with open_file(path) as stream:
         # a file in /proc says that it is empty, and may grow while it is read
         return _limited(stream.read(max_bytes + 1), str(path), max_bytes)
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """A regular file, open for reading.
+
+    Raises:
+        InputError: for a device, a pipe, a folder and the like.
+        OSError: if it cannot be opened.
+    """
+    # without waiting for the other end of a pipe
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"{str(path)!r} is no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """The text of a regular file: UTF-8, with or without a byte order mark.
+
+    Args:
+        path: where it lies.
+        what: what it holds, for the message, such as "prompts".
+
+    Raises:
+        InputError: for what is no regular file, has more than MAX_TEXT bytes, cannot be read or is no text.
+    """
+    try:
+        return read_file(path, MAX_TEXT).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 text ({error.reason})"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:  # a name with a zero byte, and what read_file refuses
+        reason = str(error)
+    raise InputError(f"cannot read the {what} {str(path)!r}: {reason}")
 
 
 def read_address(address: str, max_bytes: int = MAX_BYTES) -> bytes:

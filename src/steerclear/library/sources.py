@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import os
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from steerclear.errors import InputError
 from steerclear.library.content import HEAD, SUFFIXES, content_of
-from steerclear.library.files import Reach, is_within, read_address, read_file
+from steerclear.library.files import Reach, is_within, open_file, read_address, read_file
 
 LISTS = frozenset((".txt", ".csv", ".parquet", ".tar"))
 NEAR = Reach()
 FIELDS = ("id", "caption", "owner", "licence", "note", "tags", "policy")
 LONGEST_FIELD = 100_000  # characters of what a list says of a picture
+LONGEST_LINE = 8 * LONGEST_FIELD  # characters of a line in a list
+LONGEST_LIST = 256 * 2**20  # characters of a list, or of all that a list says of its pictures
+MOST_ROWS = 5_000_000  # of a list; as many sources take about 4 GB
 DATASET = "data-*.arrow"  # the files of a folder that `datasets` saved
 TAR_BLOCK = 512
 _MASS = frozenset(("audio", "empty", "model weights", "PDF", "PostScript", "text", "unknown", "video"))
@@ -153,7 +158,7 @@ class _Search:
             self._folder(path)
         elif reader := _list_reader(path):
             try:
-                self.sources.extend(reader(self, path))
+                self.sources.extend(_bounded(path, reader(self, path)))
             except InputError:
                 raise
             except Exception as error:  # readers of damaged files raise nearly anything
@@ -172,7 +177,7 @@ class _Search:
             files += [path for path in here if not path.match(DATASET)]
         for path in sorted(datasets):
             try:
-                self.sources.extend(_dataset(path, self.reach))
+                self.sources.extend(_bounded(path, _dataset(path, self.reach)))
             except InputError:
                 raise
             except Exception as error:  # as above
@@ -190,25 +195,23 @@ class _Search:
 
     def text(self, path: Path) -> Iterator[Source]:
         """The pictures that the lines of a text name."""
-        with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
-            for line in stream:
-                if line.strip() and not line.startswith("#"):
-                    yield _listed(path, {"path": line.strip()}, self.reach)
+        for line in _lines(path, newline=None):
+            if line.strip() and not line.startswith("#"):
+                yield _listed(path, {"path": line.strip()}, self.reach)
 
     def csv(self, path: Path) -> Iterator[Source]:
         """The pictures that the rows of a table in text name."""
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
-            rows = csv.DictReader(stream)
-            _check_columns(path, rows.fieldnames or ())
-            while True:
-                try:
-                    row = next(rows)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield _refused(f"{path}, line {rows.line_num}", str(error))
-                else:
-                    yield _listed(path, row, self.reach)
+        rows = csv.DictReader(_lines(path, newline=""))
+        _check_columns(path, rows.fieldnames or ())
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield _refused(f"{path}, line {rows.line_num}", str(error))
+            else:
+                yield _listed(path, row, self.reach)
 
     def parquet(self, path: Path) -> Iterator[Source]:
         """The pictures that the rows of a Parquet table name."""
@@ -290,6 +293,50 @@ class _Search:
             )
 
 
+def _bounded(path: Path, sources: Iterable[Source]) -> Iterator[Source]:
+    """The sources of a list, which keep each text once: a small file may repeat a long one a million times.
+
+    Raises:
+        InputError: for more than MOST_ROWS, or different texts of more than LONGEST_LIST characters.
+    """
+    texts: dict[Any, Any] = {}
+    size = 0
+    for number, source in enumerate(sources, start=1):
+        if number > MOST_ROWS:
+            raise InputError(f"the list {str(path)!r} has more than {MOST_ROWS:,} rows; split it")
+        for value in source.fields.values():
+            if value not in texts:
+                texts[value] = value
+                size += len(value) if isinstance(value, str) else sum(map(len, value))
+        if size > LONGEST_LIST:
+            raise InputError(
+                f"the list {str(path)!r} says more than {LONGEST_LIST:,} characters of its pictures; split it"
+            )
+        yield replace(source, fields={name: texts[value] for name, value in source.fields.items()})
+
+
+def _lines(path: Path, newline: str | None) -> Iterator[str]:
+    """The lines of a list, of which none is read before it is known to be short enough."""
+    with io.TextIOWrapper(open_file(path), "utf-8-sig", "surrogateescape", newline) as stream:
+        size = 0
+        for number in count(1):
+            line = stream.readline(LONGEST_LINE + 1)
+            if not line:
+                return
+            size += len(line)
+            if len(line) > LONGEST_LINE:
+                raise InputError(
+                    f"line {number} of the list {str(path)!r} has more than {LONGEST_LINE:,} characters; is "
+                    "it a list of paths?"
+                )
+            if size > LONGEST_LIST:
+                raise InputError(
+                    f"the list {str(path)!r} has more than {LONGEST_LIST:,} characters; split it, and add "
+                    "the parts one after the other"
+                )
+            yield line
+
+
 def _list_reader(path: Path) -> Callable[[_Search, Path], Iterator[Source]] | None:
     """What reads a list; None for a file of its own. A picture is none, whatever its name says."""
     readers = {
@@ -347,13 +394,54 @@ class _Row(Mapping[str, Any]):
         self._batch, self._row = batch, row
 
     def __getitem__(self, name: str) -> Any:
-        return self._batch[name][self._row].as_py()
+        return _cell(name, self._batch[name][self._row])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._batch.schema.names)
 
     def __len__(self) -> int:
         return len(self._batch.schema.names)
+
+
+def _cell(name: str, scalar: Any) -> Any:
+    """A cell as Python has it: a number, a text or a list of these. What is longer is refused unread.
+
+    Raises:
+        InputError: for what is too long, or nested deeper.
+        ValueError: for a text that is none.
+    """
+    import pyarrow as pa
+
+    values = _plain(scalar)
+    if not isinstance(values, pa.ListScalar | pa.LargeListScalar | pa.FixedSizeListScalar):
+        return _short(name, values, LONGEST_FIELD)
+    cells: list[Any] = []
+    left = LONGEST_FIELD
+    for value in values.values or ():
+        cells.append(_short(name, _plain(value), left))
+        left -= len(str(cells[-1]))
+    return cells if values.is_valid else None
+
+
+def _plain(scalar: Any) -> Any:
+    """A scalar itself, where it is an entry of a dictionary."""
+    import pyarrow as pa
+
+    return scalar.value if isinstance(scalar, pa.DictionaryScalar) else scalar
+
+
+def _short(name: str, scalar: Any, longest: int) -> Any:
+    """A number or a text of at most `longest` characters. Raises as `_cell` does."""
+    import pyarrow as pa
+
+    if not scalar.is_valid:
+        return None
+    if pa.types.is_nested(scalar.type):
+        raise InputError(f"its {name} is a {scalar.type} and no text")
+    buffer = scalar.as_buffer() if hasattr(scalar, "as_buffer") else None
+    if buffer is not None and buffer.size > 4 * longest:  # a character has four bytes at most
+        raise InputError(f"its {name} has {buffer.size:,} bytes, and {longest:,} characters are the most")
+    return scalar.as_py()
 
 
 def _dataset(path: Path, reach: Reach) -> Iterator[Source]:
@@ -370,15 +458,17 @@ def _dataset(path: Path, reach: Reach) -> Iterator[Source]:
     if not image_columns:
         raise InputError(f"the dataset {str(path)!r} has no column of pictures")
     field_of = {name: ("caption" if name == "text" else name) for name in types if name in (*FIELDS, "text")}
-    columns = table.select(list(field_of)).to_pydict()
-    for row in range(len(table)):
-        ref = f"{path}#{row}"
-        try:
-            fields = _fields({field_of[name]: values[row] for name, values in columns.items()})
-        except InputError as error:
-            yield _refused(ref, str(error))
-            continue
-        yield Source(ref, partial(_read_cell, path, image_columns[0], row, reach), fields, str(row))
+    number = count()
+    for batch in table.select([image_columns[0], *field_of]).to_batches():
+        for row, index in zip(range(len(batch)), number, strict=False):
+            ref = f"{path}#{index}"
+            cells = _Row(batch, row)
+            try:
+                fields = _fields({field: cells[name] for name, field in field_of.items()})
+            except (InputError, ValueError) as error:
+                yield _refused(ref, _one_line(error))
+                continue
+            yield Source(ref, partial(_read_cell, path, image_columns[0], index, reach), fields, str(index))
 
 
 def _read_cell(path: Path, column: str, row: int, reach: Reach) -> bytes:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from steerclear.errors import ImageError, LibraryError
+from steerclear.library.files import open_file, same_store
 from steerclear.library.images import THUMBNAIL, read_image
 from steerclear.library.rows import check_unit_length
 from steerclear.library.sources import Source, discover, read_source
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from steerclear.library.store import Library
 
 
@@ -30,7 +32,7 @@ class Problem:
     reason: str
 
 
-def verify(library: Library, *, sources: bool = False) -> list[Problem]:
+def verify(library: Library, *, sources: bool = False, remote: bool = False) -> list[Problem]:
     """Reads everything and lists what is wrong.
 
     It checks that every id and hash occurs once, that thumbnails are pictures of 64 × 64, and that vectors
@@ -38,7 +40,10 @@ def verify(library: Library, *, sources: bool = False) -> list[Problem]:
 
     Args:
         library: the library to check.
-        sources: also check that each source still has the bytes that were added.
+        sources: also check that each source still has the bytes that were added. The library names them,
+            and somebody else may have made it: only regular files are read, and what they hold is shown
+            to nobody.
+        remote: also read sources that are addresses with "://" outside of the library's own store.
 
     Returns:
         The problems; an empty list if all is well.
@@ -76,26 +81,37 @@ def verify(library: Library, *, sources: bool = False) -> list[Problem]:
                     Problem(item_id, f"its vector of encoder {spec.name!r} is not of unit length")
                 )
     if sources:
-        problems += _source_problems(rows["source"].to_pylist(), ids, hashes)
+        problems += _source_problems(library.uri, rows, remote)
     return problems
 
 
-def _source_problems(refs: Sequence[str], ids: Sequence[str], hashes: Sequence[str]) -> list[Problem]:
-    """Sources that cannot be read, or have other bytes than those that were added."""
+def _source_problems(uri: str, rows: pa.Table, remote: bool) -> list[Problem]:
+    """Sources that cannot or may not be read, or have other bytes than those that were added."""
     problems = []
     shards: dict[str, dict[str, str]] = {}
-    for ref, item_id, sha256 in zip(refs, ids, hashes, strict=True):
+    columns = (rows[name].to_pylist() for name in ("source", "id", "sha256"))
+    for ref, item_id, sha256 in zip(*columns, strict=True):
+        if "://" in ref and not remote and not same_store(ref, uri):
+            reason = f"its source {ref!r} is not read: it is an address; allow those with --allow-remote"
+            problems.append(Problem(item_id, reason))
+            continue
         try:
-            shard = ref.rsplit("#", 1)[0] if ".tar#" in ref else None
-            if shard and shard not in shards:
-                shards[shard] = {source.ref: _sha256(source) for source in discover([shard])[0]}
-            current = shards[shard][ref] if shard else hashlib.sha256(read_source(ref)).hexdigest()
+            shard, is_member, _ = ref.partition(".tar#")
+            if is_member and shard not in shards:
+                shards[shard] = _hashes_of_shard(f"{shard}.tar")
+            current = shards[shard][ref] if is_member else hashlib.sha256(read_source(ref)).hexdigest()
         except Exception as error:  # each kind of source fails in its own way
             problems.append(Problem(item_id, f"its source {ref!r} cannot be read: {error}"))
         else:
             if current != sha256:
                 problems.append(Problem(item_id, f"its source {ref!r} has changed since it was added"))
     return problems
+
+
+def _hashes_of_shard(path: str) -> dict[str, str]:
+    """The ref of every picture in a shard → its SHA-256."""
+    open_file(path).close()  # not a folder, a pattern or an address, whose files would all be read
+    return {source.ref: _sha256(source) for source in discover([path]).sources}
 
 
 def _sha256(source: Source) -> str:

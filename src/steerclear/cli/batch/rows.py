@@ -10,6 +10,7 @@ from typing import Any
 from steerclear.cli.inputs import LARGEST_SEED, check_prompt, read_prompts
 from steerclear.cli.recipe import PromptAndSeed
 from steerclear.errors import InputError
+from steerclear.library.files import read_text
 
 KINDS = (".txt", ".jsonl", ".parquet")
 
@@ -40,11 +41,7 @@ def read_rows(file: Path, seed: int) -> list[PromptAndSeed]:
 
 
 def _of_json(file: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"cannot read the prompts {str(file)!r}: not UTF-8 text ({error.reason})") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(file, "prompts").splitlines(), start=1):
         if line.strip():
             origin = f"line {number} of {str(file)!r}"
             try:

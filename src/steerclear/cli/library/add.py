@@ -17,7 +17,7 @@ from steerclear.cli.terminal import OK, PROBLEMS, echo, one_line_errors, progres
 from steerclear.embedded import is_embedded
 from steerclear.errors import InputError, LibraryError
 from steerclear.library import ingest
-from steerclear.library.files import MAX_BYTES, Reach
+from steerclear.library.files import MAX_BYTES, Reach, read_text
 from steerclear.library.schema import POLICIES, Policy
 from steerclear.library.sources import in_words
 from steerclear.library.store import Library
@@ -177,8 +177,10 @@ def _read_captions(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        captions = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        captions = json.loads(read_text(path, "captions"))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"cannot read the captions {str(path)!r}: {error}") from error
     if not isinstance(captions, dict):
         raise InputError(f"the captions {str(path)!r} must be one JSON object, path → caption")

@@ -123,6 +123,9 @@ def stats(library: LibraryOption = DEFAULT_LIBRARY, as_json: JsonOption = False)
 def verify(
     library: LibraryOption = DEFAULT_LIBRARY,
     sources: Annotated[bool, typer.Option("--sources", help="Also read every source file again.")] = False,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="With --sources, also read addresses (with ://).")
+    ] = False,
 ) -> None:
     """Read the whole library and list what is wrong with it; exit code 1 if anything is.
 
@@ -133,7 +136,7 @@ def verify(
 
     with one_line_errors():
         opened = Library.open(library)
-        problems = find_problems(opened, sources=sources)
+        problems = find_problems(opened, sources=sources, remote=allow_remote)
         count = len(opened)
     for problem in problems:
         echo(f"{problem.id}: {problem.reason}", err=True)
