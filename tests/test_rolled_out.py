@@ -165,7 +165,7 @@ PICTURE = Image.new("RGB", (8, 8))
 
 
 def share(item, percent):
-    return Share(item, percent, "", datetime.now(UTC))
+    return Share(item, percent=percent, why="", since=datetime.now(UTC))
 
 
 def test_what_cannot_be_looked_for_is_enforced():

@@ -103,7 +103,9 @@ def check_budgets(budget: Any, images: int) -> list[Budget | None]:
     if len(budgets) != images:
         raise ConfigError(f"{len(budgets)} budgets were given for {images} images; pass one for each")
     for each in budgets:
-        _check_type("budget", each, Budget, "a Budget, such as Budget(overhead=4), or a list of them")
+        _check_type(
+            "budget", value=each, kind=Budget, what="a Budget, such as Budget(overhead=4), or a list of them"
+        )
     return budgets
 
 

@@ -151,7 +151,11 @@ def guard_parts(
         alternatives = known.get("alternatives") or ordinary.clear
     partly = tuple(shares(opened))
     ids = {share.item for share in partly}
-    calibrated = early_verdict(pipe, protected, of_model, ids) if early is True and of_model else None
+    calibrated = (
+        early_verdict(pipe, protected=protected, calibration=of_model, without=ids)
+        if early is True and of_model
+        else None
+    )
     enforced = Selection(opened, without=ids) if ids else opened
     enforced.check_holds_items()
     parts = filter_parts(enforced, encoders, device=device, native=native_size(pipe))

@@ -60,7 +60,7 @@ def save_png(
     Raises:
         InputError: if the file cannot be written.
     """
-    with staged_png(path, image, recipe, credentials):
+    with staged_png(path, image=image, recipe=recipe, credentials=credentials):
         pass
 
 

@@ -219,11 +219,13 @@ def read_bytes(encoded: bytes, format: str, anchors: bytes | None = None) -> Pro
         with Settings.from_dict(asked) as settings, Context(settings) as context:
             reader = Reader.try_create(FORMATS[format], io.BytesIO(encoded), context=context)
             if reader is None:
-                return Provenance(None, None, None, (), said, ())
+                return Provenance(None, signer=None, tool=None, actions=(), source_type=said, problems=())
             with reader:
                 store = json.loads(reader.json())
     except (C2paError, ValueError) as error:
-        return Provenance("Invalid", None, None, (), said, (str(error)[:200],))
+        return Provenance(
+            "Invalid", signer=None, tool=None, actions=(), source_type=said, problems=(str(error)[:200],)
+        )
     return _from_store(store, said)
 
 

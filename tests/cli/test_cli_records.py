@@ -29,7 +29,12 @@ def database(tmp_path, monkeypatch):
 @pytest.fixture
 def incidents(database):
     """The ids of two incidents."""
-    report = Report("a fox", 7, Outcome.WITHHELD, (Detection("nearest", True, 0.9, 0.8, "fox-1"),))
+    report = Report(
+        "a fox",
+        seed=7,
+        outcome=Outcome.WITHHELD,
+        detections=(Detection("nearest", flagged=True, score=0.9, threshold=0.8, matched="fox-1"),),
+    )
     with Records.open(str(database), Keep(key=KEY)) as records:
         return [records.incidents.append(Incident.of(report)) for _ in range(2)]
 
@@ -109,7 +114,12 @@ def test_a_flood_is_printed_with_its_figures(database):
     from steerclear.records.database import now
 
     def report(item):
-        return Report("a fox", 7, Outcome.WITHHELD, (Detection("nearest", True, 0.9, 0.8, item),))
+        return Report(
+            "a fox",
+            seed=7,
+            outcome=Outcome.WITHHELD,
+            detections=(Detection("nearest", flagged=True, score=0.9, threshold=0.8, matched=item),),
+        )
 
     with Records.open(str(database)) as records:
         with patch.object(chain, "now", lambda: now() - timedelta(days=5)):

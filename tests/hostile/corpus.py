@@ -317,14 +317,21 @@ def unreadable() -> list[Case]:
     for kind, options in FORMATS.items():
         whole = saved(kind, **options)
         suffix = "jpg" if kind == "MPO" else kind.lower()
-        cases.append(Case(f"cut/{kind}-head.{suffix}", whole[:30], FAILED, "broken"))
+        cases.append(Case(f"cut/{kind}-head.{suffix}", content=whole[:30], outcome=FAILED, says="broken"))
         if kind not in (
             "BMP",
             "TIFF",
             "PPM",
             "MPO",
         ):  # of these a part is read as it is, or they lie elsewhere
-            cases.append(Case(f"cut/{kind}-half.{suffix}", whole[: len(whole) // 2], FAILED, "broken"))
+            cases.append(
+                Case(
+                    f"cut/{kind}-half.{suffix}",
+                    content=whole[: len(whole) // 2],
+                    outcome=FAILED,
+                    says="broken",
+                )
+            )
     no_picture = {
         "empty.png": (b"", "empty"),
         "zeros.png": (b"\0" * 5000, "no image"),
@@ -344,7 +351,10 @@ def unreadable() -> list[Case]:
         "no-fields.tif": (tiff(), "broken"),
         "text.ppm": (b"P6\n# x\nninety 2\n255\n", "broken"),
     }
-    cases += [Case(f"wrong/{name}", content, FAILED, says) for name, (content, says) in no_picture.items()]
+    cases += [
+        Case(f"wrong/{name}", content=content, outcome=FAILED, says=says)
+        for name, (content, says) in no_picture.items()
+    ]
     too_large = {
         "a.png": header(30_000, 30_000) + chunk(b"IDAT", zlib.compress(b"\0" * 999)),
         "b.png": header(2**31 - 1, 2**31 - 1) + chunk(b"IDAT", b""),
@@ -359,7 +369,8 @@ def unreadable() -> list[Case]:
         "k.png": header(2**31 - 1, 1) + chunk(b"IDAT", zlib.compress(b"\0" * 999)),
     }
     cases += [
-        Case(f"large/{name}", content, FAILED, "limit of 80,000,000") for name, content in too_large.items()
+        Case(f"large/{name}", content=content, outcome=FAILED, says="limit of 80,000,000")
+        for name, content in too_large.items()
     ]
     raw = {
         "a.dng": tiff((50706, 1, 4, 0x00000401), (254, 4, 1, 1)),
@@ -373,7 +384,10 @@ def unreadable() -> list[Case]:
         "i.raf": b"FUJIFILMCCD-RAW 0201" + b"\0" * 40,
         "j.x3f": b"FOVb" + b"\0" * 40,
     }
-    cases += [Case(f"raw/{name}", content, FAILED, "camera's raw file") for name, content in raw.items()]
+    cases += [
+        Case(f"raw/{name}", content=content, outcome=FAILED, says="camera's raw file")
+        for name, content in raw.items()
+    ]
     other = {
         "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
         "SVG": b"<?xml version='1.0'?>\n<!-- a fox -->\n<svg xmlns='http://www.w3.org/2000/svg'/>",
@@ -390,11 +404,14 @@ def unreadable() -> list[Case]:
     }
     says = "is not read; convert it to PNG"
     cases += [
-        Case(f"other/{name}", content, FAILED, f"format {name}, which {says}")
+        Case(f"other/{name}", content=content, outcome=FAILED, says=f"format {name}, which {says}")
         for name, content in other.items()
     ]
     bad_names = [b"caf\xe9.png", b"\xff\xfe.jpg", b"a\x80b", b"\xed\xb2\x80.png"]
-    cases += [Case(b"bytes/" + name, saved("PNG"), FAILED, "no valid UTF-8; rename") for name in bad_names]
+    cases += [
+        Case(b"bytes/" + name, content=saved("PNG"), outcome=FAILED, says="no valid UTF-8; rename")
+        for name in bad_names
+    ]
     return cases
 
 
@@ -458,7 +475,7 @@ def no_pictures() -> list[Case]:
         "device": {"pipe": os.mkfifo},
     }
     return [
-        Case(f"rest/{kind.replace(' ', '-')}/{name}", content, SKIPPED, kind)
+        Case(f"rest/{kind.replace(' ', '-')}/{name}", content=content, outcome=SKIPPED, says=kind)
         for kind, files in kinds.items()
         for name, content in files.items()
     ]
@@ -747,15 +764,15 @@ def commands() -> list[Words]:
         Words("no UTF-8", (*add, "{folder}/caf\udce9.png", *into), "there is no file"),
         Words(
             "captions that are deep",
-            (*add, "{folder}/good.png", *into, "--captions", "{folder}/c.json"),
-            "captions",
-            {"c.json": DEEP},
+            words=(*add, "{folder}/good.png", *into, "--captions", "{folder}/c.json"),
+            says="captions",
+            files={"c.json": DEEP},
         ),
         Words(
             "captions that are a list",
-            (*add, "{folder}/good.png", *into, "--captions", "{folder}/c.json"),
-            "one JSON object",
-            {"c.json": b"[1]"},
+            words=(*add, "{folder}/good.png", *into, "--captions", "{folder}/c.json"),
+            says="one JSON object",
+            files={"c.json": b"[1]"},
         ),
         Words(
             "captions as a text",
@@ -772,15 +789,20 @@ def commands() -> list[Words]:
         Words("a device", ("check", "/dev/zero"), "no regular file"),
         Words("a folder", ("check", "/usr"), "irectory|no regular file"),
         Words(
-            "a camera's raw file", ("check", "{folder}/a"), "camera's raw file", {"a": tiff((50706, 1, 4, 1))}
+            "a camera's raw file",
+            words=("check", "{folder}/a"),
+            says="camera's raw file",
+            files={"a": tiff((50706, 1, 4, 1))},
         ),
-        Words("an icon", ("check", "{folder}/a.png"), "format icon", {"a.png": saved("ICO")}),
-        Words("a text", ("check", "{folder}/a.png"), "but text", {"a.png": b"a fox"}),
+        Words(
+            "an icon", words=("check", "{folder}/a.png"), says="format icon", files={"a.png": saved("ICO")}
+        ),
+        Words("a text", words=("check", "{folder}/a.png"), says="but text", files={"a.png": b"a fox"}),
         Words(
             "a search for a text",
-            ("library", "search", "{folder}/a.png", "-l", str(LIBRARY_FOLDER)),
-            "but text",
-            {"a.png": b"a fox"},
+            words=("library", "search", "{folder}/a.png", "-l", str(LIBRARY_FOLDER)),
+            says="but text",
+            files={"a.png": b"a fox"},
         ),
         Words(
             "a search in a file",
@@ -793,34 +815,34 @@ def commands() -> list[Words]:
         Words("a folder that holds none", ("library", "list", "-l", "{folder}"), "no library"),
         Words(
             "a recipe that is deep",
-            ("replay", "{folder}/r.png"),
-            "recipe .* damaged",
-            {"r.png": recipe_png(DEEP)},
+            words=("replay", "{folder}/r.png"),
+            says="recipe .* damaged",
+            files={"r.png": recipe_png(DEEP)},
         ),
         Words(
             "a recipe that is a list",
-            ("replay", "{folder}/r.png"),
-            "recipe .* damaged",
-            {"r.png": recipe_png(b"[]")},
+            words=("replay", "{folder}/r.png"),
+            says="recipe .* damaged",
+            files={"r.png": recipe_png(b"[]")},
         ),
         Words(
             "a recipe that is no JSON",
-            ("replay", "{folder}/r.png"),
-            "recipe .* damaged",
-            {"r.png": recipe_png(b"{")},
+            words=("replay", "{folder}/r.png"),
+            says="recipe .* damaged",
+            files={"r.png": recipe_png(b"{")},
         ),
         Words(
             "a recipe of other types",
-            ("replay", "{folder}/r.png"),
-            "recipe",
-            {"r.png": recipe_png(b'{"prompt": [], "seed": {}}')},
+            words=("replay", "{folder}/r.png"),
+            says="recipe",
+            files={"r.png": recipe_png(b'{"prompt": [], "seed": {}}')},
         ),
         Words("a picture without a recipe", ("replay", "{folder}/good.png"), "no recipe"),
         Words(
             "a program as an encoder",
-            (*add, "{folder}/good.png", *into, "--encoder", "sscd:{folder}/a.pt"),
-            "--trust",
-            {"a.pt": b"PK\3\4"},
+            words=(*add, "{folder}/good.png", *into, "--encoder", "sscd:{folder}/a.pt"),
+            says="--trust",
+            files={"a.pt": b"PK\3\4"},
         ),
         Words(
             "an encoder of a hub",
@@ -834,8 +856,8 @@ def commands() -> list[Words]:
         ),
         Words(
             "a preferred picture that is a text",
-            ("generate", "a fox", "--prefer", "{folder}/a.png", "--out", "{folder}/out"),
-            "but text",
-            {"a.png": b"a fox"},
+            words=("generate", "a fox", "--prefer", "{folder}/a.png", "--out", "{folder}/out"),
+            says="but text",
+            files={"a.png": b"a fox"},
         ),
     ]

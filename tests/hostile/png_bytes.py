@@ -27,4 +27,9 @@ def png(samples: np.ndarray, depth: int, colour: int, *chunks: bytes) -> bytes:
     packed = np.packbits(bits.reshape(height, -1), axis=1)
     lines = b"".join(b"\0" + row.tobytes() for row in packed)
     pixels = chunk(b"IDAT", zlib.compress(lines))
-    return header(width, height, depth, colour) + b"".join(chunks) + pixels + chunk(b"IEND", b"")
+    return (
+        header(width, height=height, depth=depth, colour=colour)
+        + b"".join(chunks)
+        + pixels
+        + chunk(b"IEND", b"")
+    )

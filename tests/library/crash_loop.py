@@ -148,7 +148,7 @@ def main(folder: Path, rounds: int, seed: int) -> None:
     for number in range(rounds):
         # each kind in turn; a library that has become small is added to
         kind = "add" if len(known) < ITEMS // 2 else CHANGES[number % len(CHANGES)]
-        plan = plan_of(kind, sorted(known), folder, number, dice)
+        plan = plan_of(kind, ids=sorted(known), folder=folder, number=number, dice=dice)
         moment = f"round {number}, {plan}"
         print(f"{time.strftime('%H:%M:%S')} {moment}", file=sys.stderr, flush=True)
         said, status = forked(change, uri, plan, kill_after=dice.uniform(0, usual[kind]))

@@ -241,8 +241,8 @@ def test_a_purge_that_died_before_it_said_that_it_was_finished_is_finished(libra
 
 
 def test_nothing_of_an_items_share_is_left_after_its_purge(library):
-    set_share(library, "picture-1", 50, "because of its secret reason")
-    set_share(library, "picture-2", 50, "another")
+    set_share(library, item="picture-1", percent=50, why="because of its secret reason")
+    set_share(library, item="picture-2", percent=50, why="another")
     library.purge(["picture-1"], why="test")
     assert not searched(library, b"picture-1")
     assert not searched(library, b"secret reason")

@@ -53,9 +53,9 @@ def test_the_same_seeds_are_enforced_everywhere_and_as_many_as_was_said(library)
     enforced = [share.enforced(seed) for seed in range(4000)]
     assert 0.27 < sum(enforced) / len(enforced) < 0.33
     assert drawn("fox", 7) == pytest.approx(79.2908, abs=1e-4)  # a change would move pictures between shares
-    wider = Share("fox", 60, "", share.since)
+    wider = Share("fox", percent=60, why="", since=share.since)
     assert all(wider.enforced(seed) for seed in range(4000) if enforced[seed])
-    assert not any(Share("fox", 0, "", share.since).enforced(seed) for seed in range(200))
+    assert not any(Share("fox", percent=0, why="", since=share.since).enforced(seed) for seed in range(200))
 
 
 def test_another_picture_that_gets_the_id_is_enforced(library, folder):

@@ -51,7 +51,7 @@ def test_a_sheet_or_another_picture_without_a_recipe_says_nothing(tmp_path):
 
 def test_signing_leaves_pixels_and_recipe_as_they_are(tmp_path, credentials):
     save_png(tmp_path / "plain.png", NOISE, RECIPE)
-    save_png(tmp_path / "signed.png", NOISE, RECIPE, credentials)
+    save_png(tmp_path / "signed.png", image=NOISE, recipe=RECIPE, credentials=credentials)
     image, recipe = read_png(tmp_path / "signed.png")
     assert image.tobytes() == read_png(tmp_path / "plain.png")[0].tobytes() == NOISE.tobytes()
     assert recipe == RECIPE

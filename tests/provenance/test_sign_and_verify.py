@@ -60,7 +60,12 @@ def test_without_trust_in_its_root_a_valid_signature_is_not_enough(files, tmp_pa
     from steerclear.output import save_png
     from steerclear.provenance import Credentials
 
-    save_png(tmp_path / "a.png", Image.new("RGB", (8, 8)), {}, Credentials.load(files.chain, files.key))
+    save_png(
+        tmp_path / "a.png",
+        image=Image.new("RGB", (8, 8)),
+        recipe={},
+        credentials=Credentials.load(files.chain, files.key),
+    )
     code, (line,), _ = verify(tmp_path / "a.png", "--trust", certificates(tmp_path / "other").root)
     assert code == 3
     assert line["state"] != "Trusted"

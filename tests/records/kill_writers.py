@@ -21,7 +21,12 @@ LONGEST = 0.08  # seconds that writers go on after the first has recorded someth
 
 def write(url: str, channel: int) -> None:
     """Records incidents without end, and says the id of each once it is acknowledged."""
-    report = Report("a fox", 1, Outcome.WITHHELD, (Detection("nearest", True, 0.9, 0.8, "fox"),))
+    report = Report(
+        "a fox",
+        seed=1,
+        outcome=Outcome.WITHHELD,
+        detections=(Detection("nearest", flagged=True, score=0.9, threshold=0.8, matched="fox"),),
+    )
     with Records.open(url) as records:
         while True:
             id = records.incidents.append(Incident.of(report))

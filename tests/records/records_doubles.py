@@ -6,5 +6,5 @@ from steerclear import Detection, Outcome, Report
 
 
 def report(prompt="a fox", outcome=Outcome.WITHHELD, item="fox-1", **values):
-    detection = Detection("nearest", True, 0.93, 0.8, matched=item)
-    return Report(prompt, 7, outcome, (detection,), **values)
+    detection = Detection("nearest", flagged=True, score=0.93, threshold=0.8, matched=item)
+    return Report(prompt, seed=7, outcome=outcome, detections=(detection,), **values)

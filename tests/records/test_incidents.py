@@ -28,8 +28,16 @@ def everything(url):
 
 
 def test_an_incident_holds_the_whole_report_and_what_was_handed_out(records):
-    failed = Detection("copy", True, float("nan"), 1.0, error="it could not look")
-    attempt = Attempt("rewrite", 8, 25, 0.5, (failed,), (Detection("copy", False, 0.1, 1.0),), "a new text")
+    failed = Detection("copy", flagged=True, score=float("nan"), threshold=1.0, error="it could not look")
+    attempt = Attempt(
+        "rewrite",
+        seed=8,
+        nfe=25,
+        seconds=0.5,
+        before=(failed,),
+        after=(Detection("copy", flagged=False, score=0.1, threshold=1.0),),
+        stopped="a new text",
+    )
     told = report(outcome=Outcome.STEERED, attempts=(attempt,), library_version=4)
     settings = {"num_inference_steps": 25, "negative_prompt": "blurry", "num_images_per_prompt": 2}
     id = records.incidents.append(
@@ -197,10 +205,12 @@ def test_reviewers_who_ask_at_the_same_moment_get_different_incidents(url, incid
 
 def test_a_decision_is_a_record_and_the_last_one_counts(records, incident):
     id = records.incidents.append(incident())
-    records.incidents.decide(id, "copy", "anna", "same pose")
+    records.incidents.decide(id, decision="copy", reviewer="anna", note="same pose")
     with pytest.raises(RecordsError, match="'anna' has decided"):
         records.incidents.decide(id, "no_copy", "ben")
-    decided = records.incidents.decide(id, "no_copy", "ben", "a common pose", revise=True).decided
+    decided = records.incidents.decide(
+        id, decision="no_copy", reviewer="ben", note="a common pose", revise=True
+    ).decided
     assert (decided.decision, decided.reviewer, decided.note) == ("no_copy", "ben", "a common pose")
     verdict = records.verify()
     assert (verdict.records, verdict.problems) == (3, [])
@@ -213,7 +223,7 @@ def test_wrong_decisions_are_refused_and_recorded_nowhere(records, incident):
     with pytest.raises(InputError, match="reviewer's name"):
         records.incidents.decide(id, "copy", " ")
     with pytest.raises(InputError, match="too long"):
-        records.incidents.decide(id, "copy", "anna", "x" * 5000)
+        records.incidents.decide(id, decision="copy", reviewer="anna", note="x" * 5000)
     with pytest.raises(RecordsError, match="no incident 'inc-0'"):
         records.incidents.decide("inc-0", "copy", "anna")
     assert records.verify().records == 1

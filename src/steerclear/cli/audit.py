@@ -206,7 +206,7 @@ def decide(
         from steerclear.records import Records
 
         with Records.open(database) as records:
-            records.incidents.decide(id, decision.value, reviewer, note, revise=revise)
+            records.incidents.decide(id, decision=decision.value, reviewer=reviewer, note=note, revise=revise)
     echo(f"{id}: {decision.value}")
 
 

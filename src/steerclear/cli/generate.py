@@ -384,7 +384,7 @@ def _save(
             path.parent.mkdir(parents=True, exist_ok=True)
             if image is not None:
                 made_by = replace(recipe, outcome=str(report.outcome)).to_dict()
-                stack.enter_context(staged_png(path, image, made_by, credentials))
+                stack.enter_context(staged_png(path, image=image, recipe=made_by, credentials=credentials))
             # an earlier run's picture would look as if it had been handed out now
             path.unlink(missing_ok=True)
         except OSError as error:

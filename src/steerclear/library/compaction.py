@@ -64,7 +64,7 @@ def compact(library: LibraryReader, *, versions: int, days: float) -> Compacted:
             if (table := open_if_there(library.uri, name)) is not None:
                 merge_files(table)
                 drop_versions(table, None, unfinished=folder is not None)
-        return Compacted(before, len(library.log()), size, folder_size(folder))
+        return Compacted(before, versions=len(library.log()), bytes_before=size, bytes=folder_size(folder))
 
 
 def tidy(library: LibraryReader, since: int) -> None:

@@ -113,7 +113,7 @@ def read_frames(
             key = _key(opened)
         for index in _evenly_spaced(frames, limit):
             with _named_errors(name, max_pixels):
-                picture = _frame(opened, index, key, name, max_pixels)
+                picture = _frame(opened, index=index, key=key, name=name, max_pixels=max_pixels)
             picture.info = {"frames": frames, "frame": index + 1}
             yield picture
 
@@ -129,17 +129,21 @@ def _opened(raw: bytes, name: str, max_pixels: int) -> Image.Image:
             "that you made of it"
         )
     if content.name == "HEIC":
-        return _with_extra("pillow_heif.as_plugin", "HeifImageFile", raw, name, content)
+        return _with_extra(
+            "pillow_heif.as_plugin", opener="HeifImageFile", raw=raw, name=name, content=content
+        )
     if content.name == "JPEG XL":
         header = jxl_header(raw)
         # its decoder makes all pixels as it opens the file
-        _check_size(header.width, header.height, name, max_pixels)
+        _check_size(header.width, height=header.height, name=name, max_pixels=max_pixels)
         if header.animated:
             raise ImageError(
                 f"{name!r} is an animation in JPEG XL, of which only the first frame could be read; convert "
                 "it to WebP, PNG or GIF"
             )
-        return _with_extra("pillow_jxl.JpegXLImagePlugin", "JXLImageFile", raw, name, content)
+        return _with_extra(
+            "pillow_jxl.JpegXLImagePlugin", opener="JXLImageFile", raw=raw, name=name, content=content
+        )
     if content.name == "AVIF" and not features.check("avif"):
         raise ImageError(
             f"{name!r} is a picture in the format AVIF; to read it, run: pip install 'pillow>=11.3'"
@@ -265,7 +269,7 @@ def _frame(
 ) -> Image.Image:
     """A frame of an opened file, decoded. key: the transparent colour, where Pillow has it wrong."""
     opened.seek(index)
-    _check_size(opened.width, opened.height, name, max_pixels)
+    _check_size(opened.width, height=opened.height, name=name, max_pixels=max_pixels)
     opened.load()
     if key is not None and "transparency" in opened.info:
         opened.info["transparency"] = key

@@ -158,7 +158,12 @@ def _embed(pictures: Sequence[Prepared], encoders: Sequence[Encoder]) -> tuple[l
         entries = [entry for embedded, _ in results for entry in embedded]
         return entries, [skipped for _, failed in results for skipped in failed]
     return [
-        Entry(picture.item, picture.thumbnail, {n: rows[i] for n, rows in vectors.items()}, picture.name)
+        Entry(
+            picture.item,
+            thumbnail=picture.thumbnail,
+            vectors={n: rows[i] for n, rows in vectors.items()},
+            name=picture.name,
+        )
         for i, picture in enumerate(pictures)
     ], []
 

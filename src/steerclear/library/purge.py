@@ -97,7 +97,13 @@ def purge(library: LibraryReader, ids: Sequence[str], *, why: str, who: str, alo
                 "was purged"
             )
         finished = [asdict(known) for known in purges(uri) if known.finished]
-        entry = Purge(datetime.now(UTC).isoformat(), who or getpass.getuser(), why, len(wanted), False)
+        entry = Purge(
+            datetime.now(UTC).isoformat(),
+            who=who or getpass.getuser(),
+            why=why,
+            items=len(wanted),
+            finished=False,
+        )
         notes.put(uri, NOTE, {"purges": [*finished, asdict(entry)]})
         if folder is not None:
             (folder / snapshot.FILE).unlink(missing_ok=True)

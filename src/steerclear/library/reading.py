@@ -268,6 +268,6 @@ class LibraryReader:
             rows = self._read(("id", "sha256", TURN) if turns else ("id", "sha256"))
             turn = max(rows[TURN].to_pylist(), default=0) if turns else 0
             self._last_keys = Keys(
-                version, set(rows["id"].to_pylist()), set(rows["sha256"].to_pylist()), turn
+                version, ids=set(rows["id"].to_pylist()), hashes=set(rows["sha256"].to_pylist()), turn=turn
             )
         return self._last_keys

@@ -86,7 +86,7 @@ def set_share(library: Library, item: str, percent: float, why: str) -> Share:
     since = datetime.now(UTC)
     document = {"percent": percent, "why": why, "since": since.isoformat(), "sha256": sha256}
     library.write_note(notes.SHARE_OF + item, document)
-    return Share(item, float(percent), why, since)
+    return Share(item, percent=float(percent), why=why, since=since)
 
 
 def shares(library: Library) -> list[Share]:
@@ -184,7 +184,9 @@ def _share(uri: str, item: str, document: dict[str, Any]) -> Share:
         percent = float(document["percent"])
         if not 0 <= percent <= WHOLE:
             raise ValueError(f"{percent} is no percentage")
-        return Share(item, percent, str(document["why"]), datetime.fromisoformat(document["since"]))
+        return Share(
+            item, percent=percent, why=str(document["why"]), since=datetime.fromisoformat(document["since"])
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise LibraryError(
             f"the note {notes.SHARE_OF + item!r} in the library at {uri!r} is damaged: {error}; set it "

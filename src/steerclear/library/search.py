@@ -63,7 +63,7 @@ def nearest(
     rows = max(1, chunk // columns)
     for start in range(0, len(queries), rows):
         block = slice(start, start + rows)
-        scores[block], indices[block] = _top_k(queries[block], vectors, k, columns)
+        scores[block], indices[block] = _top_k(queries[block], vectors=vectors, k=k, columns=columns)
     return scores, indices
 
 

@@ -269,7 +269,7 @@ class _Search:
                     yield _refused(ref, f"it has more than {self.reach.max_bytes:,} bytes")
                     continue
                 read = partial(_read_slice, path, member.offset_data, member.size)
-                yield Source(ref, read, fields, PurePosixPath(member.name).name)
+                yield Source(ref, read=read, fields=fields, name=PurePosixPath(member.name).name)
 
     def _members(self, path: Path, shard: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         """All members but folders. What follows a damaged place cannot be read, and is a failure."""
@@ -379,7 +379,9 @@ def _head(path: Path) -> bytes:
 
 
 def _file(path: Path, reach: Reach, fields: Mapping[str, Any] | None = None) -> Source:
-    return Source(str(path), partial(read_file, path, reach.max_bytes), fields or {}, path.name)
+    return Source(
+        str(path), read=partial(read_file, path, reach.max_bytes), fields=fields or {}, name=path.name
+    )
 
 
 def _check_columns(path: Path, names: Iterable[str]) -> None:
@@ -468,7 +470,12 @@ def _dataset(path: Path, reach: Reach) -> Iterator[Source]:
             except (InputError, ValueError) as error:
                 yield _refused(ref, _one_line(error))
                 continue
-            yield Source(ref, partial(_read_cell, path, image_columns[0], index, reach), fields, str(index))
+            yield Source(
+                ref,
+                read=partial(_read_cell, path, column=image_columns[0], row=index, reach=reach),
+                fields=fields,
+                name=str(index),
+            )
 
 
 def _read_cell(path: Path, column: str, row: int, reach: Reach) -> bytes:

@@ -220,7 +220,7 @@ class Library(LibraryReader):
             new_entries, result = _new_entries(entries, keys)
             if not new_entries:
                 return result
-            rows = to_arrow(new_entries, self.encoders, self._table.schema, keys.turn)
+            rows = to_arrow(new_entries, specs=self.encoders, schema=self._table.schema, turn=keys.turn)
             merge = self._table.merge_insert(TURN).when_not_matched_insert_all()
             try:
                 merged = merge.execute(rows)

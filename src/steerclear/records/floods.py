@@ -82,7 +82,7 @@ def floods(
             continue
         p = min(1.0, len(items) * at_least(k, drawn=n, marked=k + h, of=n + m))
         if p < ALARM:
-            named.append(Flood(item, k, n, h, m, expected, p))
+            named.append(Flood(item, incidents=k, of=n, before=h, of_before=m, expected=expected, p=p))
     return sorted(named, key=lambda flood: (flood.p, flood.item))
 
 

@@ -459,7 +459,7 @@ def _logged(connection: Connection, rows: Sequence[Row[Any]]) -> list[LoggedInci
     ):
         said = json.loads(row.body)
         decisions[row.subject] = Decided(
-            said["decision"], said["reviewer"], said["note"], time_of(row.written)
+            said["decision"], reviewer=said["reviewer"], note=said["note"], when=time_of(row.written)
         )
     present = stamp(now())
     logged = []

@@ -102,7 +102,15 @@ class Keys:
             raise InputError(
                 f"the expiry {expires} has no time zone; give one such as 2030-01-31T00:00+00:00"
             )
-        key = Key(secrets.token_hex(6), name, frozenset(scopes), rate, concurrency, now(), expires)
+        key = Key(
+            secrets.token_hex(6),
+            name=name,
+            scopes=frozenset(scopes),
+            rate=rate,
+            concurrency=concurrency,
+            created=now(),
+            expires=expires,
+        )
         secret = f"{PREFIX}_{key.id}_{secrets.token_urlsafe(SECRET_BYTES)}"
         row = {
             "id": key.id,

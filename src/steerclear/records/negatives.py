@@ -174,7 +174,13 @@ class Negatives:
             if decisions.get(row.subject) == "no_copy":
                 width, height = json.loads(row.body)["size"]
                 negatives.append(
-                    Negative(row.id, row.subject, row.item, (width, height), time_of(row.written))
+                    Negative(
+                        row.id,
+                        incident=row.subject,
+                        item=row.item,
+                        size=(width, height),
+                        added=time_of(row.written),
+                    )
                 )
         return negatives
 

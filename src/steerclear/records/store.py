@@ -111,7 +111,7 @@ class Records:
             history: the time before it that it is compared with.
             present: end of the window; by default now.
         """
-        return floods(self._database, present or now(), window, history)
+        return floods(self._database, present=present or now(), window=window, history=history)
 
     def note_share(self, item: str, percent: float, why: str) -> str:
         """Records that an item of the library is enforced for a share of the seeds from now on.

@@ -141,13 +141,13 @@ def batch(
         check_recipe(recipe)
         rows = read_rows(Path(prompts), seed)
         outputs = Outputs.open(out)
-        plan = Plan(recipe, tuple(rows), part, fingerprint_of(model))
+        plan = Plan(recipe, rows=tuple(rows), part=part, model_fingerprint=fingerprint_of(model))
         before = plan.begin(outputs)
         waiting = [i for i in range(plan.parts) if i not in before]
         with progress("generating", len(rows)) as advance:
             finished = len(rows) - sum(len(plan.rows_of(i)) for i in waiting)
             advance(finished, len(rows))
-            for done in _made(plan, outputs, waiting, ray):
+            for done in _made(plan, outputs=outputs, waiting=waiting, actors=ray):
                 finished += done.rows
                 advance(finished, len(rows))
         counts = outputs.counts()
@@ -166,7 +166,7 @@ def _made(plan: Plan, outputs: Outputs, waiting: list[int], actors: int) -> Iter
     if actors:
         from steerclear.cli.batch.on_ray import make_on_ray
 
-        yield from make_on_ray(plan, outputs, waiting, actors)
+        yield from make_on_ray(plan, outputs=outputs, waiting=waiting, actors=actors)
         return
     maker = Maker(plan, outputs)
     for i in waiting:

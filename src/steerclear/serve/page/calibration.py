@@ -169,7 +169,7 @@ def _scores(name: str, incidents: Sequence[LoggedIncident]) -> list[tuple[str, f
 
 def _recorded(scores: Sequence[tuple[str, float]], at: float) -> list[Recorded]:
     names = {"copy": "confirmed copies", "no_copy": "overruled, no copies", "undecided": "not decided yet"}
-    rows: list[tuple[str, float]] = []
+    rows = []
     for key, name in names.items():
         of_kind = [score for said, score in scores if said == key]
         rows.append(Recorded(name, sum(score >= at for score in of_kind), len(of_kind)))
