@@ -93,14 +93,31 @@ def test_an_id_is_used_once(records, incident):
 def test_with_hashes_alone_no_word_of_the_prompt_is_in_the_database(url, incident):
     with Records.open(url, Keep(prompts="hash")) as records:
         id = records.incidents.append(
-            incident("zebrafish", settings={"negative_prompt": "quagga", "steps": 3})
+            incident("zebrafish", settings={"negative_prompt": "quagga", "prefer": ["okapi"], "steps": 3})
         )
         logged = records.incidents.get(id)
     assert logged.incident.prompt is None
     assert logged.incident.prompt_sha256 == hashlib.sha256(b"zebrafish").hexdigest()
-    assert logged.incident.settings == {"negative_prompt": None, "steps": 3}
-    assert "zebrafish" not in everything(url)
-    assert "quagga" not in everything(url)
+    assert logged.incident.settings == {
+        "negative_prompt": None,
+        "negative_prompt_sha256": hashlib.sha256(b"quagga").hexdigest(),
+        "prefer": None,
+        "prefer_sha256": [hashlib.sha256(b"okapi").hexdigest()],
+        "steps": 3,
+    }
+    for word in ("zebrafish", "quagga", "okapi"):
+        assert word not in everything(url)
+
+
+def test_a_purge_takes_every_text_of_a_request(url, incident):
+    with Records.open(url) as records:
+        settings = {"negative_prompt": "quagga", "prefer": ["okapi", "(a picture)"], "steps": 3}
+        id = records.incidents.append(incident("zebrafish", settings=settings))
+        assert records.incidents.get(id).incident.settings == settings
+        records.purge_incident(id, "asked for")
+        assert records.incidents.get(id).incident.settings == dict.fromkeys(settings) | {"steps": 3}
+    for word in ("zebrafish", "quagga", "okapi"):
+        assert word not in everything(url)
 
 
 def test_no_thumbnail_is_kept_unless_it_is_asked_for(records, incident):

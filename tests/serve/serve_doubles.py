@@ -25,6 +25,7 @@ STEPS, GUIDANCE = 3, 4.0
 # only a picture that is the same, pixel for pixel, is flagged: all else of a random model resembles it
 THRESHOLDS = {"nearest": 0.999999, "pixel": 0.9999, "tiled": 0.9999, "copy": 1000.0}
 LOSE = "lose the device"  # a prompt
+FLAGGED_SLOWLY = "what is flagged while its client goes away"  # a prompt
 # a command line of its own, so that the tests need no installed entry point
 COMMAND = "import typer; from steerclear.cli.serve import serve; typer.run(serve)"
 PATIENCE = 120.0  # seconds that a server may take to start or to end on a busy machine
@@ -66,13 +67,16 @@ class LostDevice:
 
 
 class Broken:
-    """A filter that fails on prompts which ask it to."""
+    """A filter that fails on prompts which ask it to, and takes its time to flag one."""
 
     name, threshold = "broken", 1.0
 
     def check_prompts(self, prompts: Sequence[str]) -> list[Detection]:
         if "break the filter" in prompts:
             raise RuntimeError("out of order")
+        if FLAGGED_SLOWLY in prompts:
+            time.sleep(1)
+            return [Detection(self.name, True, 2.0, self.threshold) for _ in prompts]
         return [Detection(self.name, False, 0.0, self.threshold) for _ in prompts]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import struct
 import zlib
@@ -87,6 +88,37 @@ def test_a_field_that_cannot_be_used_is_named_with_its_value(http, field, value,
     error = error_of(answer, 400)
     assert error["param"] == field
     assert word in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "body", "param"),
+    [
+        ("moderations", "generate", {"input": "x", "model": "\ud800"}, "model"),
+        ("moderations", "generate", {"input": ["x", "a\udfff"]}, "input.1"),
+        ("moderations", "generate", {"input": [{"type": "\ud800"}]}, "input.0.type"),
+        ("images/generations", "generate", {"prompt": "x", "prefer": ["\ud83d"]}, "prefer.0"),
+        ("images/generations", "generate", {"prompt": "x", "size": "\ud800"}, "size"),
+        ("images/generations", "generate", {"prompt": "x", "unknown": {"\ud800": 1}}, "unknown.\\ud800"),
+        ("incidents/inc-1/decision", "review", {"decision": "copy", "note": "\ud800"}, "note"),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_wherever_it_is(served, path, key, body, param):
+    with served.http(getattr(served.keys, key)) as http:
+        answer = http.post(f"/v1/{path}", content=json.dumps(body).encode(), headers=JSON)
+    error = error_of(answer, 400)
+    assert error["param"] == param
+    assert "surrogate" in error["message"]
+
+
+def test_a_body_that_is_nested_deeply_is_read_or_refused(http):
+    deep = b'{"input": "x", "unknown": ' + b"[" * 5000 + b"]" * 5000 + b"}"
+    assert http.post("/v1/moderations", content=deep, headers=JSON).status_code in (200, 400)
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://]", "null", "", "//"])
+def test_an_origin_that_cannot_be_read_is_foreign(http, origin):
+    answer = http.post("/login", data={"key": "nobody"}, headers={"origin": origin})
+    assert answer.status_code == 403, answer.text
 
 
 @pytest.mark.parametrize(

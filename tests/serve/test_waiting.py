@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 import pytest
-from serve_doubles import ORDINARY
+from serve_doubles import FLAGGED_SLOWLY, ORDINARY
 
 LONG = 900  # steps: seconds of work, of which nearly all must be saved
 
@@ -99,22 +99,28 @@ def test_only_the_key_that_sent_a_request_or_an_admin_ends_it(served):
     served.records.keys.revoke(other.id)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_frees_the_worker(served, stream):
+def begin_and_go_away(served, body, request_id):
+    """Send a request, and close the connection once a worker has begun it."""
     begun = running(served)
-    ended, spent = requests_for_nobody(served), evaluations_for_nobody(served)
-    body = {"prompt": ORDINARY, "num_inference_steps": LONG, "seed": 0, "stream": stream}
     with socket.create_connection(urlsplit(served.url).netloc.split(":")) as connection:
         content = json.dumps(body).encode()
         head = (
             "POST /v1/images/generations HTTP/1.1",
             "host: 127.0.0.1",
             f"authorization: Bearer {served.keys.generate}",
+            f"x-request-id: {request_id}",
             "content-type: application/json",
             f"content-length: {len(content)}",
         )
         connection.sendall("\r\n".join((*head, "", "")).encode() + content)
         served.server.until(lambda: running(served) > begun)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_frees_the_worker(served, stream):
+    ended, spent = requests_for_nobody(served), evaluations_for_nobody(served)
+    body = {"prompt": ORDINARY, "num_inference_steps": LONG, "seed": 0, "stream": stream}
+    begin_and_go_away(served, body, f"gone-{stream}")
     served.server.until(lambda: requests_for_nobody(served) == ended + 1)
     assert evaluations_for_nobody(served) - spent < LONG
 
@@ -165,3 +171,34 @@ def test_an_id_that_comes_again_while_a_worker_leaves_the_last_one_of_it_gets_it
     assert answer.status_code == 200
     assert answer.json()["results"][0]["flagged"] is False
     long.wait()
+
+
+@pytest.mark.parametrize("way", ["cancel", "disconnect"])
+def test_a_request_that_was_flagged_and_then_cancelled_is_an_incident(served, way):
+    name = f"flagged-{way}"
+    asked = {"prompt": FLAGGED_SLOWLY, "prefer": ["a bear"]}
+    if way == "cancel":
+        request = begin_a_long_one(served, request_id=name, **asked)
+        assert cancel(served, name).status_code == 200
+        request.wait()
+    else:
+        begin_and_go_away(served, asked, name)
+
+    def incidents():
+        rows = served.records.incidents.list(limit=1000)
+        return [row.incident for row in rows if row.incident.request == name]
+
+    [incident] = served.server.until(incidents)
+    assert (incident.outcome, incident.report["reason"]) == ("withheld", "cancelled")
+    assert (incident.prompt, incident.settings["prefer"]) == (FLAGGED_SLOWLY, ["a bear"])
+    assert incident.handed_out is None
+
+
+def test_a_request_that_was_cancelled_and_not_flagged_is_no_incident(served):
+    ended = requests_for_nobody(served)
+    long = begin_a_long_one(served, request_id="nothing-flagged")
+    cancel(served, "nothing-flagged")
+    long.wait()
+    served.server.until(lambda: requests_for_nobody(served) == ended + 1)
+    rows = served.records.incidents.list(limit=1000)
+    assert all(row.incident.request != "nothing-flagged" for row in rows)

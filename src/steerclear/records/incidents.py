@@ -31,8 +31,10 @@ CLAIM = timedelta(minutes=15)  # then the incident is somebody else's to review
 SIDE = 256  # pixels of a thumbnail's longer side
 LONGEST_NOTE = 4000  # characters
 TEXTS, THUMBNAIL = "texts", "thumbnail"  # names of an incident's contents
-# whatever is said in words may quote the prompt
-WORDS = frozenset(("prompt", "unread", "reason", "error", "stopped"))
+# what a caller wrote
+ASKED = frozenset(("prompt", "negative_prompt", "prefer"))
+# whatever is said in words may quote it
+WORDS = ASKED | {"unread", "reason", "error", "stopped"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,8 +410,10 @@ class Incidents:
         held: dict[str, Content] = {}
         if self._keep.prompts == "text":
             held[TEXTS] = Content(json.dumps(texts).encode())
-        elif (prompt := incident.prompt) is not None:
-            body["prompt_sha256"] = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+        else:
+            body["settings"] |= _hashes(incident.settings)
+            if incident.prompt is not None:
+                body["prompt_sha256"] = _hash(incident.prompt)
         if self._keep.pictures is not None and incident.thumbnail is not None:
             assert self._keep.key is not None
             sealed = seal(self._keep.key, incident.thumbnail, f"{THUMBNAIL} of {incident.id}")
@@ -526,6 +530,22 @@ def _with_words(value: Any, path: str, texts: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_with_words(item, f"{path}.{i}", texts) for i, item in enumerate(value)]
     return json.loads(texts[path]) if path in texts else value
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _hashes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The SHA-256 of each text that the caller wrote beside the prompt, as NAME_sha256."""
+    hashes: dict[str, Any] = {}
+    for name in sorted(ASKED & settings.keys()):
+        value = settings[name]
+        if isinstance(value, str) and value:
+            hashes[f"{name}_sha256"] = _hash(value)
+        elif isinstance(value, list | tuple) and value:
+            hashes[f"{name}_sha256"] = [_hash(text) for text in value if isinstance(text, str)]
+    return hashes
 
 
 def _check_reviewer(reviewer: str) -> None:

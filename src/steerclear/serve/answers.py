@@ -7,7 +7,7 @@ import base64
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from steerclear.errors import RecordsError
@@ -114,6 +114,36 @@ def _encoded_and_recorded(
             )
         pictures.append(Delivered(index, report_id, report, b64, _size(image)))
     return pictures
+
+
+def record_abandoned(
+    server: Server, made: Made, *, settings: dict[str, Any], key: str, request_id: str
+) -> None:
+    """Write an incident for each picture that was flagged before its request was cancelled.
+
+    Else a client could try as often as it likes what comes near a protected picture, and go away in time.
+
+    Args:
+        server: with its records.
+        made: what nobody waits for; nothing of it is handed out.
+        settings: what an incident keeps of the request.
+        key: id of the caller's key.
+        request_id: of the request.
+
+    Raises:
+        ApiError: where an incident cannot be recorded.
+    """
+    for index, report in enumerate(made.reports):
+        if any(d.flagged for d in (*report.detections, *report.observed)):
+            cancelled = replace(report, outcome=Outcome.WITHHELD, reason="cancelled")
+            _record(
+                server,
+                cancelled,
+                settings=settings,
+                key=key,
+                request=request_id,
+                withheld=made.flagged.get(index),
+            )
 
 
 def _record(server: Server, report: Report, **known: Any) -> None:

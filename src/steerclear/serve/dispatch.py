@@ -15,6 +15,7 @@ from steerclear.serve.metrics import Metrics
 from steerclear.serve.process import WorkerProcess, lost
 from steerclear.serve.settings import ServeSettings
 
+LAST_WORDS = 1.0  # seconds to read what a process that has ended said before
 RECENT = 0.2  # weight of the last request in the mean time that one takes
 
 
@@ -64,9 +65,12 @@ class Dispatcher:
     async def stop(self) -> None:
         """End the workers."""
         await asyncio.gather(*(worker.stop() for worker in self.workers))
+        if self._tasks:  # what a process said last is still to be read
+            await asyncio.wait(self._tasks, timeout=LAST_WORDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.recorded() for worker in self.workers))
 
     def kill(self) -> None:
         """End what is left of the workers' processes at once."""

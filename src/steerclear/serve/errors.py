@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ FIELD_OF = {
 }
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 log = logging.getLogger("steerclear.serve")
 
@@ -96,6 +99,39 @@ def shown(value: Any) -> str:
     """A value as an error repeats it: short."""
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 2]} …"
+
+
+def check_texts(value: Any, path: str = "") -> None:
+    """Refuse half a surrogate pair anywhere in what a client sends.
+
+    JSON can write one ("\\ud800"), but no file, database, tokenizer or answer can hold it.
+
+    Args:
+        value: a body, or a form's fields.
+        path: of the value in them.
+
+    Raises:
+        ApiError: 400 that names the field.
+    """
+    waiting = [(path, value)]  # not by recursion: a body may be nested deeper than Python calls may be
+    while waiting:
+        place, part = waiting.pop()
+        if isinstance(part, str) and not part.isascii() and SURROGATE.search(part):
+            name = place or "the body"
+            raise bad_field(
+                place or "body",
+                f"{name} is {shown(part)}, which is no valid Unicode text: it holds half a surrogate pair; "
+                "send the whole character",
+            )
+        inside: list[tuple[str, Any]] = []
+        if isinstance(part, Mapping):
+            for key, item in part.items():
+                written = str(key).encode("utf-8", "backslashreplace").decode()
+                inner = f"{place}.{written}" if place else written
+                inside += [(inner, key), (inner, item)]
+        elif isinstance(part, list | tuple):
+            inside = [(f"{place}.{i}" if place else str(i), item) for i, item in enumerate(part)]
+        waiting += reversed(inside)
 
 
 def of_steerclear(error: SteerclearError, param: str | None = None) -> ApiError:
@@ -185,7 +221,7 @@ def invalid(errors: Any) -> ApiError:
         why = first.get("ctx", {}).get("error", first["msg"])
         return ApiError(400, f"the body is no JSON: {why}; send one JSON object", code="invalid_json")
     path = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    param = ".".join(path) or None
+    param = ".".join(path).encode("utf-8", "backslashreplace").decode() or None
     if first["type"] == "missing":
         return ApiError(400, f"{param or 'the body'} is missing; it is required", code="missing", param=param)
     message = str(first["msg"]).removeprefix("Value error, ")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from steerclear.serve.errors import ApiError, log
+from steerclear.serve.errors import ApiError, internal, log
 from steerclear.serve.metrics import Metrics
 from steerclear.serve.settings import LOOPBACK, ServeSettings
 
@@ -38,16 +38,16 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.monotonic(), 500
+        began, status, begun = time.monotonic(), 500, False
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get("x-request-id", "")
         request_id = given if ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
         scope.setdefault("state", {})["id"] = request_id
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 named = (b"x-request-id", request_id.encode())
                 safe = (b"x-content-type-options", b"nosniff")
                 message = {**message, "headers": [*message["headers"], named, safe]}
@@ -59,6 +59,12 @@ class Gate:
             await self._app(scope, body.receive, answer)
         except ApiError as error:
             await error.response(scope, receive, answer)
+        except Exception:
+            # the framework's own handler is outside of this one, and would answer without the request's id
+            log.exception("%s %s %s", request_id, scope["method"], scope["path"])
+            if begun:
+                raise
+            await internal().response(scope, receive, answer)
         finally:
             taken = time.monotonic() - began
             route = scope.get("route")
@@ -128,12 +134,29 @@ def _check_local(headers: dict[str, str]) -> None:
     Raises:
         ApiError: for a Host or an Origin that is not this machine's.
     """
-    host = urlsplit(f"//{headers.get('host', '')}").hostname
-    if host not in LOOPBACK:
-        raise _foreign("Host", headers.get("host", ""))
+    host = headers.get("host", "")
+    if hostname_of(host) not in LOOPBACK:
+        raise _foreign("Host", host)
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers["host"]:
+    if origin is not None and not is_origin_of(origin, host):
         raise _foreign("Origin", origin)
+
+
+def hostname_of(host: str) -> str | None:
+    """The name in a Host header, without its port; None where it is no host at all."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # such as "[", the beginning of an IPv6 address
+        return None
+
+
+def is_origin_of(origin: str, host: str | None) -> bool:
+    """Whether an Origin header names the host of a Host header; not where either cannot be read."""
+    try:
+        place = urlsplit(origin).netloc
+    except ValueError:
+        return False
+    return bool(place) and place == host
 
 
 def _foreign(name: str, value: str) -> ApiError:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 
 from steerclear.serve.access import Caller, Generating
-from steerclear.serve.answers import delivered, images_response
+from steerclear.serve.answers import delivered, images_response, record_abandoned
 from steerclear.serve.errors import ApiError, bad_field, invalid, log, naming_the_field, shown, unavailable
 from steerclear.serve.forms import files_of, form_of
 from steerclear.serve.jobs import Job, MakePictures, PictureSettings
@@ -188,6 +189,9 @@ def job_of(
     seed = secrets.randbelow(LARGEST_SEED) if asked.seed is None else asked.seed
     wanted = MakePictures(prompt=asked.prompt, seed=seed, count=asked.n, settings=settings)
     job = Job(id=request.state.id, owner=caller.id, request=wanted)
+    job.on_abandoned = partial(
+        record_abandoned, server, settings=recorded(job), key=caller.id, request_id=job.id
+    )
     if server.settings.log_prompts:
         log.info("%s key %s prompt %r", job.id, caller.id, asked.prompt)
     return job

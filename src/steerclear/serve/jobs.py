@@ -177,6 +177,7 @@ class Job:
         result: what became of it.
         entered: when it came, in seconds of the monotonic clock.
         begun: when a worker took it; None while it waits.
+        on_abandoned: called in a thread with what was made of it where nobody waits any more.
         number: its own in this process: an id may come again while a worker still leaves the last one of it.
     """
 
@@ -187,6 +188,7 @@ class Job:
     result: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     entered: float = field(default_factory=time.monotonic)
     begun: float | None = None
+    on_abandoned: Callable[[Made], None] | None = None
     number: int = field(default_factory=count().__next__)
 
     @property

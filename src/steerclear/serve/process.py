@@ -61,6 +61,7 @@ class WorkerProcess:
         self._outbox: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._process: Any = None
         self._stopping = False
+        self._recording: set[asyncio.Task[None]] = set()
 
     @property
     def pid(self) -> int | None:
@@ -186,11 +187,24 @@ class WorkerProcess:
             if job.result.done():
                 if isinstance(result, Made):
                     self._metrics.count_abandoned(result)
+                    self._record_abandoned(job, result)
             elif isinstance(result, Failure):
                 job.result.set_exception(of_failure(result))
             else:
                 job.result.set_result(result)
         self._on_change()
+
+    def _record_abandoned(self, job: Job, made: Made) -> None:
+        """Let what was flagged be recorded though nobody waits; a disk must not hold up the event loop."""
+        if job.on_abandoned is None:
+            return
+        task = asyncio.create_task(_recorded(job, job.on_abandoned, made))
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
+
+    async def recorded(self) -> None:
+        """Wait until all that was flagged and that nobody waited for is recorded."""
+        await asyncio.gather(*self._recording)
 
     def _abandon(self) -> None:
         """Answer whoever waits for a process that has ended."""
@@ -199,6 +213,13 @@ class WorkerProcess:
                 if not job.result.done():
                     job.result.set_exception(lost())
             jobs.clear()
+
+
+async def _recorded(job: Job, record: Callable[[Made], None], made: Made) -> None:
+    try:
+        await asyncio.to_thread(record, made)
+    except Exception:  # nobody waits for an answer; nothing was handed out
+        log.exception("what was flagged of the cancelled request %s is not recorded", job.id)
 
 
 def lost() -> ApiError:

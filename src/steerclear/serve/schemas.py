@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from steerclear.serve.errors import check_texts
 from steerclear.serve.pictures import OutputFormat
 
 LARGEST_SEED = 2**63 - 1
@@ -42,10 +43,20 @@ Size = Annotated[
 ]
 
 
-class PictureRequest(BaseModel):
-    """What generations and edits share."""
+class Body(BaseModel):
+    """What every body has in common: fields that are not known are ignored, and every text can be written."""
 
     model_config = ConfigDict(extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_texts(cls, value: Any) -> Any:
+        check_texts(value)
+        return value
+
+
+class PictureRequest(Body):
+    """What generations and edits share."""
 
     prompt: str = Field(description="What the pictures should show.")
     n: int = Field(1, ge=1, description="How many pictures.")
@@ -81,20 +92,7 @@ class PictureRequest(BaseModel):
     def _says_something(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("say what the pictures should show")
-        return _encodable(value)
-
-    @field_validator("negative_prompt")
-    @classmethod
-    def _is_text(cls, value: str) -> str:
-        return _encodable(value)
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("it is no valid Unicode text") from error
-    return text
+        return value
 
 
 class EditRequest(PictureRequest):
@@ -105,10 +103,8 @@ class EditRequest(PictureRequest):
     )
 
 
-class ModerationRequest(BaseModel):
+class ModerationRequest(Body):
     """What `POST /v1/moderations` takes."""
-
-    model_config = ConfigDict(extra="ignore")
 
     input: str | list[str] | list[dict[str, Any]] = Field(
         description="A text, texts, or parts of type text and image_url with data: URLs."
@@ -116,10 +112,8 @@ class ModerationRequest(BaseModel):
     model: str | None = None
 
 
-class ItemChanges(BaseModel):
+class ItemChanges(Body):
     """What `PATCH /v1/library/{id}` changes; what is left out stays."""
-
-    model_config = ConfigDict(extra="ignore")
 
     owner: str | None = None
     licence: str | None = None
@@ -129,10 +123,8 @@ class ItemChanges(BaseModel):
     policy: Literal["steer", "withhold"] | None = None
 
 
-class Decision(BaseModel):
+class Decision(Body):
     """What a reviewer decides about an incident."""
-
-    model_config = ConfigDict(extra="ignore")
 
     decision: Literal["copy", "no_copy"] = Field(description="copy confirms, no_copy overrules.")
     note: str = Field("", max_length=4000)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import time
 
+import httpx2
 import pytest
 from PIL import Image
-from serve_doubles import COPIED, ITEM, ORDINARY
+from serve_doubles import COPIED, ITEM, ORDINARY, RunningServer
 
 SCRIPT = "<script>alert('hello')</script>"
 ALL_PAGES = ("generate", "library", "incidents", "calibration", "health")
@@ -362,3 +363,32 @@ def test_health_says_what_works_and_whether_the_records_are_whole(visit):
     assert "ready" in seen
     assert "diffusers" in seen
     assert "The records are whole" in person.post("/health/verify").text
+
+
+# ── every page of every scope ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("scope", ["generate", "review", "admin", "everything"])
+def test_the_first_page_after_a_login_and_all_that_it_leads_to_load(visit, scope):
+    person = visit(scope)
+    assert person.login.status_code == 200, person.login.text
+    seen = [name for name in ALL_PAGES if f'href="/{name}"' in person.login.text]
+    assert seen
+    for name in seen:
+        assert person.get(f"/{name}").status_code == 200, name
+
+
+def test_every_page_loads_on_a_server_without_keys(options, tmp_path):
+    database = ("--database", tmp_path / "records.db")
+    server = RunningServer(tmp_path / "server.log", *options, *database, "--insecure")
+    try:
+        with httpx2.Client(base_url=server.url, timeout=60, follow_redirects=True, verify=False) as person:
+            for path in ("", *ALL_PAGES):
+                answer = person.get(f"/{path}")
+                assert answer.status_code == 200, (path, answer.text)
+                assert f"/{path or 'generate'}" == answer.url.path
+            for headers in ({"host": "["}, {"host": "]:1"}, {"origin": "http://["}, {"origin": "//"}):
+                answer = person.get("/v1/library", headers=headers)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_local"), headers
+    finally:
+        server.stop()

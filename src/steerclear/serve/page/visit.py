@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fastapi import Request
 
 from steerclear.serve.access import NOBODY_ASKED, Caller
-from steerclear.serve.errors import ApiError
+from steerclear.serve.errors import ApiError, check_texts
+from steerclear.serve.gate import is_origin_of
 
 if TYPE_CHECKING:
     from steerclear.serve.server import Server
@@ -171,7 +171,7 @@ def check_origin(request: Request) -> None:
         ApiError: 403.
     """
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    foreign = origin is not None and not is_origin_of(origin, request.headers.get("host"))
     if foreign or site in ("cross-site", "same-site"):
         raise _refused("the form came from another site")
 
@@ -190,8 +190,15 @@ async def _check_token(request: Request, session: Session) -> None:
 
 
 async def form_of_page(request: Request) -> Any:
-    """The form of a request, read once; the route closes its files."""
-    return await request.form(max_files=64, max_fields=64)
+    """The form of a request, read once; the route closes its files.
+
+    Raises:
+        ApiError: 400 for a text that is no valid Unicode.
+    """
+    form = await request.form(max_files=64, max_fields=64)
+    for name, value in form.multi_items():
+        check_texts({name: value if isinstance(value, str) else value.filename})
+    return form
 
 
 def _refused(why: str) -> ApiError:
