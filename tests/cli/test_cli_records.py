@@ -46,16 +46,16 @@ def run(app: typer.Typer, *words: object, code: int = 0) -> str:
 
 
 def test_a_key_is_added_listed_without_its_secret_and_revoked(database):
-    made = json.loads(run(keys_app, "add", "web shop", "--scope", "review", "--rate", 60, "--json"))
+    written = json.loads(run(keys_app, "add", "web shop", "--scope", "review", "--rate", 60, "--json"))
     secret = run(keys_app, "add", "other").strip()
     table = run(keys_app, "list")
     assert "web shop" in table
     assert "review" in table
     assert secret not in table
-    assert made["secret"] not in table
-    assert "is refused" in run(keys_app, "revoke", made["id"])
+    assert written["secret"] not in table
+    assert "is refused" in run(keys_app, "revoke", written["id"])
     with Records.open(str(database)) as records:
-        assert records.keys.verify(made["secret"]) is None
+        assert records.keys.verify(written["secret"]) is None
         assert records.keys.verify(secret).scopes == {"generate"}
     assert "revoked" in run(keys_app, "list")
     assert "no key 'x'" in run(keys_app, "revoke", "x", code=2)

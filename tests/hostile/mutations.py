@@ -74,10 +74,10 @@ def read_as_list(name: str) -> Callable[[Path, bytes], bool]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                found = discover([folder if name.endswith(".arrow") else path])
+                seen = discover([folder if name.endswith(".arrow") else path])
             except SteerclearError as error:
                 return refused(error)
-            results = [prepare(source) for source in found.sources[:20]]
+            results = [prepare(source) for source in seen.sources[:20]]
         return any(hasattr(result, "item") for result in results)
 
     return read

@@ -93,7 +93,7 @@ def test_a_bad_row_of_a_list_does_not_stop_the_others(listing: Listing, tmp_path
         with pytest.raises(InputError, match=listing.says[0]):
             discover([path])
         return
-    found = discover([path])
+    seen = discover([path])
     prepare = Preprocessor(
         defaults={"owner": "", "licence": "", "note": "", "tags": (), "policy": "steer"},
         captions={},
@@ -101,10 +101,10 @@ def test_a_bad_row_of_a_list_does_not_stop_the_others(listing: Listing, tmp_path
         sizes=frozenset((16,)),
         known_hashes=set(),
     )
-    results = [prepare(source) for source in found.sources]
+    results = [prepare(source) for source in seen.sources]
     good = [result for result in results if isinstance(result, Prepared)]
     reasons = [result.reason for result in results if not isinstance(result, Prepared)]
-    reasons += [reason for _, reason in found.failed]
+    reasons += [reason for _, reason in seen.failed]
     for says, reason in zip(listing.says, reasons, strict=True):
         assert re.search(says, reason)
         assert "\n" not in reason

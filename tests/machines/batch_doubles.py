@@ -75,7 +75,7 @@ def results(out: str) -> list[dict[str, Any]]:
 def pictures(out: str) -> dict[int, bytes]:
     """The pixels of every picture that a result names, by row."""
     outputs = Outputs.open(out)
-    made = {}
+    produced = {}
     for row in results(out):
         if row["picture"] is not None:
             assert row["picture"] == outputs.address(f"pictures/{row['row']:08d}.png")
@@ -83,5 +83,5 @@ def pictures(out: str) -> dict[int, bytes]:
             assert contents is not None, row
             with Image.open(io.BytesIO(contents)) as picture:
                 assert json.loads(picture.text["steerclear"])["seed"] == row["seed"]
-                made[row["row"]] = picture.tobytes()
-    return made
+                produced[row["row"]] = picture.tobytes()
+    return produced

@@ -25,9 +25,9 @@ def test_every_row_has_one_result_and_a_clear_one_the_plain_pipelines_picture(as
     assert [row["outcome"] for row in rows] == ["steered", "clear", "clear", "clear", "steered"]
     assert rows[0]["matched"] == ITEM
     assert json.loads(rows[0]["detections"])[0]["filter"] == "nearest"
-    made = pictures(out)
-    assert made[1] == plain(assets / "model", ORDINARY, 3).tobytes()
-    assert made[0] == made[4] != plain(assets / "model", COPIED, 0).tobytes()
+    produced = pictures(out)
+    assert produced[1] == plain(assets / "model", ORDINARY, 3).tobytes()
+    assert produced[0] == produced[4] != plain(assets / "model", COPIED, 0).tobytes()
 
     # a part that was not recorded is made again, and no other one; a picture that it left is replaced
     first, second, third = sorted((tmp_path / "out/results").iterdir())
@@ -37,7 +37,7 @@ def test_every_row_has_one_result_and_a_clear_one_the_plain_pipelines_picture(as
     (tmp_path / "out/results/part-000001.parquet.12.partial").write_bytes(b"half a table")
     assert run(*words) == 0
     assert {file: file.stat().st_mtime_ns for file in (first, third)} == kept
-    assert pictures(out) == made
+    assert pictures(out) == produced
     assert [row["row"] for row in results(out)] == list(range(len(ROWS)))
 
 

@@ -33,15 +33,15 @@ def cluster(bucket, monkeypatch):
 
 def actors(mark: str) -> list[int]:
     """Ids of the processes of the cluster's actors."""
-    found = []
+    listed = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             name = (process / "cmdline").read_bytes()
             if name.startswith(b"ray::_Actor") and mark.encode() in (process / "environ").read_bytes():
-                found.append(int(process.name))
+                listed.append(int(process.name))
         except OSError:  # it has ended
             continue
-    return found
+    return listed
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from steerclear.errors import ConfigError, InputError, RecordsError
 from steerclear.records import Incident, Keep, Records
 
 
-def everything(url):
+def every_scope(url):
     engine = sa.create_engine(url)
     tables = sa.MetaData()
     tables.reflect(engine)
@@ -106,7 +106,7 @@ def test_with_hashes_alone_no_word_of_the_prompt_is_in_the_database(url, inciden
         "steps": 3,
     }
     for word in ("zebrafish", "quagga", "okapi"):
-        assert word not in everything(url)
+        assert word not in every_scope(url)
 
 
 def test_a_purge_takes_every_text_of_a_request(url, incident):
@@ -117,7 +117,7 @@ def test_a_purge_takes_every_text_of_a_request(url, incident):
         records.purge_incident(id, "asked for")
         assert records.incidents.get(id).incident.settings == dict.fromkeys(settings) | {"steps": 3}
     for word in ("zebrafish", "quagga", "okapi"):
-        assert word not in everything(url)
+        assert word not in every_scope(url)
 
 
 def test_no_thumbnail_is_kept_unless_it_is_asked_for(records, incident):
@@ -133,7 +133,7 @@ def test_a_thumbnail_is_encrypted_and_opens_with_its_key_alone(url, keep, incide
         opened = Image.open(io.BytesIO(records.incidents.thumbnail(id)))
         assert opened.size == (256, 128)
         other = records.incidents.append(incident(withheld=picture))
-    assert "PNG" not in everything(url)
+    assert "PNG" not in every_scope(url)
     with Records.open(url) as records, pytest.raises(ConfigError, match="no key is set"):
         records.incidents.thumbnail(id)
     with Records.open(url, Keep(key=bytes(32))) as records, pytest.raises(RecordsError, match="this key"):

@@ -34,12 +34,12 @@ def test_the_database_does_not_hold_the_secret(url):
     tables = sa.MetaData()
     tables.reflect(engine)
     with engine.connect() as connection:
-        everything = [
+        every_scope = [
             str(row) for table in tables.sorted_tables for row in connection.execute(table.select())
         ]
     engine.dispose()
-    assert everything
-    assert not any(secret in row or secret.split("_", 2)[2] in row for row in everything)
+    assert every_scope
+    assert not any(secret in row or secret.split("_", 2)[2] in row for row in every_scope)
 
 
 def test_a_revoked_key_is_refused_at_once_by_every_server(url):

@@ -21,7 +21,7 @@ class Keys(NamedTuple):
     generate: str
     review: str
     admin: str
-    everything: str
+    every_scope: str
 
 
 class Served(NamedTuple):
@@ -92,7 +92,7 @@ def served(assets: Path, options: tuple[object, ...]) -> Iterator[Served]:
         *("--filter", "serve_doubles:Broken"),
     )
     try:
-        yield Served(server.until_ready(), keys, records, clients)
+        yield Served(server.until_ready(), keys=keys, records=records, clients=clients)
     finally:
         for client in clients.values():
             client.close()

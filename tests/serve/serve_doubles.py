@@ -63,7 +63,7 @@ class LostDevice:
     def check_prompts(self, prompts: Sequence[str]) -> list[Detection]:
         if LOSE in prompts:
             raise DeviceLostError("the device failed and no longer answers; nothing is handed out")
-        return [Detection(self.name, False, 0.0, self.threshold) for _ in prompts]
+        return [Detection(self.name, flagged=False, score=0.0, threshold=self.threshold) for _ in prompts]
 
 
 class Broken:
@@ -76,8 +76,8 @@ class Broken:
             raise RuntimeError("out of order")
         if FLAGGED_SLOWLY in prompts:
             time.sleep(1)
-            return [Detection(self.name, True, 2.0, self.threshold) for _ in prompts]
-        return [Detection(self.name, False, 0.0, self.threshold) for _ in prompts]
+            return [Detection(self.name, flagged=True, score=2.0, threshold=self.threshold) for _ in prompts]
+        return [Detection(self.name, flagged=False, score=0.0, threshold=self.threshold) for _ in prompts]
 
 
 class RunningServer:
@@ -114,8 +114,8 @@ class RunningServer:
         """Wait for an answer that is true."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            if found := answer():
-                return found
+            if seen := answer():
+                return seen
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.02)
         raise AssertionError(f"nothing happened:\n{self.log.read_text()}")

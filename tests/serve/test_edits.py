@@ -33,8 +33,8 @@ def mask(tmp_path, picture):
 
 def test_an_edit_begins_from_the_picture(served, picture):
     def distance(strength):
-        (made,) = edited(served, picture, extra={"strength": strength, "num_inference_steps": 10})
-        return np.abs(np.asarray(made, float) - np.asarray(Image.open(picture), float)).mean()
+        (produced,) = edited(served, picture, extra={"strength": strength, "num_inference_steps": 10})
+        return np.abs(np.asarray(produced, float) - np.asarray(Image.open(picture), float)).mean()
 
     assert distance(0.1) < distance(1.0)
 
@@ -46,8 +46,8 @@ def test_several_edits_of_one_picture_differ(served, picture):
 
 def test_a_mask_is_painted_anew_where_it_is_transparent(served, picture, mask):
     with mask.open("rb") as file:
-        (made,) = edited(served, picture, mask=file, extra={"strength": 1.0, "num_inference_steps": 10})
-    assert made.size == (64, 64)
+        (produced,) = edited(served, picture, mask=file, extra={"strength": 1.0, "num_inference_steps": 10})
+    assert produced.size == (64, 64)
 
 
 def test_an_edit_has_the_size_that_is_asked_for_or_about_the_models_own(served, tmp_path):

@@ -109,7 +109,7 @@ def test_sizes_are_width_by_height(served):
 
 
 def test_extras_reach_the_pipeline_and_unknown_fields_are_ignored(served):
-    def made(**extra):
+    def produced(**extra):
         answer = served.client().images.generate(
             prompt=ORDINARY,
             model="gpt-image-1",
@@ -121,9 +121,9 @@ def test_extras_reach_the_pipeline_and_unknown_fields_are_ignored(served):
         )
         return pictures_of(answer)[0].tobytes()
 
-    usual = made()
-    assert usual == made(num_inference_steps=3, guidance_scale=4.0)
-    others = [made(num_inference_steps=2), made(guidance_scale=1.5), made(negative_prompt="snow")]
+    usual = produced()
+    assert usual == produced(num_inference_steps=3, guidance_scale=4.0)
+    others = [produced(num_inference_steps=2), produced(guidance_scale=1.5), produced(negative_prompt="snow")]
     assert len({usual, *others}) == 4
 
 

@@ -194,12 +194,12 @@ def test_requests_with_equal_settings_are_made_together_and_each_gets_its_own(st
         first.result()
         together = [other.result().json() for other in others]
     assert server.metric("steerclear_calls_total") == len(prompts) + 2, "four requests in one call"
-    for one, other in zip(alone, together, strict=True):
-        assert one["data"][0]["steerclear"]["seed"] == other["data"][0]["steerclear"]["seed"]
+    for first_pid, other in zip(alone, together, strict=True):
+        assert first_pid["data"][0]["steerclear"]["seed"] == other["data"][0]["steerclear"]["seed"]
         if state["batch_identical"]:
-            assert one["data"][0]["b64_json"] == other["data"][0]["b64_json"]
+            assert first_pid["data"][0]["b64_json"] == other["data"][0]["b64_json"]
         else:
-            pictures = [base64.b64decode(a["data"][0]["b64_json"]) for a in (one, other)]
+            pictures = [base64.b64decode(a["data"][0]["b64_json"]) for a in (first_pid, other)]
             assert _farthest(*pictures) <= 3
 
 
@@ -241,8 +241,8 @@ def _farthest(*files):
     import numpy as np
     from PIL import Image
 
-    one, other = (np.asarray(Image.open(io.BytesIO(file)), int) for file in files)
-    return int(np.abs(one - other).max())
+    first_pid, other = (np.asarray(Image.open(io.BytesIO(file)), int) for file in files)
+    return int(np.abs(first_pid - other).max())
 
 
 @pytest.mark.slow

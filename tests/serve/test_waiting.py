@@ -173,11 +173,11 @@ def test_an_id_that_comes_again_while_a_worker_leaves_the_last_one_of_it_gets_it
     long.wait()
 
 
-@pytest.mark.parametrize("way", ["cancel", "disconnect"])
-def test_a_request_that_was_flagged_and_then_cancelled_is_an_incident(served, way):
-    name = f"flagged-{way}"
+@pytest.mark.parametrize("route", ["cancel", "disconnect"])
+def test_a_request_that_was_flagged_and_then_cancelled_is_an_incident(served, route):
+    name = f"flagged-{route}"
     asked = {"prompt": FLAGGED_SLOWLY, "prefer": ["a bear"]}
-    if way == "cancel":
+    if route == "cancel":
         request = begin_a_long_one(served, request_id=name, **asked)
         assert cancel(served, name).status_code == 200
         request.wait()

@@ -51,8 +51,8 @@ def check_free(uri: str) -> None:
     try:
         if holds_rows(uri):
             raise LibraryError(f"there is a library at {uri!r} already; open it instead")
-        own = (LOCK, NEW, f"{ITEMS}.lance")
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in own)
+        expected_names = (LOCK, NEW, f"{ITEMS}.lance")
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in expected_names)
     except (FileNotFoundError, NotADirectoryError):
         foreign = []
         nearest = next(path for path in folder.absolute().parents if path.exists())
@@ -101,7 +101,7 @@ def create_items(uri: str, rows: Any) -> None:
             if not _is_first(table, name):
                 raise already(uri)
         return
-    made = not folder.exists()
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -112,7 +112,7 @@ def create_items(uri: str, rows: Any) -> None:
                 raise already(uri)
             _create_aside(folder, rows)
     except BaseException:
-        if made:
+        if is_new:
             with suppress(OSError):  # an empty folder that stays does no harm
                 (folder / LOCK).unlink(missing_ok=True)
                 folder.rmdir()

@@ -77,15 +77,17 @@ async def delivered(
     request_id: str,
     asked: PictureRequest,
     settings: dict[str, Any],
-    made: Made,
+    produced: Made,
 ) -> list[Delivered]:
     """The pictures of a request, encoded, once every one that was not clear is on record.
 
     Raises:
         ApiError: where an incident cannot be recorded: then nothing is handed out.
     """
-    server.metrics.count(made.reports)
-    return await asyncio.to_thread(_encoded_and_recorded, server, caller, request_id, asked, settings, made)
+    server.metrics.count(produced.reports)
+    return await asyncio.to_thread(
+        _encoded_and_recorded, server, caller, request_id, asked, settings, produced
+    )
 
 
 def _encoded_and_recorded(
@@ -94,10 +96,10 @@ def _encoded_and_recorded(
     request_id: str,
     asked: PictureRequest,
     settings: dict[str, Any],
-    made: Made,
+    produced: Made,
 ) -> list[Delivered]:
     pictures = []
-    for index, (image, report) in enumerate(zip(made.images, made.reports, strict=True)):
+    for index, (image, report) in enumerate(zip(produced.images, produced.reports, strict=True)):
         b64 = None if image is None else encode(image, asked.output_format, asked.output_compression)
         kind = "rep" if report.outcome is Outcome.CLEAR else "inc"
         report_id = f"{kind}-{secrets.token_hex(12)}"
@@ -109,15 +111,15 @@ def _encoded_and_recorded(
                 key=caller.id,
                 request=request_id,
                 handed_out=None if b64 is None else base64.b64decode(b64),
-                withheld=made.flagged.get(index),
+                withheld=produced.flagged.get(index),
                 id=report_id,
             )
-        pictures.append(Delivered(index, report_id, report, b64, _size(image)))
+        pictures.append(Delivered(index, report_id=report_id, report=report, b64=b64, size=_size(image)))
     return pictures
 
 
 def record_abandoned(
-    server: Server, made: Made, *, settings: dict[str, Any], key: str, request_id: str
+    server: Server, produced: Made, *, settings: dict[str, Any], key: str, request_id: str
 ) -> None:
     """Write an incident for each picture that was flagged before its request was cancelled.
 
@@ -133,7 +135,7 @@ def record_abandoned(
     Raises:
         ApiError: where an incident cannot be recorded.
     """
-    for index, report in enumerate(made.reports):
+    for index, report in enumerate(produced.reports):
         if any(d.flagged for d in (*report.detections, *report.observed)):
             cancelled = replace(report, outcome=Outcome.WITHHELD, reason="cancelled")
             _record(
@@ -142,7 +144,7 @@ def record_abandoned(
                 settings=settings,
                 key=key,
                 request=request_id,
-                withheld=made.flagged.get(index),
+                withheld=produced.flagged.get(index),
             )
 
 

@@ -96,8 +96,10 @@ def _decoded(server: Server, files: Sequence[bytes]) -> tuple[Image.Image, ...]:
 def _found(row: Sequence[Detection], caller: Caller) -> dict[str, Any]:
     """One picture's detections, without what they matched for a caller who may not know."""
     hidden = () if caller.may("review") else ("matched", "where", "error")
-    found = [{k: v for k, v in asdict(d).items() if k not in hidden} for d in row]
-    plain: dict[str, Any] = finite({"flagged": any(d.flagged for d in row) or not row, "detections": found})
+    detected = [{k: v for k, v in asdict(d).items() if k not in hidden} for d in row]
+    plain: dict[str, Any] = finite(
+        {"flagged": any(d.flagged for d in row) or not row, "detections": detected}
+    )
     return plain
 
 
@@ -108,11 +110,11 @@ async def moderations(asked: ModerationRequest, request: Request, caller: Lookin
     images, texts, parts = await asyncio.to_thread(_parts, server, asked.input)
     rows: dict[tuple[str, int], Sequence[Detection]] = {}
     if images:
-        found = await looked(server, request, caller, Check(images=tuple(images)))
-        rows |= {("image", i): row for i, row in enumerate(found)}
+        detected = await looked(server, request, caller, Check(images=tuple(images)))
+        rows |= {("image", i): row for i, row in enumerate(detected)}
     if texts:
-        found = await looked(server, request, caller, CheckTexts(texts=tuple(texts)))
-        rows |= {("text", i): row for i, row in enumerate(found)}
+        detected = await looked(server, request, caller, CheckTexts(texts=tuple(texts)))
+        rows |= {("text", i): row for i, row in enumerate(detected)}
     _count(server, list(rows.values()))
     return JSONResponse(
         {
@@ -170,12 +172,12 @@ def _parts(server: Server, given: Any) -> tuple[list[Image.Image], list[str], li
     return images, texts, [*results, together] if together else results
 
 
-def _result(found: Sequence[tuple[str, Sequence[Detection]]]) -> dict[str, Any]:
+def _result(detected: Sequence[tuple[str, Sequence[Detection]]]) -> dict[str, Any]:
     """One result. What has judged nothing names no input type, as OpenAI has it."""
     categories: dict[str, bool] = dict.fromkeys((*THEIR_CATEGORIES, PROTECTED), False)
     scores: dict[str, float] = dict.fromkeys(categories, 0.0)
     applied: dict[str, list[str]] = {name: [] for name in categories}
-    for kind, row in found:
+    for kind, row in detected:
         if kind == "image":
             applied[PROTECTED] = ["image"]
         for detection in row:

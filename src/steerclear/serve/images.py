@@ -41,7 +41,9 @@ STRENGTH = 0.8  # of an edit that names none, as of diffusers' pipelines
 async def generations(asked: PictureRequest, request: Request, caller: Generating) -> Response:
     """Make pictures of a prompt; what resembles a protected one is replaced, or withheld and named."""
     server: Server = request.app.state.server
-    job = job_of(server, request, caller, asked, await settings_of(server, asked))
+    job = job_of(
+        server, request=request, caller=caller, asked=asked, settings=await settings_of(server, asked)
+    )
     return await _answer(server, request, caller, asked, job)
 
 
@@ -68,7 +70,7 @@ async def edits(request: Request, caller: Generating) -> Response:
         masks = await files_of(form, "mask")
     image, mask = await asyncio.to_thread(_to_edit, server, pictures, masks)
     settings = await settings_of(server, asked, image=image, mask=mask)
-    job = job_of(server, request, caller, asked, settings)
+    job = job_of(server, request=request, caller=caller, asked=asked, settings=settings)
     return await _answer(server, request, caller, asked, job)
 
 
@@ -208,17 +210,17 @@ async def _answer(
     with span("pictures", n=asked.n, key=caller.id) as traced:
         server.dispatcher.submit(job)
         try:
-            made = await until_disconnected(request, server.dispatcher.wait(job))
+            produced = await until_disconnected(request, server.dispatcher.wait(job))
         except ApiError as error:
             raise naming_the_field(error) from None
         pictures = await delivered(
-            server, caller, request_id=job.id, asked=asked, settings=settings, made=made
+            server, caller, request_id=job.id, asked=asked, settings=settings, produced=produced
         )
         traced(outcomes=[str(picture.report.outcome) for picture in pictures])
     assert job.begun is not None
     # milliseconds, as browsers show them
-    waited = f"queue;dur={1000 * (job.begun - job.entered):.1f}, guard;dur={1000 * made.seconds:.1f}"
-    answer = images_response(pictures, asked, caller, job.id)
+    waited = f"queue;dur={1000 * (job.begun - job.entered):.1f}, guard;dur={1000 * produced.seconds:.1f}"
+    answer = images_response(pictures, asked=asked, caller=caller, request_id=job.id)
     return JSONResponse(answer, headers={"server-timing": waited})
 
 

@@ -89,7 +89,9 @@ async def decide(incident_id: str, asked: Decision, request: Request, caller: Re
     def decided(incidents: Incidents) -> Any:
         incidents.get(incident_id)  # an unknown one is 404, and what the database refuses then is 409
         try:
-            return incidents.decide(incident_id, asked.decision, caller.id, asked.note, revise=asked.revise)
+            return incidents.decide(
+                incident_id, decision=asked.decision, reviewer=caller.id, note=asked.note, revise=asked.revise
+            )
         except RecordsError as error:
             raise ApiError(409, str(error), code="conflict", param="incident_id") from error
 

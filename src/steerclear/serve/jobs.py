@@ -203,8 +203,8 @@ class Job:
 
     def fits(self, other: Job) -> bool:
         """Whether both may be made in one call."""
-        one, two = self.request, other.request
-        if not isinstance(one, MakePictures) or not isinstance(two, MakePictures):
+        ours, theirs = self.request, other.request
+        if not isinstance(ours, MakePictures) or not isinstance(theirs, MakePictures):
             return False
         # a picture to begin from would be taken for a list with one for each prompt
-        return one.settings.image is None and one.settings == two.settings
+        return ours.settings.image is None and ours.settings == theirs.settings

@@ -98,10 +98,10 @@ class Metrics:
             for attempt in report.attempts:
                 self.count_errors(attempt.after)
 
-    def count_abandoned(self, made: Made) -> None:
+    def count_abandoned(self, produced: Made) -> None:
         """Count a request whose result nobody waits for."""
         self.abandoned.inc()
-        self.abandoned_evaluations.inc(sum(report.nfe for report in made.reports))
+        self.abandoned_evaluations.inc(sum(report.nfe for report in produced.reports))
 
     def count_errors(self, detections: Sequence[Detection]) -> None:
         """Count the filters that could not judge."""

@@ -116,11 +116,11 @@ class ServedGuards:
         if self._settings.guidance is not None:
             arguments["guidance_scale"] = self._settings.guidance
         try:
-            made = self._guard(**arguments, output_type="latent").images
+            produced = self._guard(**arguments, output_type="latent").images
         except (InputError, UnsupportedError):  # a pipeline that does not show what it decodes
-            made = self._guard(**arguments, output_type="pt").images
+            produced = self._guard(**arguments, output_type="pt").images
         # what is flagged is not compared
-        return [torch.zeros(()) if row is None else row for row in made]
+        return [torch.zeros(()) if row is None else row for row in produced]
 
     # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,13 +184,13 @@ class ServedGuards:
         finally:
             guard.preferred = before
         seconds = time.perf_counter() - began
-        made = [Made([], [], {}, seconds) for _ in jobs]
+        produced = [Made([], reports=[], flagged={}, seconds=seconds) for _ in jobs]
         for number, (i, image, report) in enumerate(zip(owners, output.images, output.reports, strict=True)):
             if number in flagged:
-                made[i].flagged[len(made[i].images)] = flagged[number]
-            made[i].images.append(image)
-            made[i].reports.append(report)
-        return made
+                produced[i].flagged[len(produced[i].images)] = flagged[number]
+            produced[i].images.append(image)
+            produced[i].reports.append(report)
+        return produced
 
     def _arguments(self, guard: Guard, settings: PictureSettings, images: int) -> dict[str, Any]:
         """The arguments of a call beside prompts and generators."""

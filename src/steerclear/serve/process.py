@@ -194,11 +194,11 @@ class WorkerProcess:
                 job.result.set_result(result)
         self._on_change()
 
-    def _record_abandoned(self, job: Job, made: Made) -> None:
+    def _record_abandoned(self, job: Job, produced: Made) -> None:
         """Let what was flagged be recorded though nobody waits; a disk must not hold up the event loop."""
         if job.on_abandoned is None:
             return
-        task = asyncio.create_task(_recorded(job, job.on_abandoned, made))
+        task = asyncio.create_task(_recorded(job, job.on_abandoned, produced))
         self._recording.add(task)
         task.add_done_callback(self._recording.discard)
 
@@ -215,9 +215,9 @@ class WorkerProcess:
             jobs.clear()
 
 
-async def _recorded(job: Job, record: Callable[[Made], None], made: Made) -> None:
+async def _recorded(job: Job, record: Callable[[Made], None], produced: Made) -> None:
     try:
-        await asyncio.to_thread(record, made)
+        await asyncio.to_thread(record, produced)
     except Exception:  # nobody waits for an answer; nothing was handed out
         log.exception("what was flagged of the cancelled request %s is not recorded", job.id)
 

@@ -101,12 +101,12 @@ async def _events(
             said = {"step": state.step, "steps": state.steps, "attempt": state.attempt}
             yield _event(f"{kind}.progress", {"request_id": job.id, **said})
         pictures = await delivered(
-            server, caller, request_id=job.id, asked=asked, settings=settings, made=waiting.result()
+            server, caller, request_id=job.id, asked=asked, settings=settings, produced=waiting.result()
         )
         if all(picture.b64 is None for picture in pictures):
             raise blocked(pictures, caller)
         for picture in pictures:
-            yield _finished(picture, asked, caller, kind)
+            yield _finished(picture, asked=asked, caller=caller, kind=kind)
     except ApiError as error:
         yield _event("error", naming_the_field(error).body)
     except SteerclearError as error:

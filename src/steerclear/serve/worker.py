@@ -188,8 +188,8 @@ class Worker:
                 self._send("progress", numbers[i], state)
 
         cancelled = [_asks(self._cancelled, number) for number in numbers]
-        made: list[Made] = guards.make([request for _, request, _ in jobs], cancelled, progress)
-        return made
+        produced: list[Made] = guards.make([request for _, request, _ in jobs], cancelled, progress)
+        return produced
 
     def _look(self, guards: Any, jobs: list[tuple[int, Any, bool]]) -> list[Any]:
         return [_looked(guards, request) for _, request, _ in jobs]

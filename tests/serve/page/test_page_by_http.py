@@ -252,8 +252,8 @@ def test_pictures_are_added_found_described_and_removed_with_a_question(visit, t
     assert "heron" in person.get("/library?q=beta+BIRD").text
     assert "heron" not in person.get("/library?q=beta+lion").text
     upload = {"image": (file.name, file.read_bytes(), "image/png")}
-    found = person.post("/library/search", files=upload).text
-    assert found.index("heron") < found.index(ITEM)
+    seen = person.post("/library/search", files=upload).text
+    assert seen.index("heron") < seen.index(ITEM)
     path = "/library/items/heron"
     person.post(path, {"note": "by the water", "policy": "steer", "tags": "bird"})
     assert "by the water" in person.get(path).text

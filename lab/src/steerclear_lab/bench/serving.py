@@ -91,7 +91,7 @@ def overhead(count: int) -> Row:
     prompts = [prompt for prompt, _ in embedded.read_prompts("ordinary")]
     guard = Guard.default()
     guard.pipe.set_progress_bar_config(disable=True)
-    by_server, by_guard, own = list[float](), list[float](), list[float]()
+    by_server, by_guard, own_share = list[float](), list[float](), list[float]()
     identical = 0
     with server() as address, httpx2.Client(base_url=address, timeout=600) as client:
         for i in range(-WARM_UP, count):
@@ -109,7 +109,7 @@ def overhead(count: int) -> Row:
                 continue
             by_server.append(taken)
             by_guard.append(bare)
-            own.append(taken - call)
+            own_share.append(taken - call)
             image = output.images[0]
             identical += image is not None and bool((_pixels(picture) == np.asarray(image)).all())
     return {
@@ -117,7 +117,7 @@ def overhead(count: int) -> Row:
         "identical": identical,
         "server_ms": _quantiles(by_server),
         "guard_ms": _quantiles(by_guard),
-        "own_ms": _quantiles(own),
+        "own_ms": _quantiles(own_share),
     }
 
 

@@ -110,8 +110,8 @@ class Outputs:
 
         with _named(self.address(folder)):
             selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
-            found = [info.base_name for info in self._files.get_file_info(selector) if info.is_file]
-        return sorted(name for name in found if not name.endswith(".partial"))
+            listed = [info.base_name for info in self._files.get_file_info(selector) if info.is_file]
+        return sorted(name for name in listed if not name.endswith(".partial"))
 
     def counts(self) -> dict[str, int]:
         """How many results there are, by outcome."""

@@ -149,8 +149,8 @@ class Maker:
             if image is None:
                 self._outputs.remove(name)  # what a crashed run made by an older version of the library
             else:
-                made = replace(self._of_library(recipe, report), outcome=str(report.outcome))
-                contents = encode_png(image, made.to_dict())
+                produced = replace(self._of_library(recipe, report), outcome=str(report.outcome))
+                contents = encode_png(image, produced.to_dict())
                 digest = hashlib.sha256(contents).hexdigest()
                 self._outputs.write(name, contents)
             line = report_line(report, None if image is None else self._outputs.address(name))

@@ -80,7 +80,10 @@ async def calibration(request: Request, who: Reading) -> Response:
     """All filters."""
     note, incidents = await _known(request)
     tried = {name: _number(value) for name, value in request.query_params.items()}
-    panels = [_panel(note, name, tried.get(name), incidents) for name in note.get("thresholds", {})]
+    panels = [
+        _panel(note, name=name, tried=tried.get(name), incidents=incidents)
+        for name in note.get("thresholds", {})
+    ]
     evidence = note.get("evidence", {})
     return page(request, "calibration", {"panels": panels, "evidence": evidence, "calibrated": bool(note)})
 
@@ -92,7 +95,7 @@ async def one_filter(name: str, request: Request, who: Reading) -> Response:
     if name not in note.get("thresholds", {}):
         return page(request, "_nothing", status=404)
     tried = _number(request.query_params.get(name, ""))
-    return page(request, "_panel", {"panel": _panel(note, name, tried, incidents)})
+    return page(request, "_panel", {"panel": _panel(note, name=name, tried=tried, incidents=incidents)})
 
 
 async def _known(request: Request) -> tuple[dict[str, Any], Sequence[LoggedIncident]]:

@@ -85,9 +85,19 @@ def histogram(
             if share > 0:
                 at = x(left) + (0 if group == "clean" else width)
                 says = f"{group}: {100 * share:.3g} % from {left:.4g} to {right:.4g}"
-                bars[group].append(Bar(round(at, 1), round(BASE - height, 1), round(width, 1), height, says))
+                bars[group].append(
+                    Bar(
+                        round(at, 1),
+                        y=round(BASE - height, 1),
+                        width=round(width, 1),
+                        height=height,
+                        says=says,
+                    )
+                )
     ticks = [(x(low + (high - low) * i / 4), f"{low + (high - low) * i / 4:.3g}") for i in range(5)]
-    return Histogram(bars["clean"], bars["copies"], x(threshold), x(tried), ticks)
+    return Histogram(
+        bars["clean"], copies=bars["copies"], threshold=x(threshold), tried=x(tried), ticks=ticks
+    )
 
 
 def _shares(curve: Sequence[Mapping[str, float]], group: str) -> list[float]:

@@ -50,7 +50,7 @@ async def begin(request: Request, who: Generating) -> Response:
             caller = await holding.enter_async_context(visits.admitted(who, "generate"))
             asked = _asked(given, await _preferred_picture(sent))
             settings = await images.settings_of(server, asked)
-            job = images.job_of(server, request, caller, asked, settings)
+            job = images.job_of(server, request=request, caller=caller, asked=asked, settings=settings)
             run = Run(asked, caller, job)
             runs.begin(server, run, images.recorded(job), holding.pop_all())
         except ApiError as error:

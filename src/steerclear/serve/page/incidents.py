@@ -103,7 +103,7 @@ async def move(
 
     def moved(records: Records) -> LoggedIncident | None:
         here = _incident(records, incident_id).seq
-        return _neighbour(records, here, direction, who.caller.id)
+        return _neighbour(records, here=here, direction=direction, reviewer=who.caller.id)
 
     row = await _of_records(request, moved)
     if row is None and direction == "previous":
@@ -125,7 +125,11 @@ async def decide(
     def decided(records: Records) -> LoggedIncident | None:
         _incident(records, incident_id)
         incidents, reviewer = records.incidents, who.caller.id
-        _refused_as_conflict(lambda: incidents.decide(incident_id, decision, reviewer, text, revise=revise))
+        _refused_as_conflict(
+            lambda: incidents.decide(
+                incident_id, decision=decision, reviewer=reviewer, note=text, revise=revise
+            )
+        )
         return incidents.get(incident_id) if revise else incidents.claim(reviewer)
 
     row = await _of_records(request, decided)

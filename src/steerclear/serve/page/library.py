@@ -86,12 +86,12 @@ async def search(request: Request, who: Reviewing) -> Response:
         image = await asyncio.to_thread(decode, uploads[0][1], "image", most_pixels=most)
         matches = await looked(server, request, caller, Search(image=image, count=MATCHES))
 
-    def found(library: Library) -> dict[str, Any]:
+    def nearest_items(library: Library) -> dict[str, Any]:
         known = {item.id: item for item in library.items()}
         rows = [(known[item_id], score) for item_id, score in matches if item_id in known]
         return {"matches": rows, "total": len(known), "library_version": library.version}
 
-    shown = await _of_library(request, found)
+    shown = await _of_library(request, nearest_items)
     values = {"items": [], "q": "", "start": 0, "before": None, "after": None}
     return page(request, "library", {**values, **shown, "writable": _is_writable(request)})
 

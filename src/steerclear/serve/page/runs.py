@@ -118,11 +118,16 @@ class Runs:
                 while not (await asyncio.wait((waiting,), timeout=LOOK_EVERY))[0]:
                     if time.monotonic() - run.seen > UNSEEN:  # a browser that was closed; nobody waits
                         server.dispatcher.abort(run.id, None)
-                made = waiting.result()
+                produced = waiting.result()
                 pictures = await delivered(
-                    server, run.caller, request_id=run.id, asked=run.asked, settings=settings, made=made
+                    server,
+                    run.caller,
+                    request_id=run.id,
+                    asked=run.asked,
+                    settings=settings,
+                    produced=produced,
                 )
-                run.flagged, run.recorded = frozenset(made.flagged), server.records is not None
+                run.flagged, run.recorded = frozenset(produced.flagged), server.records is not None
                 run.pictures = pictures
             except ApiError as error:
                 run.error = naming_the_field(error)
