@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import io
 
 import openai
 import pytest
+from PIL import Image
 from serve_doubles import ITEM
+
+from steerclear.serve.dispatch import Dispatcher
+from steerclear.serve.errors import ApiError
+from steerclear.serve.metrics import Metrics
+from steerclear.serve.pictures import Pixels
+from steerclear.serve.settings import ServeSettings
 
 
 def data_url(path):
@@ -77,3 +86,46 @@ def test_a_picture_that_cannot_be_read_is_refused(served, url, word):
         served.client().moderations.create(input=[{"type": "image_url", "image_url": {"url": url}}])
     assert refusal.value.param == "input.0.image_url.url"
     assert word in refusal.value.message
+
+
+def flat(side):
+    """A PNG of a few kilobytes with side × side pixels."""
+    written = io.BytesIO()
+    Image.new("L", (side, side)).save(written, "PNG")
+    return written.getvalue()
+
+
+def test_the_pictures_of_a_request_have_a_limit_together(served):
+    half = flat(3000)  # two of them are more than 2**24 pixels
+    with served.http() as http:
+        answer = http.post("/v1/check", files=[("image", ("a.png", half))] * 2)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "image"
+        assert "18,000,000 pixels; 16,777,216 is the most" in answer.json()["error"]["message"]
+        part = {"type": "image_url", "image_url": {"url": f"data:;base64,{base64.b64encode(half).decode()}"}}
+        answer = http.post("/v1/moderations", json={"input": [part, part]})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "input.1.image_url.url"
+        body = {"prompt": "a bear", "prefer": [part["image_url"]["url"]] * 2}
+        answer = http.post("/v1/images/generations", json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prefer")
+
+
+def test_pictures_may_have_as_many_pixels_together_as_the_limit_and_not_one_more():
+    pixels = Pixels(2 * 64**2)
+    assert [pixels.decode(flat(64), "image").size for _ in range(2)] == [(64, 64)] * 2
+    with pytest.raises(ApiError, match="smaller or fewer"):
+        pixels.decode(flat(1), "image")
+
+
+def test_a_full_queue_is_asked_before_a_picture_is_decoded():
+    async def fill():
+        dispatcher = Dispatcher(ServeSettings(model="", library="", insecure=True, queue=1), Metrics())
+        with dispatcher.place_kept("looks"):
+            with pytest.raises(ApiError) as refusal, dispatcher.place_kept("looks"):
+                raise AssertionError("there was no place")
+            assert (refusal.value.status_code, refusal.value.error["code"]) == (429, "queue_full")
+        with dispatcher.place_kept("looks"):
+            pass
+
+    asyncio.run(fill())

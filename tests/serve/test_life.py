@@ -65,6 +65,7 @@ def test_a_server_without_keys_says_so_and_answers_this_machine_alone(start):
     ("words", "error"),
     [
         (["--insecure", "--host", "0.0.0.0"], "--insecure serves without keys"),
+        (["--insecure", "--cors", "https://example.com"], "--cors https://example.com names another site"),
         ([], "give --database"),
         pytest.param(["--insecure", "--model", "/nowhere"], "/nowhere", marks=pytest.mark.slow),
         (["--insecure", "--library", "/nowhere"], "/nowhere"),

@@ -19,7 +19,7 @@ from steerclear.serve.forms import files_of, form_of
 from steerclear.serve.images import until_disconnected
 from steerclear.serve.jobs import Check, CheckTexts, Job
 from steerclear.serve.jobs import Request as Work
-from steerclear.serve.pictures import decode, decode_data_url
+from steerclear.serve.pictures import Pixels
 from steerclear.serve.schemas import ModerationRequest
 
 if TYPE_CHECKING:
@@ -83,14 +83,16 @@ async def check(request: Request, caller: Looking) -> JSONResponse:
     if not 1 <= len(files) <= MOST_PICTURES:
         what = f"{len(files)} pictures were sent" if files else "no picture was sent"
         raise bad_field("image", f"{what} as image; send 1 to {MOST_PICTURES} files as image or image[]")
-    images = await asyncio.to_thread(_decoded, server, files)
+    with server.dispatcher.place_kept("looks"):
+        images = await asyncio.to_thread(_decoded, server, files)
     rows = await looked(server, request, caller, Check(images=images))
     _count(server, rows)
     return JSONResponse({"results": [_found(row, caller) for row in rows]})
 
 
 def _decoded(server: Server, files: Sequence[bytes]) -> tuple[Image.Image, ...]:
-    return tuple(decode(raw, "image", most_pixels=server.settings.most_upload_pixels) for raw in files)
+    pixels = Pixels(server.settings.most_upload_pixels)
+    return tuple(pixels.decode(raw, "image") for raw in files)
 
 
 def _found(row: Sequence[Detection], caller: Caller) -> dict[str, Any]:
@@ -107,7 +109,8 @@ def _found(row: Sequence[Detection], caller: Caller) -> dict[str, Any]:
 async def moderations(asked: ModerationRequest, request: Request, caller: Looking) -> JSONResponse:
     """Say of pictures and texts, in OpenAI's schema, whether they resemble something protected."""
     server: Server = request.app.state.server
-    images, texts, parts = await asyncio.to_thread(_parts, server, asked.input)
+    with server.dispatcher.place_kept("looks"):
+        images, texts, parts = await asyncio.to_thread(_parts, server, asked.input)
     rows: dict[tuple[str, int], Sequence[Detection]] = {}
     if images:
         detected = await looked(server, request, caller, Check(images=tuple(images)))
@@ -140,6 +143,7 @@ def _parts(server: Server, given: Any) -> tuple[list[Image.Image], list[str], li
     if not given:
         raise bad_field("input", "input is empty; send a text, a list of texts, or a list of parts")
     results: list[list[Place]] = []
+    pixels = Pixels(server.settings.most_upload_pixels)
     together: list[Place] = []
     for number, part in enumerate(given):
         param = f"input.{number}"
@@ -152,8 +156,7 @@ def _parts(server: Server, given: Any) -> tuple[list[Image.Image], list[str], li
         elif part.get("type") == "image_url" and isinstance(part.get("image_url"), dict):
             together.append(("image", len(images)))
             url = part["image_url"].get("url")
-            most = server.settings.most_upload_pixels
-            images.append(decode_data_url(url, f"{param}.image_url.url", most_pixels=most))
+            images.append(pixels.decode_data_url(url, f"{param}.image_url.url"))
         else:
             raise bad_field(
                 param, f"{param} is {shown(part)}; send parts of type text, or image_url with a data: URL"

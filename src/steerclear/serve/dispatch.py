@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,7 @@ class Dispatcher:
         self._metrics = metrics
         self.on_unloadable: Callable[[str], None] = _ignore
         self._waiting: dict[Lane, deque[Job]] = {lane: deque() for lane in LANES}
+        self._coming: dict[Lane, int] = dict.fromkeys(LANES, 0)  # whose pictures are being decoded
         self._jobs: dict[str, Job] = {}
         self._seconds = 1.0  # that a request takes a worker, as of late
         self._tasks: list[asyncio.Task[None]] = []
@@ -100,6 +102,33 @@ class Dispatcher:
 
     # ── the way of a job ────────────────────────────────────────────────────────────────────────────────────
 
+    @contextmanager
+    def place_kept(self, lane: Lane) -> Iterator[None]:
+        """A place in the queue for what is not decoded yet: what would be refused then need not be decoded.
+
+        The job is to be submitted right after the block.
+
+        Raises:
+            ApiError: where the queue is full, or nothing is taken any more.
+        """
+        if self.draining:
+            raise stopping()
+        self._check_room(lane)
+        self._coming[lane] += 1
+        try:
+            yield
+        finally:
+            self._coming[lane] -= 1
+
+    def _check_room(self, lane: Lane) -> None:
+        waiting = len(self._waiting[lane]) + self._coming[lane]
+        if waiting >= self._settings.queue:
+            raise too_many(
+                f"{waiting} requests wait already, and more are not taken; come again after Retry-After",
+                code="queue_full",
+                retry_after=self._seconds * waiting / max(1, len(self.workers)),
+            )
+
     def submit(self, job: Job) -> None:
         """Let a job wait for a worker.
 
@@ -115,15 +144,9 @@ class Dispatcher:
                 code="request_id_in_use",
                 headers={"x-should-retry": "false"},
             )
-        waiting = self._waiting[job.lane]
-        if len(waiting) >= self._settings.queue:
-            raise too_many(
-                f"{len(waiting)} requests wait already, and more are not taken; come again after Retry-After",
-                code="queue_full",
-                retry_after=self._seconds * len(waiting) / max(1, len(self.workers)),
-            )
+        self._check_room(job.lane)
         self._jobs[job.id] = job
-        waiting.append(job)
+        self._waiting[job.lane].append(job)
         self._pump()
 
     async def wait(self, job: Job) -> Any:

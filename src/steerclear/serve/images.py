@@ -19,7 +19,7 @@ from steerclear.serve.answers import delivered, images_response, record_abandone
 from steerclear.serve.errors import ApiError, bad_field, invalid, log, naming_the_field, shown, unavailable
 from steerclear.serve.forms import files_of, form_of
 from steerclear.serve.jobs import Job, MakePictures, PictureSettings
-from steerclear.serve.pictures import decode, decode_data_url, decode_mask
+from steerclear.serve.pictures import Pixels, decode, decode_mask
 from steerclear.serve.schemas import LARGEST_SEED, EditRequest, PictureRequest
 from steerclear.serve.streaming import Kind, stream
 from steerclear.serve.tracing import span
@@ -68,7 +68,8 @@ async def edits(request: Request, caller: Generating) -> Response:
             raise invalid(error.errors()) from error
         pictures = await files_of(form, "image")
         masks = await files_of(form, "mask")
-    image, mask = await asyncio.to_thread(_to_edit, server, pictures, masks)
+    with server.dispatcher.place_kept("pictures"):
+        image, mask = await asyncio.to_thread(_to_edit, server, pictures, masks)
     settings = await settings_of(server, asked, image=image, mask=mask)
     job = job_of(server, request=request, caller=caller, asked=asked, settings=settings)
     return await _answer(server, request, caller, asked, job)
@@ -121,7 +122,15 @@ async def settings_of(
     _check_size(server, asked.size)
     if image is not None:
         _check_edits(server, masked=mask is not None)
-    preferred = [await asyncio.to_thread(_preferred, server, wish) for wish in asked.prefer]
+    used = 0 if image is None else image.width * image.height * (1 if mask is None else 2)
+    pixels = Pixels(limits.most_upload_pixels, used)
+    preferred: list[str | Image.Image] = []
+    if any(wish.startswith("data:") for wish in asked.prefer):
+        with server.dispatcher.place_kept("pictures"):
+            for wish in asked.prefer:
+                preferred.append(await asyncio.to_thread(_preferred, server, wish, pixels))
+    else:
+        preferred += [_preferred(server, wish, pixels) for wish in asked.prefer]
     strength = getattr(asked, "strength", None)
     return PictureSettings(
         steps=steps,
@@ -173,10 +182,10 @@ def _check_edits(server: Server, *, masked: bool) -> None:
         raise bad_field("image", "this server's model cannot edit pictures; use /v1/images/generations")
 
 
-def _preferred(server: Server, wish: str) -> str | Image.Image:
+def _preferred(server: Server, wish: str, pixels: Pixels) -> str | Image.Image:
     """A text that pulls, or the picture of a data: URL."""
     if wish.startswith("data:"):
-        return decode_data_url(wish, "prefer", most_pixels=server.settings.most_upload_pixels)
+        return pixels.decode_data_url(wish, "prefer")
     if not wish.strip():
         raise bad_field(
             "prefer", f"prefer holds {shown(wish)}; say what a picture should resemble, or leave it out"

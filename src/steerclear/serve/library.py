@@ -139,7 +139,10 @@ async def search(
         files = await files_of(form, "image")
     if len(files) != 1:
         raise bad_field("image", f"{len(files)} pictures were sent as image; send one")
-    image = await asyncio.to_thread(decode, files[0], "image", most_pixels=server.settings.most_upload_pixels)
+    with server.dispatcher.place_kept("looks"):
+        image = await asyncio.to_thread(
+            decode, files[0], "image", most_pixels=server.settings.most_upload_pixels
+        )
     matches = await looked(server, request, caller, Search(image=image, count=k))
     return {"data": [{"id": item_id, "score": score} for item_id, score in matches]}
 

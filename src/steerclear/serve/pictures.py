@@ -37,6 +37,57 @@ def decode(raw: bytes, param: str, *, most_pixels: int) -> Image.Image:
     return picture
 
 
+class Pixels:
+    """What one request's pictures may have together: each is counted by its header before it is decoded.
+
+    A PNG of 60 kB can say that it has 2²⁴ pixels, which are 50 MB in memory.
+
+    Args:
+        most: pixels of all pictures of the request.
+        used: pixels of those that are decoded already.
+    """
+
+    def __init__(self, most: int, used: int = 0) -> None:
+        self._most = most
+        self._used = used
+
+    def decode(self, raw: bytes, param: str) -> Image.Image:
+        """An upload as an RGB picture, see `decode`.
+
+        Raises:
+            ApiError: that names the field, also where the pictures have too many pixels together.
+        """
+        pixels = _pixels_of(raw)
+        if pixels <= self._most < self._used + pixels:
+            raise bad_field(
+                param,
+                f"{param} brings the pictures of this request to {self._used + pixels:,} pixels; "
+                f"{self._most:,} is the most here for all of them: send smaller or fewer pictures",
+                code="invalid_image",
+            )
+        self._used += pixels
+        return decode(raw, param, most_pixels=self._most)
+
+    def decode_data_url(self, url: Any, param: str) -> Image.Image:
+        """The picture in a `data:` URL.
+
+        Raises:
+            ApiError: for any other address: the server fetches nothing.
+        """
+        return self.decode(_of_data_url(url, param), param)
+
+
+def _pixels_of(raw: bytes) -> int:
+    """Pixels of a file by its header; 0 where it cannot be read, which decoding then says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(raw), formats=FORMATS) as opened:
+                return opened.width * opened.height
+        except Exception:  # whatever a broken file makes a decoder raise
+            return 0
+
+
 def decode_mask(raw: bytes, size: tuple[int, int], *, most_pixels: int) -> Image.Image:
     """A mask as inpainting takes it: white where the picture is painted anew.
 
@@ -72,12 +123,8 @@ def decode_mask(raw: bytes, size: tuple[int, int], *, most_pixels: int) -> Image
     return mask
 
 
-def decode_data_url(url: Any, param: str, *, most_pixels: int) -> Image.Image:
-    """The picture in a `data:` URL.
-
-    Raises:
-        ApiError: for any other address: the server fetches nothing.
-    """
+def _of_data_url(url: Any, param: str) -> bytes:
+    """The file in a `data:` URL."""
     if not isinstance(url, str) or not url.startswith("data:"):
         raise bad_field(
             param,
@@ -88,12 +135,11 @@ def decode_data_url(url: Any, param: str, *, most_pixels: int) -> Image.Image:
     if not separator:
         raise bad_field(param, f"{param} is {shown(url)}; send data:image/png;base64,…")
     try:
-        raw = base64.b64decode(encoded, validate=True)
+        return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise bad_field(
             param, f"{param} holds no valid base64 ({error}); send data:image/png;base64,…"
         ) from error
-    return decode(raw, param, most_pixels=most_pixels)
 
 
 def encode(picture: Image.Image, format: OutputFormat, compression: int | None) -> str:

@@ -40,7 +40,7 @@ class ServeSettings:
         most_images: per request.
         most_steps: per picture.
         most_pixels: of a picture to make.
-        most_upload_pixels: of a picture that is sent in.
+        most_upload_pixels: of all pictures that a request sends in, together.
         most_bytes: of a request's body.
         longest_prompt: in characters.
         cors: origins whose pages may call the server.
@@ -94,6 +94,12 @@ class ServeSettings:
             raise ConfigError(
                 f"--insecure serves without keys, and --host {self.host} can be reached from elsewhere; "
                 "leave --host at 127.0.0.1, or make keys with `steerclear keys add` and leave --insecure out"
+            )
+        if self.insecure and self.cors:
+            raise ConfigError(
+                f"--insecure answers this machine alone, and --cors {self.cors[0]} names another site, "
+                "whose pages it would refuse; leave --cors out, or make keys with `steerclear keys add` and "
+                "leave --insecure out"
             )
         if not self.insecure and not self.database:
             raise ConfigError(
