@@ -125,7 +125,8 @@ def serve(
         int, typer.Option(parser=whole_number, metavar="N", help="Most pixels of a picture to make.")
     ] = 2**22,
     most_upload_pixels: Annotated[
-        int, typer.Option(parser=whole_number, metavar="N", help="Most pixels of a request's pictures together.")
+        int,
+        typer.Option(parser=whole_number, metavar="N", help="Most pixels of a request's pictures together."),
     ] = 2**24,
     most_bytes: Annotated[
         int, typer.Option(parser=whole_number, metavar="N", help="Most bytes of a request.")
