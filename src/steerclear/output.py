@@ -84,13 +84,7 @@ def staged_png(
     Raises:
         InputError: if the file cannot be written.
     """
-    info = PngInfo()
-    if recipe is not None:
-        info.add_text(CHUNK, json.dumps(finite(recipe), allow_nan=False))
-        info.add_itxt(XMP_KEYWORD, xmp().decode())
-    encoded = BytesIO()
-    image.save(encoded, "PNG", pnginfo=info)
-    written = encoded.getvalue() if credentials is None else credentials.sign(encoded.getvalue(), "PNG")
+    written = encode_png(image, recipe, credentials)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         try:
@@ -104,6 +98,21 @@ def staged_png(
             raise unwritable(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def encode_png(
+    image: Image.Image,
+    recipe: Mapping[str, Any] | None = None,
+    credentials: Credentials | None = None,
+) -> bytes:
+    """The contents of the PNG that `save_png` writes; for its arguments see there."""
+    info = PngInfo()
+    if recipe is not None:
+        info.add_text(CHUNK, json.dumps(finite(recipe), allow_nan=False))
+        info.add_itxt(XMP_KEYWORD, xmp().decode())
+    encoded = BytesIO()
+    image.save(encoded, "PNG", pnginfo=info)
+    return encoded.getvalue() if credentials is None else credentials.sign(encoded.getvalue(), "PNG")
 
 
 def read_png(path: Path) -> tuple[Image.Image, dict[str, Any]]:

@@ -575,7 +575,7 @@ def listings() -> list[Listing]:
             says=("address",) * 2,
         ),
         Listing("chained.txt", _text(b"simplecache::http://localhost/a\ngood.png\n"), says=("address",)),
-        Listing("folder.txt", _text(b".\ngood.png\n"), says=("directory",)),
+        Listing("folder.txt", _text(b".\ngood.png\n"), says=("is no regular file",)),
         Listing("gone.txt", _text(b"gone.png\ngood.png\n"), says=("No such file",)),
         Listing(
             "circle.txt",
@@ -629,7 +629,7 @@ def listings() -> list[Listing]:
             "nested.parquet",
             _parquet(path=["good.png"], caption=[{"a": 1}]),
             good=0,
-            says=("its caption is a dict",),
+            says=("its caption is a struct",),
         ),
         Listing("nested-path.parquet", _parquet(path=[["good.png"]]), good=0, says=("its path is a list",)),
         Listing("tags.parquet", _parquet(path=["good.png"] * 2, tags=[[1, 2], [None, 3]]), good=2),
