@@ -20,7 +20,7 @@ from starlette.types import Scope
 from steerclear._version import __version__
 from steerclear.errors import SteerclearError
 from steerclear.serve.errors import ApiError, internal, invalid, log, of_steerclear
-from steerclear.serve.page.visit import TOKEN, LoginRequiredError, Visitor
+from steerclear.serve.page.visit import PROOF_FIELD, LoginRequiredError, Visitor
 
 STATIC = Path(__file__).parent / "static"
 ASSET_SECONDS = 3600
@@ -71,7 +71,7 @@ templates.filters |= {
     "figure": _figure,
     "path": lambda s: quote(s, safe=""),
 }
-templates.globals |= {"version": __version__, "token_field": TOKEN}
+templates.globals |= {"version": __version__, "token_field": PROOF_FIELD}
 
 
 def page(

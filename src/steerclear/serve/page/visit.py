@@ -26,8 +26,8 @@ LONGEST = 24 * 3600.0  # seconds after which any session ends
 MOST_SESSIONS = 10_000
 LONGEST_SECRET = 512  # characters of a key that is tried
 SAFE = ("GET", "HEAD")
-TOKEN = "csrf"  # field of every form
-TOKEN_HEADER = "x-csrf-token"
+PROOF_FIELD = "csrf"  # field of every form
+PROOF_HEADER = "x-csrf-token"
 
 
 class LoginRequiredError(Exception):
@@ -182,9 +182,9 @@ async def _check_token(request: Request, session: Session) -> None:
     Raises:
         ApiError: 403.
     """
-    given: Any = request.headers.get(TOKEN_HEADER)
+    given: Any = request.headers.get(PROOF_HEADER)
     if given is None:
-        given = (await form_of_page(request)).get(TOKEN)
+        given = (await form_of_page(request)).get(PROOF_FIELD)
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), session.token.encode()):
         raise _refused("the form's token is missing or out of date")
 
