@@ -21,7 +21,7 @@ class Keys(NamedTuple):
     generate: str
     review: str
     admin: str
-    every_scope: str
+    everything: str
 
 
 class Served(NamedTuple):
